@@ -1,0 +1,44 @@
+# Two commands do all: `make train` and `make test`. Both set up .venv first.
+#   make train ARGS='--env=atari/Pong --seed=1'
+#   make setup PYTHON=/path/to/python3.10
+PYTHON ?=
+ARGS ?=
+export PYTHON
+
+venv := .venv
+python := $(venv)/bin/python
+stamp := $(venv)/.setup-done
+checked := $(wildcard acme_hieros launchers benchmarks tests scripts setup.py)
+
+.PHONY: train test setup lint format lock clean
+
+train: setup
+	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
+
+test: setup
+	$(python) -m pytest tests
+
+setup: $(stamp)
+
+$(stamp): requirements/lock.txt setup.py scripts/setup.sh
+	@sh scripts/setup.sh
+
+lint: setup
+	$(python) -m ruff format --check $(checked)
+	$(python) -m ruff check $(checked)
+
+format: setup
+	$(python) -m ruff format $(checked)
+	$(python) -m ruff check --fix $(checked)
+
+# Keeps the versions in the lock that still satisfy setup.py; needs uv.
+# `make lock ARGS=--upgrade` moves what setup.py leaves free.
+lock:
+	uv pip compile --quiet --custom-compile-command 'make lock' \
+	  --python-version 3.10 --extra test \
+	  $(ARGS) -o requirements/lock.txt setup.py requirements/tools.in
+
+clean:
+	rm -rf $(venv) build dist *.egg-info .pytest_cache .ruff_cache
+	find acme_hieros launchers benchmarks tests scripts -name __pycache__ \
+	  -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,180 @@
+"""The hierarchical adder: every level's steps, each to its own Reverb table."""
+
+from typing import Any, NamedTuple, Optional, Sequence
+
+from acme import types
+from acme.adders import base
+from acme.adders.reverb import base as reverb_base
+import dm_env
+import numpy as np
+import reverb
+import tree
+
+from acme_hieros.config import HierosConfig
+from acme_hieros.models import hierarchy
+
+
+def table_name(level: int) -> str:
+  """The Reverb table of a level's sequences."""
+  return f'level_{level}'
+
+
+class Extras(NamedTuple):
+  """What the actor tells the adder beside the environment's step.
+
+  steps: of each level, at the observation that the action was chosen for.
+  end: of each upper level, its window at the episode's last observation; None
+    unless the next timestep is that last one.
+  """
+  steps: Sequence[hierarchy.LevelStep]
+  end: Optional[Sequence[hierarchy.Window]] = None
+
+
+class HierarchicalAdder(base.Adder):
+  """Writes each level's ticks as Acme steps into the level's own table.
+
+  A level's step lasts from one of its ticks to the next. It holds what the level
+  saw and chose at its tick, and what came of it: the mean (or sum) of the
+  environment's rewards and the product of its discounts until the next tick. An
+  episode ends with one more step of every level, which holds the last
+  observation and, as in Acme's own adders, zeros.
+
+  Sequences run on across episodes; `start_of_episode` marks the first steps.
+  From the T-th step on every step completes one sequence.
+  """
+
+  def __init__(self, client: reverb.Client, config: HierosConfig):
+    """Creates an adder.
+
+    Args:
+      client: of the server that holds the tables `level_0`, `level_1`, ...
+      config: depth, sequence length and reward aggregation.
+    """
+    self._levels = [
+        _LevelWriter(client, table_name(i), config) for i in range(config.depth)
+    ]
+    self._observation = None
+    self._first = False
+
+  def add_first(self, timestep: dm_env.TimeStep):
+    """Starts an episode; one that was left unfinished is cut where it is."""
+    if not timestep.first():
+      raise ValueError('add_first takes the first timestep of an episode.')
+    self.reset()
+    self._observation = timestep.observation
+    self._first = True
+
+  def add(self, action: types.NestedArray, next_timestep: dm_env.TimeStep,
+          extras: Extras):
+    """Adds an environment step.
+
+    Args:
+      action: the environment's action.
+      next_timestep: what it led to.
+      extras: every level's step. At an episode's last step `extras.end` must
+        hold what the upper levels see at its last observation.
+
+    Raises:
+      ValueError: the call does not follow `add_first`, or `extras.end` is
+        missing.
+    """
+    if self._observation is None:
+      raise ValueError('add_first must be called before add.')
+    if next_timestep.last() and extras.end is None:
+      raise ValueError('An episode\'s last step needs extras.end.')
+    for i, (level, step) in enumerate(zip(self._levels, extras.steps)):
+      if step.ticked:
+        level.start(
+            observation=step.observation if i else self._observation,
+            # The action that was really taken: a wrapper may have changed it.
+            action=step.action if i else action,
+            start_of_episode=self._first,
+            extras={} if isinstance(step.subgoal, tuple) else
+            {'subgoal': step.subgoal})
+      level.receive(next_timestep.reward, next_timestep.discount)
+      if next_timestep.last():
+        level.finish(extras.end[i - 1] if i else next_timestep.observation)
+    self._observation = (
+        None if next_timestep.last() else next_timestep.observation)
+    self._first = False
+
+  def reset(self):
+    """Forgets steps that have begun and not ended."""
+    self._observation = None
+    for level in self._levels:
+      level.reset()
+
+  def flush(self):
+    """Blocks until all complete sequences are in their tables."""
+    for level in self._levels:
+      level.flush()
+
+
+class _LevelWriter:
+  """One level's open step, and the writer of its closed ones."""
+
+  def __init__(self, client: reverb.Client, table: str, config: HierosConfig):
+    self._table = table
+    self._length = config.sequence_length
+    self._chunk_length = min(config.replay.chunk_length, self._length)
+    self._mean = config.reward_aggregation == 'mean'
+    self._writer = client.trajectory_writer(
+        num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000)
+    self._written = 0
+    self.reset()
+
+  def start(self, **step: Any):
+    """Closes the open step and opens the next, at a tick."""
+    self._close()
+    self._step = tree.map_structure(np.asarray, step)
+
+  def receive(self, reward: float, discount: float):
+    """Takes in what an environment step brought."""
+    self._reward += reward
+    self._discount *= discount
+    self._duration += 1
+
+  def finish(self, observation: types.NestedArray):
+    """Closes the open step, and adds the one of the last observation."""
+    last = dict(
+        self._step,
+        observation=tree.map_structure(np.asarray, observation),
+        action=np.zeros_like(self._step['action']),
+        start_of_episode=np.asarray(False))
+    self._close()
+    self._append(last, reward=0., discount=0.)
+    self.reset()
+
+  def reset(self):
+    self._step = None
+    self._reward, self._discount, self._duration = 0., 1., 0
+
+  def flush(self):
+    self._writer.flush()
+
+  def _close(self):
+    if self._step is None:
+      return
+    reward = self._reward / self._duration if self._mean else self._reward
+    self._append(self._step, reward, self._discount)
+    self.reset()
+
+  def _append(self, step: types.NestedArray, reward: float, discount: float):
+    row = reverb_base.Step(
+        reward=np.float32(reward), discount=np.float32(discount), **step)
+    if not self._written:
+      for path, _ in tree.flatten_with_path(row):
+        self._writer.configure(
+            path,
+            num_keep_alive_refs=self._length,
+            max_chunk_length=self._chunk_length)
+    self._writer.append(row)
+    self._written += 1
+    if self._written < self._length:
+      return
+    trajectory = tree.map_structure(lambda column: column[-self._length:],
+                                    self._writer.history)
+    self._writer.create_item(self._table, priority=1., trajectory=trajectory)
+    # Items wait for their last chunk to be full; all others are in the table
+    # when this returns.
+    self._writer.flush(self._chunk_length)

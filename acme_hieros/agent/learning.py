@@ -1,0 +1,130 @@
+"""The learner: one jitted update of every level that is due."""
+
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+
+import acme
+from acme.adders.reverb import base as reverb_base
+from acme.jax import networks as networks_lib
+from acme.utils import counting
+from acme.utils import loggers
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acme_hieros.models import hierarchy
+from acme_hieros.models import level as level_lib
+from acme_hieros.models import spaces
+from acme_hieros.models import world_model
+from acme_hieros.replay import datasets
+
+# A logger for each level: their metrics differ, and so do their due times.
+LoggerFactory = Callable[[str], loggers.Logger]
+
+TrainingState = Tuple[level_lib.TrainingState, ...]
+
+
+class NonFiniteLossError(FloatingPointError):
+  """A loss was NaN or infinite; the learner is as it was before that update.
+
+  Attributes:
+    level: the level it happened at.
+    names: metrics that are not finite, losses first.
+    batch: the batch that caused it.
+  """
+
+  def __init__(self, level: int, names: Sequence[str], batch: level_lib.Batch):
+    super().__init__(f'Not finite at level {level}: {", ".join(names)}.')
+    self.level = level
+    self.names = names
+    self.batch = batch
+
+
+class HierosLearner(acme.Learner):
+  """Trains every level on its own table (algorithm section 4)."""
+
+  def __init__(self,
+               networks: hierarchy.Hierarchy,
+               random_key: networks_lib.PRNGKey,
+               dataset: Iterator[datasets.LevelBatches],
+               counter: Optional[counting.Counter] = None,
+               logger_fn: Optional[LoggerFactory] = None):
+    """Creates a learner with fresh parameters.
+
+    Args:
+      networks: the hierarchy to train.
+      random_key: for parameters and sampling.
+      dataset: what each step needs; see `datasets.LevelDataset`.
+      counter: counts learner steps.
+      logger_fn: label to logger; called with 'level_0', 'level_1', ...
+    """
+    self._networks = networks
+    self._dataset = dataset
+    self._counter = counter or counting.Counter()
+    logger_fn = logger_fn or (lambda label: loggers.make_default_logger(label))
+    self._loggers = [
+        logger_fn(f'level_{i}') for i in range(len(networks.levels))
+    ]
+    self._updates = [
+        # The old state is overwritten in place.
+        jax.jit(level.update, donate_argnums=0) for level in networks.levels
+    ]
+    # Actors hold what they were given while later updates overwrite the state.
+    self._publish = jax.jit(
+        lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params)))
+    self._states: List[level_lib.TrainingState] = list(
+        jax.jit(networks.init)(random_key))
+    self._policies = [self._publish(state.params) for state in self._states]
+
+  def step(self):
+    """Updates every level that the dataset has a batch for.
+
+    Raises:
+      NonFiniteLossError: a loss is not finite. That level's state is unchanged.
+    """
+    batches = next(self._dataset)
+    if all(batch is None for batch in batches):
+      return
+    metrics = {}
+    for i, rows in enumerate(batches):
+      if rows is None:
+        continue
+      batch = to_batch(rows)
+      self._states[i], metrics[i] = self._updates[i](self._states[i], batch)
+      self._policies[i] = self._publish(self._states[i].params)
+    for i, values in jax.device_get(metrics).items():
+      wrong = [name for name, v in values.items() if not np.isfinite(v)]
+      if wrong:
+        wrong.sort(key=lambda name: not name.endswith('_loss'))
+        raise NonFiniteLossError(i, wrong, to_batch(batches[i]))
+    counts = self._counter.increment(steps=1)
+    for i, values in metrics.items():
+      self._loggers[i].write({**values, **counts})
+
+  def get_variables(self,
+                    names: Sequence[str]) -> List[networks_lib.Params]:
+    """'policy': what acting needs of every level."""
+    for name in names:
+      if name != 'policy':
+        raise ValueError(f'Unknown variables {name!r}; known: "policy".')
+    return [tuple(self._policies) for _ in names]
+
+  def save(self) -> TrainingState:
+    """The whole learning state, as NumPy arrays."""
+    return jax.device_get(tuple(self._states))
+
+  def restore(self, state: TrainingState):
+    """Continues from what `save` returned."""
+    self._states = [jax.tree.map(jnp.array, level) for level in state]
+    self._policies = [self._publish(level.params) for level in self._states]
+
+
+def to_batch(rows: reverb_base.Step) -> level_lib.Batch:
+  """A level's batch of Acme steps [B, T, ...] as its update takes it."""
+  return level_lib.Batch(
+      sequence=world_model.Sequence(
+          observation=spaces.flatten_observation(rows.observation),
+          action=rows.action,
+          reward=rows.reward,
+          discount=rows.discount,
+          start_of_episode=rows.start_of_episode),
+      subgoal=rows.extras.get('subgoal'))

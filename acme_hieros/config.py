@@ -1,0 +1,468 @@
+"""The configuration of Hieros: frozen dataclasses, one per part, and presets.
+
+Every field can be set by its dotted name, as on the launcher's command line:
+
+  config = override(presets('small'), {'world_model.deter_size': '128'})
+
+A wrong name, type or combination raises `ValueError` with one sentence. This
+module imports nothing but the standard library.
+"""
+
+import ast
+import dataclasses
+import difflib
+import types
+from typing import Any, Mapping, Sequence, Tuple, get_origin, get_type_hints
+
+
+def _require(condition: bool, sentence: str):
+  if not condition:
+    raise ValueError(sentence)
+
+
+def _require_positive(config, *names: str):
+  for name in names:
+    value = getattr(config, name)
+    _require(
+        all(v > 0 for v in value) if isinstance(value, tuple) else value > 0,
+        f'{name}={value!r} must be greater than 0.')
+
+
+def _require_fraction(config, *names: str):
+  for name in names:
+    value = getattr(config, name)
+    _require(0 <= value <= 1, f'{name}={value!r} must lie in [0, 1].')
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """AdamW with clipping of the gradient's global norm."""
+  learning_rate: float
+  epsilon: float
+  clip_norm: float
+  weight_decay: float = 0.
+
+  def __post_init__(self):
+    _require_positive(self, 'learning_rate', 'epsilon', 'clip_norm')
+    _require(self.weight_decay >= 0,
+             f'weight_decay={self.weight_decay!r} must not be negative.')
+
+
+@dataclasses.dataclass(frozen=True)
+class S5Config:
+  """The S5 stack (Smith et al. 2023) that carries a level's memory."""
+  # Double blocks; each holds two S5 layers.
+  num_blocks: int = 4
+  # Features in and out of every layer.
+  width: int = 256
+  # Complex states of one layer.
+  state_size: int = 128
+  # The state matrix starts as this many HiPPO-LegS blocks on its diagonal.
+  hippo_blocks: int = 4
+  # Time steps Delta start log-uniform in [dt_min, dt_max].
+  dt_min: float = 1e-3
+  dt_max: float = 1e-1
+
+  def __post_init__(self):
+    _require_positive(self, 'num_blocks', 'width', 'state_size', 'hippo_blocks',
+                      'dt_min', 'dt_max')
+    _require(self.state_size % self.hippo_blocks == 0,
+             f'state_size={self.state_size} must be a multiple of '
+             f'hippo_blocks={self.hippo_blocks}.')
+    _require(self.dt_min <= self.dt_max,
+             f'dt_min={self.dt_min} must not exceed dt_max={self.dt_max}.')
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+  """One level's world model (algorithm: Hieros, section 3.1)."""
+  s5: S5Config = S5Config()
+  # Stochastic state z: this many categoricals of this many classes each.
+  categoricals: int = 32
+  classes: int = 32
+  # Size of the deterministic state h.
+  deter_size: int = 256
+  # h is read from the states of the S5 layers ('state') or their output.
+  deter_from: str = 'state'
+  # Channels of the image encoder's stride-2 convolutions; the decoder mirrors.
+  cnn_depths: Tuple[int, ...] = (24, 48, 96, 192)
+  # Encoder and decoder of vectors, and of the windows of the upper levels. Two
+  # layers of 1024 give the parameter counts of the paper's upper levels.
+  mlp_layers: int = 2
+  mlp_units: int = 1024
+  # Hidden layer between encoder or S5 output and the logits of z.
+  hidden_units: int = 256
+  # Reward and continuation heads.
+  head_layers: int = 2
+  head_units: int = 256
+  # Bins of the symlog two-hot reward head, on [-20, 20].
+  reward_bins: int = 255
+  # Share of the uniform distribution in the categoricals of z.
+  unimix: float = 0.01
+  # KL below this many nats is free (DreamerV3, section "World model learning").
+  free_nats: float = 1.
+  dynamics_scale: float = 0.5
+  representation_scale: float = 0.1
+  optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-8, 1000.)
+
+  def __post_init__(self):
+    _require_positive(self, 'categoricals', 'classes', 'deter_size',
+                      'cnn_depths', 'mlp_layers', 'mlp_units', 'hidden_units',
+                      'head_layers', 'head_units')
+    _require_fraction(self, 'unimix')
+    # Replay stores z as one byte a categorical, one value of which is padding.
+    _require(self.classes <= 255,
+             f'classes={self.classes} must not exceed 255.')
+    _require(self.reward_bins >= 3 and self.reward_bins % 2 == 1,
+             f'reward_bins={self.reward_bins} must be odd and at '
+             'least 3, so that one bin stands for 0.')
+    _require(self.deter_from in ('state', 'output'),
+             f'deter_from={self.deter_from!r} must be "state" or '
+             '"output".')
+    for name in ('free_nats', 'dynamics_scale', 'representation_scale'):
+      _require(getattr(self, name) >= 0,
+               f'{name}={getattr(self, name)} must not be negative.')
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig:
+  """Actor and critics of one level, trained in imagination."""
+  layers: int = 2
+  units: int = 256
+  # Imagined steps, in the level's own steps.
+  horizon: int = 16
+  discount: float = 0.997
+  # The lambda of the lambda-returns.
+  return_lambda: float = 0.95
+  entropy_scale: float = 3e-4
+  # Share of the uniform distribution in a discrete policy.
+  unimix: float = 0.01
+  # Bounds of the standard deviation of a continuous policy.
+  min_std: float = 0.1
+  max_std: float = 1.
+  # Bins of the symlog two-hot critics, on [-20, 20].
+  value_bins: int = 255
+  # Rate at which the slow critics follow, and their weight in the loss.
+  slow_rate: float = 0.02
+  slow_scale: float = 1.
+  # Decay of the running 5-95 percentile range of the returns.
+  return_range_decay: float = 0.99
+  # Weight of each reward stream in the advantage. A stream of weight 0 is left
+  # out altogether; levels without the stream ignore its weight.
+  extrinsic_weight: float = 1.
+  subgoal_weight: float = 0.3
+  novelty_weight: float = 0.1
+  # Whether level 0 gets the novelty reward too (the paper's runs: no).
+  novelty_at_level_0: bool = False
+  optimizer: OptimizerConfig = OptimizerConfig(3e-5, 1e-5, 100.)
+
+  def __post_init__(self):
+    _require_positive(self, 'layers', 'units', 'horizon', 'min_std', 'max_std')
+    _require_fraction(self, 'discount', 'return_lambda', 'unimix', 'slow_rate',
+                      'return_range_decay')
+    _require(self.min_std <= self.max_std,
+             f'min_std={self.min_std} must not exceed '
+             f'max_std={self.max_std}.')
+    _require(self.value_bins >= 3 and self.value_bins % 2 == 1,
+             f'value_bins={self.value_bins} must be odd and at '
+             'least 3, so that one bin stands for 0.')
+    for name in ('entropy_scale', 'slow_scale', 'extrinsic_weight',
+                 'subgoal_weight', 'novelty_weight'):
+      _require(getattr(self, name) >= 0,
+               f'{name}={getattr(self, name)} must not be '
+               'negative.')
+    _require(self.extrinsic_weight > 0,
+             f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: level 0 of '
+             'a flat agent has no other reward.')
+
+
+@dataclasses.dataclass(frozen=True)
+class SubgoalConfig:
+  """The subgoal autoencoder: h <-> a code of categoricals."""
+  # A level ticks once every `duration` ticks of the level below (k).
+  duration: int = 4
+  categoricals: int = 8
+  classes: int = 8
+  encoder_layers: int = 3
+  encoder_units: int = 64
+  decoder_layers: int = 3
+  decoder_units: int = 256
+  unimix: float = 0.01
+  # Weight of KL(code || uniform).
+  kl_scale: float = 0.5
+  optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.)
+
+  def __post_init__(self):
+    _require_positive(self, 'categoricals', 'classes', 'encoder_layers',
+                      'encoder_units', 'decoder_layers', 'decoder_units')
+    _require(self.duration >= 2,
+             f'duration={self.duration} must be at least 2; for a '
+             'flat agent set depth=1.')
+    _require_fraction(self, 'unimix')
+    _require(self.classes <= 255,
+             f'classes={self.classes} must not exceed 255.')
+    _require(self.kl_scale >= 0,
+             f'kl_scale={self.kl_scale} must not be negative.')
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+  """The Reverb tables, one per level."""
+  # How sequences are drawn.
+  sampler: str = 'uniform'
+  # Sequences that a table holds before it drops the oldest.
+  capacity: int = 1_000_000
+  # Sequences that a level's table must hold before that level learns.
+  min_size: int = 1024
+  # Steps that are compressed and stored together. Longer chunks are smaller,
+  # but a sequence appears only when its last chunk is full.
+  chunk_length: int = 4
+  # Steps replayed at level 0 for each environment step (Atari 100k: B * T).
+  ratio: float = 1024.
+
+  def __post_init__(self):
+    _require_positive(self, 'capacity', 'min_size', 'chunk_length', 'ratio')
+    _require(self.sampler in ('uniform',),
+             f'sampler={self.sampler!r} is unknown; known: "uniform".')
+    _require(self.min_size <= self.capacity,
+             f'min_size={self.min_size} can never be reached in a table of '
+             f'capacity={self.capacity}; lower one or raise the '
+             'other.')
+
+
+@dataclasses.dataclass(frozen=True)
+class HierosConfig:
+  """The whole agent. The defaults are the paper's Atari 100k sizes."""
+  # Levels of the hierarchy; 1 is the flat agent.
+  depth: int = 3
+  # Sequences in a batch, and steps in a sequence, of every level.
+  batch_size: int = 16
+  sequence_length: int = 64
+  # How an upper level's reward is made of the environment's: 'mean' or 'sum'.
+  reward_aggregation: str = 'mean'
+  # Environment steps between two requests of an actor for new parameters.
+  variable_update_period: int = 16
+  world_model: WorldModelConfig = WorldModelConfig()
+  actor_critic: ActorCriticConfig = ActorCriticConfig()
+  subgoals: SubgoalConfig = SubgoalConfig()
+  replay: ReplayConfig = ReplayConfig()
+
+  def __post_init__(self):
+    _require(1 <= self.depth <= 8,
+             f'depth={self.depth} must lie in 1..8; 1 is the flat agent.')
+    _require_positive(self, 'batch_size', 'variable_update_period')
+    _require(self.sequence_length >= 2,
+             f'sequence_length={self.sequence_length} must be at least 2: a '
+             'model needs a step and the one before it.')
+    _require(self.reward_aggregation in ('mean', 'sum'),
+             f'reward_aggregation={self.reward_aggregation!r} must be "mean" '
+             'or "sum".')
+
+  def tick_period(self, level: int) -> int:
+    """Environment steps between two ticks of `level`."""
+    return self.subgoals.duration**level
+
+  @property
+  def updates_per_step(self) -> float:
+    """Learner steps for each environment step, once learning has started."""
+    return self.replay.ratio / (self.batch_size * self.sequence_length)
+
+  def check_fillable(self, num_steps: int):
+    """Raises ValueError if a level's table could stay too small to learn.
+
+    Args:
+      num_steps: environment steps of the whole run. Only the ticks that an
+        endless episode would give are counted: they are certain.
+    """
+    needed = self.sequence_length + self.replay.min_size - 1
+    for level in range(self.depth):
+      ticks = num_steps // self.tick_period(level)
+      _require(
+          ticks >= needed,
+          f'Level {level} takes one step every {self.tick_period(level)} '
+          f'environment steps, so {num_steps} steps give it only {ticks} of '
+          f'the {needed} that sequence_length={self.sequence_length} and '
+          f'replay.min_size={self.replay.min_size} need before it can learn: '
+          f'run at least {needed * self.tick_period(level)} steps, or lower '
+          'depth, sequence_length or replay.min_size.')
+
+
+_SMALL = HierosConfig(
+    depth=2,
+    batch_size=8,
+    sequence_length=32,
+    world_model=WorldModelConfig(
+        s5=S5Config(num_blocks=2, width=128, state_size=64),
+        categoricals=16,
+        classes=16,
+        deter_size=128,
+        cnn_depths=(12, 24, 48, 96),
+        mlp_units=256,
+        hidden_units=128,
+        head_units=128,
+        optimizer=OptimizerConfig(3e-4, 1e-8, 1000.)),
+    actor_critic=ActorCriticConfig(
+        units=128,
+        horizon=12,
+        optimizer=OptimizerConfig(1e-4, 1e-5, 100.)),
+    subgoals=SubgoalConfig(
+        decoder_units=128, optimizer=OptimizerConfig(3e-4, 1e-6, 100.)),
+    replay=ReplayConfig(capacity=100_000, min_size=128, ratio=32.))
+
+_TINY = HierosConfig(
+    depth=2,
+    batch_size=16,
+    sequence_length=20,
+    variable_update_period=4,
+    world_model=WorldModelConfig(
+        s5=S5Config(num_blocks=1, width=64, state_size=32, hippo_blocks=2),
+        categoricals=8,
+        classes=8,
+        deter_size=64,
+        cnn_depths=(8, 16),
+        mlp_units=64,
+        hidden_units=64,
+        head_units=64,
+        optimizer=OptimizerConfig(1e-3, 1e-8, 1000.)),
+    actor_critic=ActorCriticConfig(
+        units=64,
+        horizon=10,
+        discount=0.97,
+        entropy_scale=3e-3,
+        optimizer=OptimizerConfig(3e-4, 1e-5, 100.)),
+    subgoals=SubgoalConfig(
+        categoricals=4,
+        classes=4,
+        encoder_layers=2,
+        encoder_units=32,
+        decoder_layers=2,
+        decoder_units=64,
+        optimizer=OptimizerConfig(1e-3, 1e-6, 100.)),
+    replay=ReplayConfig(capacity=50_000, min_size=32, chunk_length=1, ratio=80.))
+
+PRESETS: Mapping[str, HierosConfig] = types.MappingProxyType({
+    # The paper's sizes (arXiv 2310.05167, appendix) for Atari 100k.
+    'atari100k': HierosConfig(),
+    # Learns something on a laptop's CPU within an hour.
+    'small': _SMALL,
+    # Tests and the `debug/` environments: learns them in minutes.
+    'tiny': _TINY,
+})
+
+
+def presets(name: str) -> HierosConfig:
+  """Returns the preset of that name; raises ValueError if there is none."""
+  if name not in PRESETS:
+    raise ValueError(
+        f'Unknown preset {name!r}; known presets: {", ".join(PRESETS)}.')
+  return PRESETS[name]
+
+
+def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
+  """Returns `config` with fields replaced by their dotted names.
+
+  Args:
+    config: the configuration to start from; it is not changed.
+    values: dotted field name to value. Strings are read as the field's type:
+      '3', '1e-4', 'true', '24,48,96'.
+
+  Raises:
+    ValueError: one sentence that names an unknown field, a value of the wrong
+      type, or a combination that cannot work.
+  """
+  nested = {}
+  for name, value in values.items():
+    *parents, leaf = name.split('.')
+    node = nested
+    for parent in parents:
+      node = node.setdefault(parent, {})
+      if not isinstance(node, dict):
+        raise ValueError(f'{name!r} is given both as a field and as a part.')
+    if isinstance(node.get(leaf), dict):
+      raise ValueError(f'{name!r} is given both as a field and as a part.')
+    node[leaf] = value
+  return _replace(config, nested, config, '')
+
+
+def to_dict(config: HierosConfig) -> dict:
+  """The configuration as nested plain values, ready for JSON."""
+  return dataclasses.asdict(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> HierosConfig:
+  """The inverse of `to_dict`; fields that are absent keep their defaults."""
+  default = HierosConfig()
+  return _replace(default, values, default, '')
+
+
+def field_names(config: Any, prefix: str = '') -> Sequence[str]:
+  """The dotted names of all fields."""
+  names = []
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    name = prefix + field.name
+    names.extend(
+        field_names(value, name + '.') if dataclasses.is_dataclass(value) else
+        [name])
+  return names
+
+
+def _replace(config, nested: Mapping[str, Any], root, prefix: str):
+  """Rebuilds a dataclass with the nested values, so that it checks itself."""
+  hints = get_type_hints(type(config))
+  changes = {}
+  for name, value in nested.items():
+    path = prefix + name
+    if name not in hints:
+      known = field_names(root)
+      # The last part alone is what people remember: offer it wherever it is.
+      close = [k for k in known if k.split('.')[-1] == path.split('.')[-1]]
+      close = close or difflib.get_close_matches(path, known, n=3, cutoff=0.6)
+      raise ValueError(
+          f'Unknown configuration field {path!r}; ' +
+          (f'did you mean {" or ".join(close)}?' if close else
+           f'the parts are {", ".join(hints)}.'))
+    if dataclasses.is_dataclass(hints[name]):
+      if not isinstance(value, Mapping):
+        parts = ', '.join(field_names(getattr(config, name), path + '.'))
+        raise ValueError(
+            f'{path}={value!r}: {path} is a group; set one of its fields: '
+            f'{parts}.')
+      changes[name] = _replace(getattr(config, name), value, root, path + '.')
+    else:
+      changes[name] = _coerce(path, value, hints[name])
+  try:
+    return dataclasses.replace(config, **changes)
+  except ValueError as error:
+    # A part's checks begin with the field's own name; say where it is.
+    raise ValueError(f'{prefix}{error}') from None
+
+
+def _coerce(path: str, value: Any, hint: Any) -> Any:
+  """Reads `value` as the type of the field `path`."""
+  kind = {int: 'a whole number', float: 'a number', bool: 'true or false',
+          str: 'a word'}
+  wanted = kind.get(hint, 'whole numbers separated by commas, as in 24,48')
+  error = ValueError(f'{path}={value!r}: {path} takes {wanted}.')
+  if hint is str:
+    if not isinstance(value, str):
+      raise error
+    return value
+  if isinstance(value, str):
+    text = {'true': 'True', 'false': 'False'}.get(value.lower(), value)
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      raise error from None
+  if get_origin(hint) is tuple:
+    value = (value,) if isinstance(value, int) else value
+    if not isinstance(value, (tuple, list)) or not all(
+        type(v) is int for v in value) or not value:
+      raise error
+    return tuple(value)
+  if hint is float and type(value) is int:
+    value = float(value)
+  if type(value) is not hint or value != value or value in (
+      float('inf'), float('-inf')):
+    raise error
+  return value

@@ -1,0 +1,61 @@
+"""Environments by name, for example `make_environment('atari/Krull')`."""
+
+import importlib
+from typing import Any
+
+import dm_env
+
+from acme_hieros.environments import base
+
+# Families are imported when they are asked for: the emulator and Gymnasium take
+# a while. Each module has `make(rest_of_name, seed, options)` and `names()`.
+_FAMILIES = {
+  'atari': 'acme_hieros.environments.atari',
+  'debug': 'acme_hieros.environments.debug',
+  'gym': 'acme_hieros.environments.gymnasium_adapter',
+}
+
+
+def make_environment(
+  name: str, seed: int = 0, **options: Any
+) -> dm_env.Environment:
+  """Makes an environment.
+
+  Rewards and discounts are float32; the discount is 0 where an episode
+  terminated and 1 where it was truncated.
+
+  Args:
+    name: One of
+      - 'atari/<Game>', with the games' names as in `ALE/<Game>-v5`;
+      - 'gym/<Id>', with any id of Gymnasium, 'gym/ALE/Pong-v5' included;
+        'gym/<module>:<Id>' imports the module that registers the id first;
+      - 'debug/<name>', small environments to test agents with.
+    seed: A non-negative integer; the same seed and actions give the same
+      episodes.
+    **options: The options of the environment: see `atari.Atari`, the classes of
+      `debug`, and `gymnasium.make`.
+
+  Returns:
+    The environment.
+
+  Raises:
+    ValueError: The environment or an option is unknown, an option has a value
+      that will not do, or a package that the environment needs is missing.
+  """
+  base.check_integer('seed', seed, 0)
+  family, _, rest = name.partition('/')
+  if family not in _FAMILIES:
+    raise base.unknown_environment(name, environment_names())
+  return importlib.import_module(_FAMILIES[family]).make(rest, seed, options)
+
+
+def environment_names() -> list[str]:
+  """All names that `make_environment` knows, sorted by family."""
+  return [
+    name
+    for module in _FAMILIES.values()
+    for name in importlib.import_module(module).names()
+  ]
+
+
+__all__ = ('environment_names', 'make_environment')

@@ -1,0 +1,245 @@
+"""Gymnasium's environments as `dm_env` ones."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ale_py
+import dm_env
+import gymnasium
+import numpy as np
+from dm_env import specs
+from gymnasium import spaces
+
+from acme_hieros.environments import base
+
+# Importing ale_py only offers its games; this puts them into the registry.
+gymnasium.register_envs(ale_py)
+
+# Options of `gymnasium.make` itself.
+_MAKE_OPTIONS = ('max_episode_steps', 'disable_env_checker')
+
+# How environments say that a package they need is missing.
+_MISSING = (ImportError, gymnasium.error.DependencyNotInstalled)
+
+
+class GymnasiumAdapter(base.EpisodicEnvironment):
+  """A Gymnasium environment with the interface of `dm_env`.
+
+  Spaces become specs as follows, for observations and actions alike:
+
+  - Box: BoundedArray, or Array if no float is bounded; floats are float32, and
+    other dtypes stay what they are.
+  - Discrete: DiscreteArray, int32, counted from 0 wherever the space starts.
+  - MultiDiscrete: BoundedArray, int32, counted from 0 likewise.
+  - MultiBinary: BoundedArray, int32.
+  - Dict: dict.
+  - Tuple: dict with the keys '0', '1', ...
+
+  Actions are clipped to the bounds of a Box and cast to the space's dtype.
+  """
+
+  def __init__(self, environment: gymnasium.Env, seed: int | None = None):
+    """Wraps the environment, which it owns from now on.
+
+    Args:
+      environment: The environment to wrap.
+      seed: What to seed the first reset with; later resets continue from there.
+
+    Raises:
+      ValueError: One of the environment's spaces is of an unsupported kind.
+    """
+    self._environment = environment
+    self._seed = seed
+    self._observation = _codec(environment.observation_space, 'observation')
+    self._action = _codec(environment.action_space, 'action')
+
+  def _reset(self) -> Any:
+    observation, _ = self._environment.reset(seed=self._seed)
+    self._seed = None
+    return self._observation.encode(observation)
+
+  def _step(self, action: Any) -> base.Transition:
+    observation, reward, terminated, truncated, _ = self._environment.step(
+      self._action.decode(action)
+    )
+    return self._observation.encode(observation), reward, terminated, truncated
+
+  def observation_spec(self) -> Any:
+    return self._observation.spec
+
+  def action_spec(self) -> Any:
+    return self._action.spec
+
+  def close(self) -> None:
+    self._environment.close()
+
+
+class _Codec(NamedTuple):
+  """How values of a Gymnasium space look to a user of `dm_env`."""
+
+  spec: Any
+  # From Gymnasium. Copies, since some environments reuse their buffers.
+  encode: Callable[[Any], Any]
+  # To Gymnasium.
+  decode: Callable[[Any], Any]
+
+
+def _codec(space: spaces.Space, name: str) -> _Codec:
+  """Returns the codec of a space, or raises ValueError if there is none."""
+  if isinstance(space, spaces.Dict):
+    return _nested_codec(dict(space.spaces), name, dict)
+  if isinstance(space, spaces.Tuple):
+    children = {str(i): child for i, child in enumerate(space.spaces)}
+    return _nested_codec(children, name, lambda values: tuple(values.values()))
+  if isinstance(space, spaces.Box):
+    return _box_codec(space, name)
+  if isinstance(space, spaces.Discrete):
+    start = int(space.start)
+    return _Codec(
+      specs.DiscreteArray(int(space.n), np.int32, name=name),
+      lambda value: np.array(int(value) - start, np.int32),
+      lambda value: space.dtype.type(int(value) + start),
+    )
+  if isinstance(space, spaces.MultiDiscrete):
+    return _Codec(
+      specs.BoundedArray(space.shape, np.int32, 0, space.nvec - 1, name),
+      lambda value: np.array(value - space.start, np.int32),
+      lambda value: (np.asarray(value) + space.start).astype(space.dtype),
+    )
+  if isinstance(space, spaces.MultiBinary):
+    return _Codec(
+      specs.BoundedArray(space.shape, np.int32, 0, 1, name),
+      lambda value: np.array(value, np.int32),
+      lambda value: np.asarray(value).astype(space.dtype),
+    )
+  raise ValueError(
+    f'The space {space} of {name!r} is not supported: use Box, Discrete, '
+    'MultiDiscrete, MultiBinary, or a Dict or Tuple of them.'
+  )
+
+
+def _box_codec(space: spaces.Box, name: str) -> _Codec:
+  is_float = np.issubdtype(space.dtype, np.floating)
+  dtype = np.float32 if is_float else space.dtype
+  if is_float and np.isinf(space.low).all() and np.isinf(space.high).all():
+    spec = specs.Array(space.shape, dtype, name)
+  else:
+    # Bounds beyond float32 are infinite in it.
+    with np.errstate(over='ignore'):
+      spec = specs.BoundedArray(
+        space.shape,
+        dtype,
+        space.low.astype(dtype),
+        space.high.astype(dtype),
+        name,
+      )
+  return _Codec(
+    spec,
+    lambda value: np.array(value, dtype),
+    lambda value: np.clip(value, space.low, space.high).astype(space.dtype),
+  )
+
+
+def _nested_codec(
+  children: dict[str, spaces.Space],
+  name: str,
+  container: Callable[[dict[str, Any]], Any],
+) -> _Codec:
+  codecs = {
+    key: _codec(child, f'{name}/{key}') for key, child in children.items()
+  }
+
+  def encode(value):
+    values = (
+      value
+      if isinstance(value, dict)
+      else dict(zip(codecs, value, strict=True))
+    )
+    return {key: codec.encode(values[key]) for key, codec in codecs.items()}
+
+  def decode(value):
+    return container(
+      {key: codec.decode(value[key]) for key, codec in codecs.items()}
+    )
+
+  return _Codec(
+    {key: codec.spec for key, codec in codecs.items()}, encode, decode
+  )
+
+
+def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
+  """Makes `gym/<env_id>`.
+
+  Args:
+    env_id: An id of the registry with its version, 'CartPole-v1', perhaps with
+      a module in front that registers it, 'my_package:MyEnv-v0'.
+    seed: The seed of the first reset.
+    options: Handed to `gymnasium.make`: `max_episode_steps`, and the parameters
+      of the environment's constructor.
+
+  Returns:
+    The environment.
+
+  Raises:
+    ValueError: The id or an option is unknown, an option's value was refused, a
+      package is missing, or a space is not supported.
+  """
+  name = f'gym/{env_id}'
+  module, _, registered = env_id.rpartition(':')
+  try:
+    if module:
+      importlib.import_module(module)
+    if registered not in gymnasium.registry:
+      raise base.unknown_environment(f'gym/{registered}', names())
+    _check_options(name, registered, options)
+    environment = _make(name, registered, options)
+  except _MISSING as error:
+    raise ValueError(
+      f'Environment {name!r} needs something that is not '
+      f'installed: {_sentence(error)}'
+    ) from error
+  return GymnasiumAdapter(environment, seed)
+
+
+def _make(name: str, env_id: str, options: dict[str, Any]) -> gymnasium.Env:
+  """Calls `gymnasium.make`; whatever it holds against options is ValueError."""
+  # The checker is for those who write environments, and slows steps down.
+  arguments = {'disable_env_checker': True, **options}
+  try:
+    return gymnasium.make(env_id, **arguments)
+  except _MISSING:
+    raise
+  except Exception as error:  # Each constructor has its own way to refuse.
+    if not options:
+      raise
+    raise ValueError(
+      f'Environment {name!r} refuses the options {options}: {_sentence(error)}'
+    ) from error
+
+
+def names() -> list[str]:
+  """The full names of this family's environments."""
+  return [f'gym/{env_id}' for env_id in gymnasium.registry]
+
+
+def _check_options(name: str, env_id: str, options: dict[str, Any]) -> None:
+  """Raises ValueError for an option that the environment does not have."""
+  creator = gymnasium.registry[env_id].entry_point
+  if not callable(creator):
+    creator = gymnasium.envs.registration.load_env_creator(creator)
+  parameters = inspect.signature(creator).parameters
+  if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    return
+  accepted = _MAKE_OPTIONS + tuple(parameters)
+  for option in options:
+    if option not in accepted:
+      raise ValueError(
+        f'Environment {name!r} has no option {option!r}: '
+        f'its options are {", ".join(accepted)}.'
+      )
+
+
+def _sentence(error: Exception) -> str:
+  return ' '.join(str(error).split()).rstrip('.') + '.'

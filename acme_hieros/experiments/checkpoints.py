@@ -1,0 +1,86 @@
+"""Checkpoints: a tree of arrays in one .npz file, complete or absent."""
+
+import json
+import os
+from typing import Any, Mapping, Tuple
+import zipfile
+
+import jax
+import numpy as np
+
+_METADATA = 'metadata'
+
+
+class CheckpointError(ValueError):
+  """A checkpoint cannot be used; the message says why and what to do."""
+
+
+def save(path: str, tree: Any, metadata: Mapping[str, Any]):
+  """Writes a checkpoint; an older one stays until the new one is complete.
+
+  Args:
+    path: of the file.
+    tree: arrays, nested in dicts and tuples.
+    metadata: plain values, stored as JSON.
+
+  Raises:
+    OSError: it could not be written; whatever was there before still is.
+  """
+  arrays = _named_leaves(tree)
+  arrays[_METADATA] = np.frombuffer(
+      json.dumps(metadata).encode(), dtype=np.uint8)
+  partial = path + '.partial'
+  try:
+    with open(partial, 'wb') as file:
+      np.savez(file, **arrays)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  finally:
+    if os.path.exists(partial):
+      os.remove(partial)
+
+
+def load(path: str, template: Any) -> Tuple[Any, Mapping[str, Any]]:
+  """Reads a checkpoint.
+
+  Args:
+    path: of the file.
+    template: a tree of arrays with the structure and shapes to expect.
+
+  Returns:
+    The tree, and the metadata.
+
+  Raises:
+    CheckpointError: the file is absent, damaged, or of another agent.
+  """
+  if not os.path.exists(path):
+    raise CheckpointError(f'There is no checkpoint at {path}.')
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      # Reading an entry checks its sum, so damage shows here.
+      arrays = {name: file[name] for name in file.files}
+    metadata = json.loads(arrays.pop(_METADATA).tobytes())
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise CheckpointError(
+        f'The checkpoint {path} is damaged ({error}); restore the file from a '
+        'copy, or start again in another work directory.') from error
+  expected = _named_leaves(template)
+  wrong = sorted(arrays.keys() ^ expected.keys()) or [
+      name for name, value in expected.items()
+      if arrays[name].shape != value.shape or arrays[name].dtype != value.dtype
+  ]
+  if wrong:
+    raise CheckpointError(
+        f'The checkpoint {path} belongs to another agent or version: '
+        f'{len(wrong)} of its arrays do not fit, {wrong[0]} first; resume it '
+        'with the version and configuration that wrote it.')
+  structure = jax.tree.structure(template)
+  return structure.unflatten([arrays[name] for name in expected]), metadata
+
+
+def _named_leaves(tree: Any) -> Mapping[str, np.ndarray]:
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {
+      jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves
+  }

@@ -1,0 +1,320 @@
+"""Trains Hieros in one process: act, store, learn, log, save."""
+
+import collections
+import dataclasses
+import os
+import signal
+import sys
+import time
+from typing import Any, Mapping, Optional
+
+from acme import specs
+from acme.utils import counting
+import dm_env
+import jax
+import numpy as np
+import reverb
+import tqdm
+
+from acme_hieros.agent import builder as builder_lib
+from acme_hieros.agent import learning
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.config import HierosConfig
+from acme_hieros.config import to_dict
+from acme_hieros.environments import make_environment
+from acme_hieros.experiments import checkpoints
+from acme_hieros.experiments import workdirs
+from acme_hieros.models import level as level_lib
+
+# The mean return is over so many of the last episodes.
+RECENT_EPISODES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What to run.
+
+  environment: a name that `make_environment` knows, with its options.
+  config: of the agent.
+  num_steps: environment steps in all, those before a resume included.
+  seed: of environment, parameters, actions and updates.
+  workdir: where everything is written.
+  resume: continue the run in `workdir`.
+  checkpoint_minutes: time between two checkpoints.
+  """
+  environment: str
+  config: HierosConfig
+  num_steps: int
+  workdir: str
+  seed: int = 0
+  environment_options: Mapping[str, Any] = dataclasses.field(
+      default_factory=dict)
+  resume: bool = False
+  checkpoint_minutes: float = 10.
+
+  def identity(self) -> Mapping[str, Any]:
+    """What two runs must share for one to continue the other."""
+    return {
+        'environment': self.environment,
+        'environment_options': dict(self.environment_options),
+        'seed': self.seed,
+        'agent': to_dict(self.config),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What came of a run.
+
+  mean_return: over the last RECENT_EPISODES episodes; None without episodes.
+  interrupted: whether it was stopped before its last step.
+  """
+  steps: int
+  episodes: int
+  updates: int
+  mean_return: Optional[float]
+  best_return: Optional[float]
+  seconds: float
+  interrupted: bool
+  workdir: str
+
+
+class Trainer:
+  """One run. Construction checks everything that can be checked in advance.
+
+  Raises:
+    ValueError: a sentence about an environment, configuration, work directory
+      or checkpoint that cannot be used. Nothing has been overwritten then.
+  """
+
+  def __init__(self, run: Run):
+    if run.num_steps < 1:
+      raise ValueError(f'num_steps={run.num_steps} must be at least 1.')
+    if run.seed < 0:
+      raise ValueError(f'seed={run.seed} must not be negative.')
+    self._run = run
+    config = run.config
+    config.check_fillable(run.num_steps)
+    self._environment = make_environment(run.environment, run.seed,
+                                         **run.environment_options)
+    environment_spec = specs.make_environment_spec(self._environment)
+    self._networks = networks_lib.make_networks(config, environment_spec)
+    self._workdir = workdirs.Workdir(run.workdir)
+    self._workdir.open(run.identity(), run.resume)
+
+    builder = builder_lib.HierosBuilder(config,
+                                        self._workdir.make_learner_logger)
+    self._server = reverb.Server(
+        builder.make_replay_tables(environment_spec), port=None)
+    client = reverb.Client(f'localhost:{self._server.port}')
+    # Counts are wanted as they are at each step, not as of a second ago.
+    self._counter = counting.Counter(time_delta=0.)
+    self._counter.increment(actor_steps=0, actor_episodes=0)
+    learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
+    self._dataset = builder.make_dataset_iterator(client)
+    self._learner = builder.make_learner(
+        learner_key, self._networks, self._dataset, client,
+        counting.Counter(self._counter, 'learner', time_delta=0.))
+    self._returns = collections.deque(maxlen=RECENT_EPISODES)
+    self._best_return = None
+    self._seconds_before = 0.
+    if run.resume:
+      self._restore()
+      # Another stretch of the same run must not repeat its randomness.
+      actor_key = jax.random.fold_in(actor_key, self._steps)
+    self._actor = builder.make_actor(
+        actor_key,
+        networks_lib.make_policy(self._networks),
+        builder.make_adder(client),
+        variable_source=self._learner)
+    self._episode_logger = self._workdir.make_logger('episodes')
+    self._interrupted = False
+    self._start = time.time()
+
+  @property
+  def _steps(self) -> int:
+    return self._counter.get_counts()['actor_steps']
+
+  @property
+  def _seconds(self) -> float:
+    return self._seconds_before + time.time() - self._start
+
+  def parameter_counts(self) -> Mapping[str, int]:
+    """Parameters of each level, slow critics included, as the paper counts."""
+    counts = {}
+    for i, state in enumerate(self._learner.save()):
+      parts = (*state.params._replace(critics={}), *state.params.critics.values(),
+               *state.slow_critics.values())
+      counts[f'level {i}'] = sum(map(level_lib.parameter_count, parts))
+    return counts
+
+  def train(self) -> Summary:
+    """Runs to the last step, or to Ctrl-C, and saves.
+
+    Raises:
+      learning.NonFiniteLossError: after saving state and batch.
+    """
+    self._start = time.time()
+    with _Interruption() as interruption:
+      try:
+        self._loop(interruption)
+      except learning.NonFiniteLossError as error:
+        self._save_failure(error)
+        raise
+      finally:
+        self._episode_logger.close()
+      self._interrupted = interruption.requested
+      self.save()
+    summary = self._summarise()
+    workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
+    return summary
+
+  def save(self):
+    """Writes the checkpoint."""
+    counts = self._counter.get_counts()
+    checkpoints.save(
+        self._workdir.checkpoint, self._learner.save(), {
+            'counts': counts,
+            'recent_returns': list(self._returns),
+            'best_return': self._best_return,
+            'seconds': self._seconds,
+        })
+
+  def _restore(self):
+    state, metadata = checkpoints.load(self._workdir.checkpoint,
+                                       self._learner.save())
+    self._learner.restore(state)
+    self._counter.restore({'counts': metadata['counts'], 'cache': {}})
+    self._returns.extend(metadata['recent_returns'])
+    self._best_return = metadata['best_return']
+    self._seconds_before = metadata['seconds']
+
+  def _loop(self, interruption: '_Interruption'):
+    run = self._run
+    saved = time.time()
+    owed = 0.  # Learner steps that are due.
+    learning_started = False
+    timestep = None
+    with _progress_bar(run.num_steps, self._steps) as bar:
+      while self._steps < run.num_steps and not interruption.requested:
+        if timestep is None or timestep.last():
+          timestep = self._environment.reset()
+          self._actor.observe_first(timestep)
+          episode_return, episode_length = 0., 0
+        action = self._actor.select_action(timestep.observation)
+        timestep = self._environment.step(action)
+        self._actor.observe(action, timestep)
+        self._actor.update(wait=True)
+        self._counter.increment(actor_steps=1)
+        episode_return += float(timestep.reward)
+        episode_length += 1
+        if timestep.last():
+          self._end_episode(timestep, episode_return, episode_length)
+
+        learning_started = learning_started or self._dataset.ready()
+        if learning_started:
+          owed += run.config.updates_per_step
+        while owed >= 1. and not interruption.requested:
+          self._learner.step()
+          owed -= 1.
+        self._show(bar, learning_started)
+        if time.time() - saved > 60 * run.checkpoint_minutes:
+          self.save()
+          saved = time.time()
+
+  def _end_episode(self, timestep: dm_env.TimeStep, episode_return: float,
+                   length: int):
+    self._returns.append(episode_return)
+    self._best_return = max(
+        episode_return,
+        episode_return if self._best_return is None else self._best_return)
+    counts = self._counter.increment(actor_episodes=1)
+    self._episode_logger.write({
+        'actor_steps': counts['actor_steps'],
+        'actor_episodes': counts['actor_episodes'],
+        'episode_return': episode_return,
+        'episode_length': length,
+        'terminated': float(timestep.discount == 0.),
+        'walltime': self._seconds,
+    })
+
+  def _show(self, bar: tqdm.tqdm, learning_started: bool):
+    shown = {}
+    if learning_started:
+      shown['updates'] = self._counter.get_counts().get('learner_steps', 0)
+    else:
+      shown['updates'] = 'filling replay'
+    if self._returns:
+      shown['return'] = f'{self._returns[-1]:.4g}'
+    bar.set_postfix(shown, refresh=False)
+    bar.update()
+
+  def _summarise(self) -> Summary:
+    counts = self._counter.get_counts()
+    return Summary(
+        steps=counts['actor_steps'],
+        episodes=counts['actor_episodes'],
+        updates=counts.get('learner_steps', 0),
+        mean_return=float(np.mean(self._returns)) if self._returns else None,
+        best_return=self._best_return,
+        seconds=self._seconds,
+        interrupted=self._interrupted,
+        workdir=self._workdir.path)
+
+  def _save_failure(self, error: learning.NonFiniteLossError):
+    directory = self._workdir.failure
+    os.makedirs(directory, exist_ok=True)
+    metadata = {
+        'level': error.level,
+        'names': list(error.names),
+        'counts': self._counter.get_counts(),
+    }
+    checkpoints.save(
+        os.path.join(directory, 'state.npz'), self._learner.save(), metadata)
+    checkpoints.save(
+        os.path.join(directory, 'batch.npz'), error.batch, metadata)
+
+
+class _Interruption:
+  """Turns the first Ctrl-C or termination into a request, to save in peace.
+
+  The second one interrupts at once.
+  """
+
+  def __init__(self):
+    self.requested = False
+    self._handlers = {}
+
+  def __enter__(self) -> '_Interruption':
+    for number in (signal.SIGINT, signal.SIGTERM):
+      try:
+        self._handlers[number] = signal.signal(number, self._request)
+      except ValueError:
+        pass  # Not the main thread: signals are somebody else's.
+    return self
+
+  def __exit__(self, *unused_error):
+    self._restore()
+
+  def _request(self, *unused_arguments):
+    self.requested = True
+    self._restore()
+    print('\nStopping: saving after this step; again to stop at once.',
+          file=sys.stderr)
+
+  def _restore(self):
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler)
+
+
+def _progress_bar(total: int, initial: int) -> tqdm.tqdm:
+  # Where no terminal rewrites the line, a line now and then is enough.
+  interval = 0.5 if sys.stderr.isatty() else 30.
+  return tqdm.tqdm(
+      total=total,
+      initial=initial,
+      unit='step',
+      mininterval=interval,
+      maxinterval=interval,
+      dynamic_ncols=True,
+      smoothing=0.05)

@@ -1,0 +1,131 @@
+"""The directory of a run: its configuration, logs and checkpoint."""
+
+import json
+import os
+from typing import Any, Mapping, Optional
+import uuid
+
+from acme.utils import loggers
+from acme.utils.loggers import tf_summary
+
+# Learner metrics are logged once in so many updates of a level.
+_LOG_PERIOD = 10
+
+
+class WorkdirError(ValueError):
+  """A work directory cannot be used; the message says why and what to do."""
+
+
+class Workdir:
+  """The files of one run.
+
+  config.json     what is run: environment, seed, the whole configuration
+  logs/*.csv      episodes.csv, and one file a level
+  tensorboard/    the same for TensorBoard
+  checkpoint.npz  the learner's state, see `checkpoints`
+  summary.json    what came of it, at the end
+  failure/        the state and the batch of a loss that was not finite
+  """
+
+  def __init__(self, path: str):
+    self.path = os.path.abspath(os.path.expanduser(path))
+    self.config = self._file('config.json')
+    self.checkpoint = self._file('checkpoint.npz')
+    self.summary = self._file('summary.json')
+    self.tensorboard = self._file('tensorboard')
+    self.logs = self._file('logs')
+    self.failure = self._file('failure')
+
+  def _file(self, name: str) -> str:
+    return os.path.join(self.path, name)
+
+  def read_config(self) -> Optional[Mapping[str, Any]]:
+    """The configuration of the run that lives here, if one does."""
+    try:
+      with open(self.config) as file:
+        config = json.load(file)
+    except FileNotFoundError:
+      return None
+    except (OSError, ValueError) as error:
+      raise WorkdirError(
+          f'{self.config} cannot be read ({error}); choose another '
+          '--workdir.') from error
+    if not isinstance(config, dict):
+      raise WorkdirError(
+          f'{self.config} is not the configuration of a run; choose another '
+          '--workdir.')
+    return config
+
+  def open(self, config: Mapping[str, Any], resume: bool):
+    """Makes the directory ready for a run.
+
+    Args:
+      config: plain values that say what is run.
+      resume: continue the run that lives here.
+
+    Raises:
+      WorkdirError: the directory cannot be written, or it holds a run that this
+        one would overwrite or does not continue. Nothing is changed then.
+    """
+    found = self.read_config()
+    if resume:
+      if found is None or not os.path.exists(self.checkpoint):
+        raise WorkdirError(
+            f'{self.path} holds no checkpoint to resume; start the run without '
+            '--resume.')
+      differing = sorted(_differences(found, json.loads(json.dumps(config))))
+      if differing:
+        raise WorkdirError(
+            f'{self.path} holds a run with another configuration, which differs '
+            f'in {", ".join(differing)}; resume it with its own flags or choose '
+            'another --workdir.')
+    elif found is not None:
+      raise WorkdirError(
+          f'{self.path} already holds a run; continue it with --resume or '
+          'choose another --workdir.')
+    try:
+      os.makedirs(self.logs, exist_ok=True)
+      probe = self._file(f'.{uuid.uuid4().hex}')
+      with open(probe, 'w') as file:
+        file.write('can this directory be written?')
+      os.remove(probe)
+      if found is None:
+        write_json(self.config, config)
+    except OSError as error:
+      raise WorkdirError(
+          f'{self.path} cannot be written ({error.strerror}); choose another '
+          '--workdir.') from error
+
+  def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
+    """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
+    file = open(os.path.join(self.logs, f'{label}.csv'), 'a')
+    logger = loggers.Dispatcher([
+        loggers.CSVLogger(file, flush_every=1),
+        tf_summary.TFSummaryLogger(
+            self.tensorboard, label, steps_key='actor_steps'),
+    ])
+    return loggers.GatedFilter.periodic(logger, period)
+
+  def make_learner_logger(self, label: str) -> loggers.Logger:
+    """The logger of one level's learning."""
+    return self.make_logger(label, _LOG_PERIOD)
+
+
+def write_json(path: str, values: Mapping[str, Any]):
+  """Writes a JSON file; an older one stays until the new one is complete."""
+  partial = path + '.partial'
+  with open(partial, 'w') as file:
+    json.dump(values, file, indent=2)
+    file.write('\n')
+  os.replace(partial, path)
+
+
+def _differences(one: Any, other: Any, prefix: str = ''):
+  """Dotted names of the fields in which two nested dicts differ."""
+  if not (isinstance(one, dict) and isinstance(other, dict)):
+    if one != other:
+      yield prefix
+    return
+  for key in one.keys() | other.keys():
+    yield from _differences(
+        one.get(key), other.get(key), f'{prefix}.{key}' if prefix else key)

@@ -1,0 +1,169 @@
+"""Actor, critics and their losses (Hieros, section 3.3; DreamerV3)."""
+
+from typing import Callable, Dict, NamedTuple, Tuple, Union
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from acme_hieros.config import ActorCriticConfig
+from acme_hieros.models import distributions
+from acme_hieros.models import mlp
+from acme_hieros.models import spaces
+
+Array = jax.Array
+
+
+class Categoricals(NamedTuple):
+  """Independent discrete choices; log_probs is [..., count, classes]."""
+  log_probs: Array
+
+  def sample(self, key: Array) -> Array:
+    """One-hot choices [..., count * classes]."""
+    index = distributions.sample_index(key, self.log_probs)
+    return self._onehot(index)
+
+  def mode(self) -> Array:
+    return self._onehot(jnp.argmax(self.log_probs, -1))
+
+  def log_prob(self, action: Array) -> Array:
+    """[..., count * classes] to [...]."""
+    action = action.reshape(self.log_probs.shape)
+    return jnp.sum(action * self.log_probs, (-2, -1))
+
+  def entropy(self) -> Array:
+    return distributions.entropy(self.log_probs)
+
+  def _onehot(self, index: Array) -> Array:
+    onehot = jax.nn.one_hot(index, self.log_probs.shape[-1])
+    return onehot.reshape(onehot.shape[:-2] + (-1,))
+
+
+class Gaussian(NamedTuple):
+  """Independent normal numbers, [..., size]; the mean lies in [-1, 1]."""
+  mean: Array
+  std: Array
+
+  def sample(self, key: Array) -> Array:
+    """Reparameterised: gradients reach mean and std."""
+    return self.mean + self.std * jax.random.normal(key, self.mean.shape)
+
+  def mode(self) -> Array:
+    return self.mean
+
+  def log_prob(self, action: Array) -> Array:
+    scaled = (action - self.mean) / self.std
+    return jnp.sum(
+        -0.5 * jnp.square(scaled) - jnp.log(self.std) -
+        0.5 * jnp.log(2 * jnp.pi), -1)
+
+  def entropy(self) -> Array:
+    return jnp.sum(jnp.log(self.std) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), -1)
+
+
+Policy = Union[Categoricals, Gaussian]
+
+
+class Network(NamedTuple):
+  """Pure functions: init (key, features) -> params, apply (params, features)."""
+  init: Callable[..., hk.Params]
+  apply: Callable[..., Union[Policy, Array]]
+
+
+def make_actor(config: ActorCriticConfig, action: spaces.ActionSpace) -> Network:
+  """The policy: features [..., F] to a distribution of encoded actions."""
+
+  def discrete(features):
+    logits = mlp.MLP(config.layers, config.units, action.size,
+                     zero_output=True, name='actor')(features)
+    logits = logits.reshape(features.shape[:-1] +
+                            (action.count, action.classes))
+    return Categoricals(distributions.mix_uniform(logits, config.unimix))
+
+  def continuous(features):
+    out = mlp.MLP(config.layers, config.units, 2 * action.size,
+                  name='actor')(features)
+    mean, std = jnp.split(out, 2, -1)
+    spread = config.max_std - config.min_std
+    # +2 starts exploration near the largest standard deviation.
+    return Gaussian(
+        jnp.tanh(mean), config.min_std + spread * jax.nn.sigmoid(std + 2.))
+
+  return Network(*hk.without_apply_rng(
+      hk.transform(discrete if isinstance(action, spaces.Discrete) else
+                   continuous)))
+
+
+def make_critic(config: ActorCriticConfig) -> Network:
+  """One reward stream's critic: features [..., F] to logits [..., bins]."""
+
+  def critic(features):
+    return mlp.MLP(config.layers, config.units, config.value_bins,
+                   zero_output=True, name='critic')(features)
+
+  return Network(*hk.without_apply_rng(hk.transform(critic)))
+
+
+def lambda_returns(reward: Array, discount: Array, value: Array,
+                   return_lambda: float) -> Array:
+  """Lambda-returns of an imagined trajectory (DreamerV3, eq. 7).
+
+  R_t = r_{t+1} + d_{t+1} ((1 - lambda) v_{t+1} + lambda R_{t+1}), R_H = v_H.
+
+  Args:
+    reward: [H, ...], rewards on arrival in states 1..H.
+    discount: [H, ...], continuation times discount of states 1..H.
+    value: [H, ...], values of states 1..H.
+    return_lambda: lambda.
+
+  Returns:
+    [H, ...]: the returns of states 0..H-1.
+  """
+
+  def step(following, inputs):
+    reward, discount, value = inputs
+    following = reward + discount * (
+        (1. - return_lambda) * value + return_lambda * following)
+    return following, following
+
+  _, returns = jax.lax.scan(
+      step, value[-1], (reward, discount, value), reverse=True)
+  return returns
+
+
+def trajectory_weights(start: Array, discount: Array) -> Array:
+  """Probability, with discount, that an imagined state is ever reached.
+
+  Args:
+    start: [...], continuation of state 0; 0 where the episode is over.
+    discount: [H, ...] of states 1..H.
+
+  Returns:
+    [H, ...]: weights of states 0..H-1.
+  """
+  return jnp.cumprod(jnp.concatenate([start[None], discount[:-1]]), 0)
+
+
+def update_return_range(value_range: Array, returns: Array,
+                        decay: float) -> Array:
+  """Moves the running 5-95 percentile range towards that of `returns`."""
+  low, high = jnp.percentile(returns, jnp.array([5., 95.]))
+  return decay * value_range + (1. - decay) * (high - low)
+
+
+def advantages(returns: Dict[str, Array], values: Dict[str, Array],
+               ranges: Dict[str, Array],
+               weights: Dict[str, float]) -> Tuple[Array, Dict[str, Array]]:
+  """Weighted, normalised advantages: their sum and each stream's part.
+
+  Args:
+    returns, values: [H, ...] of each reward stream.
+    ranges: the running range S of each stream; returns are divided by
+      max(1, S), so that small rewards are not blown up to noise.
+    weights: of each stream.
+  """
+  parts = {
+      name: weights[name] * (returns[name] - values[name]) /
+            jnp.maximum(1., ranges[name]) for name in returns
+  }
+  return sum(parts.values()), parts

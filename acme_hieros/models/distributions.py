@@ -1,0 +1,113 @@
+"""Symlog, two-hot, and categoricals with a uniform share. Pure functions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+# Range of the two-hot bins, in symlog space (DreamerV3, "Critic learning").
+TWO_HOT_LIMIT = 20.
+
+
+def symlog(x: Array) -> Array:
+  """sign(x) log(1 + |x|) (DreamerV3, eq. 9)."""
+  return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Array) -> Array:
+  """The inverse of `symlog`."""
+  return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+def two_hot(x: Array, num_bins: int) -> Array:
+  """Encodes numbers as weights of the two nearest of `num_bins` even bins.
+
+  Args:
+    x: [...] in symlog space; clipped to [-TWO_HOT_LIMIT, TWO_HOT_LIMIT].
+    num_bins: number of bins.
+
+  Returns:
+    [..., num_bins], not negative, summing to 1, whose mean bin is x.
+  """
+  position = (jnp.clip(x, -TWO_HOT_LIMIT, TWO_HOT_LIMIT) + TWO_HOT_LIMIT) * (
+      (num_bins - 1) / (2 * TWO_HOT_LIMIT))
+  return jnp.maximum(
+      0., 1. - jnp.abs(position[..., None] - jnp.arange(num_bins)))
+
+
+def two_hot_loss(logits: Array, target: Array) -> Array:
+  """Cross entropy of symlog two-hot logits and a target in plain space.
+
+  Args:
+    logits: [..., bins].
+    target: [...].
+
+  Returns:
+    [...] in nats.
+  """
+  weights = two_hot(symlog(target), logits.shape[-1])
+  return -jnp.sum(weights * jax.nn.log_softmax(logits), -1)
+
+
+def two_hot_mean(logits: Array) -> Array:
+  """The mean bin of two-hot logits [..., bins], in symlog space: [...]."""
+  bins = np.linspace(
+      -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32)
+  # Symmetric pairs are added first, so that equal weights give exactly 0.
+  probs = jax.nn.softmax(logits)
+  odd = probs - probs[..., ::-1]
+  return 0.5 * jnp.sum(odd * bins, -1)
+
+
+def mix_uniform(logits: Array, share: float) -> Array:
+  """Log-probabilities [..., classes] of softmax(logits) with a uniform share.
+
+  Keeps every probability at or above share / classes, so that KL and
+  REINFORCE stay finite (DreamerV3, "World model learning").
+  """
+  if share == 0.:
+    return jax.nn.log_softmax(logits)
+  probs = jax.nn.softmax(logits)
+  return jnp.log((1. - share) * probs + share / logits.shape[-1])
+
+
+def sample_index(key: Array, log_probs: Array) -> Array:
+  """Draws indices [...] (int32) from log-probabilities [..., classes].
+
+  Inverts the cumulative distribution: one random number a draw, where the
+  Gumbel trick needs one a class. The cumulative sum is a product with a
+  triangular matrix, which every backend does fast.
+  """
+  classes = log_probs.shape[-1]
+  cumulative = jnp.exp(log_probs) @ jnp.triu(jnp.ones((classes, classes)))
+  u = jax.random.uniform(key, log_probs.shape[:-1] + (1,))
+  # Scaled by the last sum, so that rounding cannot push u beyond it.
+  below = cumulative[..., :-1] <= u * cumulative[..., -1:]
+  return jnp.sum(below, -1, dtype=jnp.int32)
+
+
+def straight_through(index: Array, log_probs: Array) -> Array:
+  """One-hot [..., classes] of `index`, with the gradient of the probabilities.
+
+  (DreamerV2, "Straight-Through Gradients".)
+  """
+  probs = jnp.exp(log_probs)
+  onehot = jax.nn.one_hot(index, log_probs.shape[-1])
+  return onehot + (probs - jax.lax.stop_gradient(probs))
+
+
+def sample_onehot(key: Array, log_probs: Array) -> Array:
+  """A straight-through one-hot sample [..., classes]."""
+  index = sample_index(key, jax.lax.stop_gradient(log_probs))
+  return straight_through(index, log_probs)
+
+
+def entropy(log_probs: Array) -> Array:
+  """Entropy in nats, [..., count, classes] to [...], summed over the count."""
+  return -jnp.sum(jnp.exp(log_probs) * log_probs, (-2, -1))
+
+
+def kl_divergence(p: Array, q: Array) -> Array:
+  """KL(p || q) in nats of log-probabilities [..., count, classes]: [...]."""
+  return jnp.sum(jnp.exp(p) * (p - q), (-2, -1))

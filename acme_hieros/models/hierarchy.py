@@ -1,0 +1,272 @@
+"""The levels together: who ticks when, bottom-up inference, top-down choice.
+
+(Hieros, section 3.2; algorithm section 4.) Level l ticks at every k^l-th step of
+an episode, the first one included. At each step the ticking levels first infer
+their states, lowest first, then choose their actions, highest first: the action
+of an upper level is the subgoal of the level below.
+"""
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acme_hieros.config import HierosConfig
+from acme_hieros.models import level as level_lib
+from acme_hieros.models import spaces
+from acme_hieros.models import subgoals
+from acme_hieros.models import world_model
+
+Array = jax.Array
+
+Window = Dict[str, Array]
+
+
+class LevelStep(NamedTuple):
+  """What one level contributes to replay at one environment step.
+
+  ticked: bool []; nothing else counts where it is not set.
+  observation: the level's own window; empty at level 0, which has the
+    environment's observation.
+  action: as the level's action space decodes it.
+  subgoal: indices [categoricals] (uint8) of the code it was given; () at the
+    top.
+  """
+  ticked: Array
+  observation: Window
+  action: Array
+  subgoal: Any
+
+
+class LevelMemory(NamedTuple):
+  """What one level carries from step to step while acting, batch size 1.
+
+  action: the encoded action that holds, [1, A].
+  window: this level's own last k states, for the level above.
+  """
+  state: world_model.State
+  action: Array
+  window: Window
+
+
+class ActorState(NamedTuple):
+  """The hierarchy's state while it acts in one environment.
+
+  step: steps since the episode's start, int32 [].
+  steps: what each level did at the last step.
+  """
+  key: Array
+  step: Array
+  levels: Tuple[LevelMemory, ...]
+  steps: Tuple[LevelStep, ...]
+
+
+def window_spaces(config: HierosConfig) -> Dict[str, spaces.ObservationSpace]:
+  """What an upper level sees: the last k states below, oldest first.
+
+  The z are class indices, one byte each; index `classes` is the padding before
+  an episode's start and reads as zeros.
+  """
+  k, model = config.subgoals.duration, config.world_model
+  return {
+      'stoch': spaces.OneHot((k, model.categoricals), model.classes,
+                             np.dtype(np.uint8)),
+      'deter': spaces.Vector((k, model.deter_size)),
+  }
+
+
+class Hierarchy:
+  """The agent's pure functions over all levels.
+
+  Attributes:
+    levels: level 0, which acts on the environment, first.
+  """
+
+  def __init__(self, config: HierosConfig,
+               observation: Mapping[str, spaces.ObservationSpace],
+               action: spaces.ActionSpace):
+    """Builds `config.depth` levels on an environment's spaces."""
+    self.config = config
+    self.observation = observation
+    self.action = action
+    code = subgoals.code_space(config.subgoals)
+    window = window_spaces(config)
+    self.levels: Sequence[level_lib.Level] = tuple(
+        level_lib.Level(
+            config,
+            observation=window if i else observation,
+            action=code if i else action,
+            subgoal=code if i < config.depth - 1 else None,
+            novelty=config.depth > 1 and
+            (i > 0 or config.actor_critic.novelty_at_level_0))
+        for i in range(config.depth))
+
+  def init(self, key: Array) -> Tuple[level_lib.TrainingState, ...]:
+    """Draws every level's learning state."""
+    keys = jax.random.split(key, len(self.levels))
+    return tuple(level.init(k) for level, k in zip(self.levels, keys))
+
+  def initial_state(self, key: Array) -> ActorState:
+    """The state before an episode's first step."""
+    classes = self.config.world_model.classes
+    memories = []
+    for level in self.levels:
+      window = {
+          name: jnp.zeros((1,) + space.shape, space.dtype)
+          for name, space in window_spaces(self.config).items()
+      }
+      window['stoch'] = jnp.full_like(window['stoch'], classes)
+      memories.append(
+          LevelMemory(
+              state=level.initial_state(1),
+              action=jnp.zeros((1, level.action.size)),
+              window=window))
+    memories = tuple(memories)
+    return ActorState(
+        key=key,
+        step=jnp.zeros((), jnp.int32),
+        levels=memories,
+        steps=self._level_steps(memories, [jnp.array(False)] * len(memories)))
+
+  def ticks(self, step: Array) -> Sequence[Array]:
+    """Which levels tick at this step of an episode: a bool [] each."""
+    return [
+        step % self.config.tick_period(i) == 0 for i in range(len(self.levels))
+    ]
+
+  def infer(self, params: Sequence[level_lib.PolicyParams], key: Array,
+            observation: Mapping[str, Array], state: ActorState,
+            ticks: Sequence[Array]) -> Tuple[LevelMemory, ...]:
+    """Bottom-up: every level that ticks takes in its observation.
+
+    Args:
+      params: of each level.
+      key: random key.
+      observation: the environment's, by name, without a batch dimension.
+      state: the state before this step.
+      ticks: bool [] for each level.
+
+    Returns:
+      Every level's memory; states and windows are new where it ticks.
+    """
+    first = (state.step == 0)[None]
+    seen = {name: value[None] for name, value in observation.items()}
+    memories = []
+    for level, own, memory, tick, k in zip(
+        self.levels, params, state.levels, ticks,
+        jax.random.split(key, len(self.levels))):
+
+      def advance(level=level, own=own, memory=memory, seen=seen, k=k):
+        new = level.world_model.observe_step(own.world_model, k, memory.state,
+                                             memory.action, seen, first)
+        return memory._replace(state=new, window=_push(memory.window, new))
+
+      memory = _if(tick, advance, memory)
+      memories.append(memory)
+      seen = memory.window
+    return tuple(memories)
+
+  def choose(self,
+             params: Sequence[level_lib.PolicyParams],
+             key: Array,
+             memories: Tuple[LevelMemory, ...],
+             ticks: Sequence[Array],
+             deterministic: bool = False) -> Tuple[LevelMemory, ...]:
+    """Top-down: every level that ticks picks its action."""
+    chosen = []
+    code = None
+    keys = jax.random.split(key, len(self.levels))
+    for level, own, memory, tick, k in reversed(
+        list(zip(self.levels, params, memories, ticks, keys))):
+
+      def act(level=level, own=own, memory=memory, code=code, k=k):
+        action = level.act(own, k, memory.state, code, deterministic)
+        return memory._replace(action=action)
+
+      memory = _if(tick, act, memory)
+      chosen.append(memory)
+      code = memory.action
+    return tuple(reversed(chosen))
+
+  def step(self,
+           params: Sequence[level_lib.PolicyParams],
+           observation: Mapping[str, Array],
+           state: ActorState,
+           deterministic: bool = False) -> Tuple[Array, ActorState]:
+    """Takes in an observation and chooses the environment's action.
+
+    Args:
+      params: of each level.
+      observation: by name, without a batch dimension.
+      state: from `initial_state` or the last call.
+      deterministic: take the likeliest actions instead of sampling.
+
+    Returns:
+      The action as the environment takes it, and the new state.
+    """
+    key, infer_key, choose_key = jax.random.split(state.key, 3)
+    ticks = self.ticks(state.step)
+    memories = self.infer(params, infer_key, observation, state, ticks)
+    memories = self.choose(params, choose_key, memories, ticks, deterministic)
+    action = self.action.decode(memories[0].action[0])
+    return action, ActorState(
+        key=key,
+        step=state.step + 1,
+        levels=memories,
+        steps=self._level_steps(memories, ticks))
+
+  def end(self, params: Sequence[level_lib.PolicyParams],
+          observation: Mapping[str, Array],
+          state: ActorState) -> Sequence[Window]:
+    """What each upper level sees at an episode's last observation.
+
+    The episode's end is a step of every level, whether or not it would tick.
+
+    Returns:
+      A window for each level above level 0.
+    """
+    every = [jnp.array(True)] * len(self.levels)
+    memories = self.infer(params, state.key, observation, state, every)
+    return [
+        _first(memory.window) for memory in memories[:len(self.levels) - 1]
+    ]
+
+  def _level_steps(self, memories: Sequence[LevelMemory],
+                   ticks: Sequence[Array]) -> Tuple[LevelStep, ...]:
+    steps = []
+    for i, (level, memory, tick) in enumerate(
+        zip(self.levels, memories, ticks)):
+      subgoal = ()
+      if level.subgoal:
+        subgoal = level.subgoal.decode(memories[i + 1].action[0])
+        subgoal = subgoal.astype(jnp.uint8)
+      steps.append(
+          LevelStep(
+              ticked=tick,
+              observation=_first(memories[i - 1].window) if i else {},
+              action=level.action.decode(memory.action[0]),
+              subgoal=subgoal))
+    return tuple(steps)
+
+
+def _if(tick: Array, advance, memory: LevelMemory) -> LevelMemory:
+  return jax.lax.cond(tick, advance, lambda: memory)
+
+
+def _first(tree: Any) -> Any:
+  """Drops the batch dimension of size 1."""
+  return jax.tree.map(lambda x: x[0], tree)
+
+
+def _push(window: Window, state: world_model.State) -> Window:
+  """Appends a state to a window [1, k, ...] and drops the oldest."""
+  newest = {
+      'stoch': jnp.argmax(state.stoch, -1),
+      'deter': state.deter,
+  }
+  return {
+      name: jnp.concatenate(
+          [old[:, 1:], newest[name][:, None].astype(old.dtype)], 1)
+      for name, old in window.items()
+  }

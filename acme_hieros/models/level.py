@@ -1,0 +1,421 @@
+"""One level of the hierarchy: a world model, an actor, critics, subgoals.
+
+A level knows its own observation, its own actions and the subgoal it was given;
+nothing here depends on how many levels there are.
+"""
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+
+from acme_hieros.config import HierosConfig
+from acme_hieros.config import OptimizerConfig
+from acme_hieros.models import actor_critic
+from acme_hieros.models import distributions
+from acme_hieros.models import spaces
+from acme_hieros.models import subgoals
+from acme_hieros.models import world_model
+
+Array = jax.Array
+
+# The reward streams, in the order of algorithm section 3.3.
+EXTRINSIC, SUBGOAL, NOVELTY = 'extrinsic', 'subgoal', 'novelty'
+
+
+class Params(NamedTuple):
+  """All that a level learns; critics by reward stream.
+
+  A level without subgoals and novelty has an empty autoencoder.
+  """
+  world_model: hk.Params
+  actor: hk.Params
+  critics: Dict[str, hk.Params]
+  autoencoder: hk.Params
+
+
+class PolicyParams(NamedTuple):
+  """What acting needs: no decoder, no critics, no autoencoder."""
+  world_model: hk.Params
+  actor: hk.Params
+
+
+class TrainingState(NamedTuple):
+  """A level's whole learning state.
+
+  slow_critics: moving average of params.critics.
+  optimizers: an optax state for each field of Params.
+  return_ranges: running 5-95 percentile range of each stream's returns, [].
+  key: of the next update. steps: updates so far, int32 [].
+  """
+  params: Params
+  slow_critics: Dict[str, hk.Params]
+  optimizers: Params
+  return_ranges: Dict[str, Array]
+  key: Array
+  steps: Array
+
+
+class Batch(NamedTuple):
+  """A batch of one level's replay.
+
+  subgoal: indices [B, T, categoricals] of the code that the level above had
+    set; None at the top.
+  """
+  sequence: world_model.Sequence
+  subgoal: Optional[Array] = None
+
+
+class Trajectory(NamedTuple):
+  """H imagined steps from N states.
+
+  inputs: of actor and critics in states 0..H, [H + 1, N, F].
+  action: encoded, chosen in states 0..H-1, [H, N, A].
+  reward: extrinsic, on arrival in states 1..H, [H, N].
+  continuation: of states 1..H, [H, N].
+  deter: of states 1..H, [H, N, D].
+  """
+  inputs: Array
+  action: Array
+  reward: Array
+  continuation: Array
+  deter: Array
+
+
+class Level:
+  """The pure functions of one level."""
+
+  def __init__(self,
+               config: HierosConfig,
+               observation: Mapping[str, spaces.ObservationSpace],
+               action: spaces.ActionSpace,
+               subgoal: Optional[spaces.Discrete] = None,
+               novelty: bool = False):
+    """Builds a level.
+
+    Args:
+      config: of the whole agent.
+      observation: what this level sees, by name.
+      action: what it does.
+      subgoal: the code it is given; None at the top.
+      novelty: whether it is rewarded for states new to its autoencoder.
+
+    Raises:
+      ValueError: an observation does not fit the encoder.
+    """
+    self.observation = observation
+    self.action = action
+    self.subgoal = subgoal
+    self._config = config
+    settings = config.actor_critic
+    weights = {
+        EXTRINSIC: settings.extrinsic_weight,
+        SUBGOAL: settings.subgoal_weight * (subgoal is not None),
+        NOVELTY: settings.novelty_weight * novelty,
+    }
+    self.streams = {name: w for name, w in weights.items() if w > 0}
+    self.world_model = world_model.make_world_model(config.world_model,
+                                                    observation, action)
+    self.actor = actor_critic.make_actor(settings, action)
+    self.critic = actor_critic.make_critic(settings)
+    # Wanted even where the subgoal stream has no weight: subgoals are shown.
+    self.autoencoder = None
+    if subgoal is not None or NOVELTY in self.streams:
+      self.autoencoder = subgoals.make_autoencoder(
+          config.subgoals, config.world_model.deter_size)
+    self._optimizers = Params(
+        world_model=_make_optimizer(config.world_model.optimizer),
+        actor=_make_optimizer(settings.optimizer),
+        critics=_make_optimizer(settings.optimizer),
+        autoencoder=_make_optimizer(config.subgoals.optimizer))
+
+  def init(self, key: Array) -> TrainingState:
+    """Draws the parameters."""
+    key, model_key, actor_key, critic_key, coder_key = jax.random.split(key, 5)
+    size = world_model.feature_size(self._config.world_model)
+    size += self.subgoal.size if self.subgoal else 0
+    inputs = jnp.zeros((1, size))
+    critic_keys = jax.random.split(critic_key, len(self.streams))
+    critics = {
+        name: self.critic.init(k, inputs)
+        for name, k in zip(self.streams, critic_keys)
+    }
+    autoencoder = {}
+    if self.autoencoder:
+      deter = jnp.zeros((1, self._config.world_model.deter_size))
+      autoencoder = self.autoencoder.init(coder_key, deter)
+    params = Params(
+        world_model=self.world_model.init(model_key),
+        actor=self.actor.init(actor_key, inputs),
+        critics=critics,
+        autoencoder=autoencoder)
+    return TrainingState(
+        params=params,
+        # Copies: the update donates its input, which must not alias itself.
+        slow_critics=jax.tree.map(jnp.copy, critics),
+        optimizers=Params(*(
+            optimizer.init(part)
+            for optimizer, part in zip(self._optimizers, params))),
+        return_ranges={name: jnp.zeros(()) for name in self.streams},
+        key=key,
+        steps=jnp.zeros((), jnp.int32))
+
+  def initial_state(self, batch_size: int) -> world_model.State:
+    """A State [B, ...] of zeros; the first step resets it anyway."""
+    config = self._config.world_model
+    stoch = jnp.zeros((batch_size, config.categoricals, config.classes))
+    return world_model.State(
+        stoch=stoch,
+        log_probs=stoch,
+        deter=jnp.zeros((batch_size, config.deter_size)),
+        memory=jnp.zeros(
+            (batch_size, 2 * config.s5.num_blocks, config.s5.state_size),
+            jnp.complex64))
+
+  def policy_inputs(self, features: Array, code: Optional[Array]) -> Array:
+    """Features [..., F] and one-hot subgoal code [..., G] together."""
+    if code is None:
+      return features
+    return jnp.concatenate([features, code], -1)
+
+  def act(self,
+          params: PolicyParams,
+          key: Array,
+          state: world_model.State,
+          code: Optional[Array],
+          deterministic: bool = False) -> Array:
+    """Chooses encoded actions [B, A] in states [B, ...] under codes [B, G]."""
+    prediction = self.world_model.predict(params.world_model, state)
+    policy = self.actor.apply(params.actor,
+                              self.policy_inputs(prediction.features, code))
+    return policy.mode() if deterministic else policy.sample(key)
+
+  def imagine(self, params: PolicyParams, key: Array, start: world_model.State,
+              start_features: Array, code: Optional[Array]) -> Trajectory:
+    """Rolls the prior forward under the policy and a fixed subgoal.
+
+    Args:
+      params: of world model and actor.
+      key: random key.
+      start: states [N, ...] to start from.
+      start_features: their features [N, F].
+      code: one-hot subgoals [N, G], or None.
+
+    Returns:
+      A Trajectory, differentiable through the dynamics.
+    """
+
+    def step(carry, key):
+      state, features = carry
+      policy_key, model_key = jax.random.split(key)
+      inputs = self.policy_inputs(features, code)
+      action = self.actor.apply(params.actor, inputs).sample(policy_key)
+      state = self.world_model.imagine_step(params.world_model, model_key,
+                                            state, action)
+      prediction = self.world_model.predict(params.world_model, state)
+      return (state, prediction.features), (inputs, action, prediction.reward,
+                                            prediction.continuation,
+                                            state.deter)
+
+    keys = jax.random.split(key, self._config.actor_critic.horizon)
+    (_, features), steps = jax.lax.scan(step, (start, start_features), keys)
+    inputs, action, reward, continuation, deter = steps
+    last = self.policy_inputs(features, code)
+    return Trajectory(
+        inputs=jnp.concatenate([inputs, last[None]]),
+        action=action,
+        reward=distributions.symexp(reward),
+        continuation=continuation,
+        deter=deter)
+
+  def update(self, state: TrainingState,
+             batch: Batch) -> Tuple[TrainingState, Dict[str, Array]]:
+    """One update of everything on one batch.
+
+    Where a loss or a gradient is not finite, only the metrics tell: the state
+    comes back as it was, so that the update can be looked at again.
+
+    Args:
+      state: the level's learning state.
+      batch: [B, T, ...] of its replay.
+
+    Returns:
+      The new state, and scalar metrics by name; losses end in '_loss'.
+    """
+    params = state.params
+    key, model_key, behaviour_key = jax.random.split(state.key, 3)
+
+    (_, (posterior, prediction, came, metrics)), model_grads = (
+        jax.value_and_grad(self.world_model.loss, has_aux=True)(
+            params.world_model, model_key, batch.sequence))
+
+    # Imagination starts from every posterior state of the batch, and nothing
+    # that follows may change the world model.
+    flatten = lambda x: jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
+    start, prediction, came = jax.tree.map(flatten,
+                                           (posterior, prediction, came))
+    code = None
+    if self.subgoal:
+      code = flatten(self.subgoal.encode(batch.subgoal))
+    # Mid-episode, the first step of a sequence has only the model's opinion.
+    alive = jnp.where(came.known, came.continuation, prediction.continuation)
+
+    learned = params._replace(world_model=None)
+    (_, (ranges, more)), grads = jax.value_and_grad(
+        self._behaviour_loss, has_aux=True)(
+            learned, params.world_model, state.slow_critics,
+            state.return_ranges, behaviour_key, start, prediction.features,
+            alive, code)
+    metrics.update(more)
+
+    updated, optimizers = [], []
+    for name, optimizer, grad, part, optimizer_state in zip(
+        Params._fields, self._optimizers,
+        grads._replace(world_model=model_grads), params, state.optimizers):
+      if part:
+        metrics[f'{name}_grad_norm'] = optax.global_norm(grad)
+      steps, optimizer_state = optimizer.update(grad, optimizer_state, part)
+      updated.append(optax.apply_updates(part, steps))
+      optimizers.append(optimizer_state)
+    updated = Params(*updated)
+    new_state = TrainingState(
+        params=updated,
+        slow_critics=optax.incremental_update(
+            updated.critics, state.slow_critics,
+            self._config.actor_critic.slow_rate),
+        optimizers=Params(*optimizers),
+        return_ranges=ranges,
+        key=key,
+        steps=state.steps + 1)
+    finite = jnp.all(jnp.isfinite(jnp.stack(list(metrics.values()))))
+    new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old),
+                             new_state, state)
+    return new_state, metrics
+
+  def _behaviour_loss(self, learned: Params, model_params: hk.Params,
+                      slow_critics, return_ranges, key: Array,
+                      start: world_model.State, start_features: Array,
+                      alive: Array, code: Optional[Array]):
+    """Actor, critic and autoencoder losses on imagined trajectories.
+
+    Args:
+      learned: parameters to differentiate by; world_model is None.
+      model_params: parameters of the world model, not differentiated.
+      slow_critics, return_ranges: as in TrainingState.
+      key: random key.
+      start, start_features, code: as in `imagine`.
+      alive: continuation of the starts, [N].
+
+    Returns:
+      The summed loss, and (new return ranges, metrics).
+    """
+    stop = jax.lax.stop_gradient
+    settings = self._config.actor_critic
+    through_dynamics = isinstance(self.action, spaces.Continuous)
+    imagine_key, coder_key = jax.random.split(key)
+    # REINFORCE takes the trajectory as given; only a continuous policy is
+    # improved through the dynamics.
+    actor = learned.actor if through_dynamics else stop(learned.actor)
+    trajectory = self.imagine(
+        PolicyParams(model_params, actor), imagine_key, start, start_features,
+        code)
+    inputs = stop(trajectory.inputs)
+
+    losses, rewards = {}, {EXTRINSIC: trajectory.reward}
+    metrics = {}
+    if code is not None:
+      goal = stop(self.autoencoder.decode(learned.autoencoder, code))
+      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
+    if self.autoencoder:
+      # The same pass twice, of which the compiler makes one: the first learns
+      # and leaves the states alone, the second rewards the states.
+      coded = subgoals.reconstruct(self.autoencoder, learned.autoencoder,
+                                   coder_key, stop(trajectory.deter))
+      seen = subgoals.reconstruct(self.autoencoder, stop(learned.autoencoder),
+                                  coder_key, trajectory.deter)
+      rewards[NOVELTY] = subgoals.novelty_reward(
+          seen.error, self._config.world_model.deter_size)
+      losses['autoencoder'] = jnp.mean(coded.error) + (
+          self._config.subgoals.kl_scale * jnp.mean(coded.kl))
+      metrics.update(
+          autoencoder_error=jnp.mean(coded.error),
+          autoencoder_kl=jnp.mean(coded.kl))
+
+    discount = settings.discount * trajectory.continuation
+    weight = stop(actor_critic.trajectory_weights(alive, discount))
+    returns, values, ranges, critic_losses = {}, {}, {}, []
+    for name in self.streams:
+      logits = self.critic.apply(learned.critics[name], inputs)
+      value = distributions.symexp(
+          distributions.two_hot_mean(
+              self.critic.apply(stop(learned.critics[name]),
+                                trajectory.inputs)))
+      returns[name] = actor_critic.lambda_returns(
+          rewards[name], discount, value[1:], settings.return_lambda)
+      values[name] = stop(value[:-1])
+      ranges[name] = actor_critic.update_return_range(
+          return_ranges[name], stop(returns[name]),
+          settings.return_range_decay)
+      slow = distributions.symexp(
+          distributions.two_hot_mean(
+              self.critic.apply(slow_critics[name], inputs[:-1])))
+      loss = distributions.two_hot_loss(logits[:-1], stop(returns[name]))
+      loss += settings.slow_scale * distributions.two_hot_loss(
+          logits[:-1], slow)
+      critic_losses.append(jnp.mean(weight * loss))
+      metrics.update({
+          f'{name}_critic_loss': critic_losses[-1],
+          f'{name}_reward': jnp.mean(rewards[name]),
+          f'{name}_return': jnp.mean(returns[name]),
+          f'{name}_value': jnp.mean(value),
+          f'{name}_return_range': ranges[name],
+      })
+    losses['critic'] = sum(critic_losses)
+
+    advantage, parts = actor_critic.advantages(returns, values, ranges,
+                                               self.streams)
+    policy = self.actor.apply(learned.actor, inputs[:-1])
+    entropy = policy.entropy()
+    if through_dynamics:
+      objective = advantage
+    else:
+      objective = policy.log_prob(trajectory.action) * stop(advantage)
+    losses['actor'] = -jnp.mean(
+        weight * (objective + settings.entropy_scale * entropy))
+    magnitude = {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
+    total = sum(magnitude.values())
+    metrics.update({
+        f'{name}_advantage_share': part / jnp.maximum(total, 1e-12)
+        for name, part in magnitude.items()
+    })
+    metrics.update(
+        policy_entropy=jnp.mean(entropy),
+        imagined_continuation=jnp.mean(trajectory.continuation),
+        **{f'{name}_loss': loss for name, loss in losses.items()})
+    return sum(losses.values()), (stop(ranges), stop(metrics))
+
+
+def policy_params(params: Params) -> PolicyParams:
+  """The part of the parameters that an actor needs."""
+  used = hk.data_structures.filter(
+      lambda module, *_: 'decoder' not in module.split('/'),
+      params.world_model)
+  return PolicyParams(used, params.actor)
+
+
+def parameter_count(params: Any) -> int:
+  """Numbers in a tree; the complex B and C of S5 count once, as in the paper."""
+  count = 0
+  for module, name, value in hk.data_structures.traverse(params):
+    halves = 's5_layer' in module and name in ('b', 'c')
+    count += value.size // 2 if halves else value.size
+  return count
+
+
+def _make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+  return optax.chain(
+      optax.clip_by_global_norm(config.clip_norm),
+      optax.adamw(config.learning_rate, eps=config.epsilon,
+                  weight_decay=config.weight_decay))

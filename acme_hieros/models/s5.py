@@ -1,0 +1,209 @@
+"""Simplified state space layers (S5, arXiv 2208.04933) with resets.
+
+One layer is x_t = Abar x_{t-1} + Bbar u_t, y_t = Re(C x_t) + D u_t with a
+diagonal complex Abar. It runs over a whole sequence (`scan`) or one step at a
+time (`step`) on the same parameters and with the same result.
+"""
+
+from typing import Callable, NamedTuple, Optional, Tuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acme_hieros.config import S5Config
+
+Array = jax.Array
+
+
+def hippo_normal(size: int) -> Tuple[np.ndarray, np.ndarray]:
+  """Eigenvalues [size] and eigenvectors [size, size] of HiPPO-LegS's normal part.
+
+  HiPPO-LegS is A = N - p p^T with p_n = sqrt(n + 1/2) and N normal: its
+  symmetric part is -1/2 I, so its eigenvalues are -1/2 + i w (S5, appendix B).
+  """
+  n = np.arange(size)
+  outer = np.sqrt(2 * n[:, None] + 1) * np.sqrt(2 * n[None, :] + 1)
+  legs = -np.tril(outer, -1) - np.diag(n + 1.)
+  p = np.sqrt(n + 0.5)
+  skew = legs + p[:, None] * p[None, :] + 0.5 * np.eye(size)
+  # -i times a skew-symmetric matrix is Hermitian: eigh is exact and stable.
+  frequency, vectors = np.linalg.eigh(-1j * skew)
+  return -0.5 + 1j * frequency, vectors
+
+
+class Coefficients(NamedTuple):
+  """One layer, discretised: complex Abar [P], real B [H, 2P], C [2P, H], D [H].
+
+  B and C hold their real and imaginary halves side by side: inputs and outputs
+  are real, so the complex products are two real ones.
+  """
+  a: Array
+  b: Array
+  c: Array
+  d: Array
+
+  def drive(self, u: Array) -> Array:
+    """Bbar u: real [..., H] to complex64 [..., P]."""
+    real, imag = jnp.split(u @ self.b, 2, -1)
+    return jax.lax.complex(real, imag)
+
+  def read(self, x: Array, u: Array) -> Array:
+    """Re(C x) + D u: real [..., H]."""
+    return jnp.concatenate([x.real, x.imag], -1) @ self.c + self.d * u
+
+
+def sequential_scan(a: Array, drive: Array, reset: Array, x: Array) -> Array:
+  """Runs x_t = a x_{t-1} + drive_t, step by step.
+
+  Args:
+    a: complex [P].
+    drive: complex [B, T, P].
+    reset: bool [B, T]; x_{t-1} counts as 0 where it is set.
+    x: complex [B, P], the state before the first step.
+
+  Returns:
+    The states, complex [B, T, P].
+  """
+  keep = jnp.where(reset[..., None], 0., a)
+
+  def step(x, inputs):
+    keep, drive = inputs
+    x = keep * x + drive
+    return x, x
+
+  _, states = jax.lax.scan(
+      step, x, (keep.swapaxes(0, 1), drive.swapaxes(0, 1)))
+  return states.swapaxes(0, 1)
+
+
+def associative_scan(a: Array, drive: Array, reset: Array, x: Array) -> Array:
+  """The same as `sequential_scan`, in log(T) parallel steps."""
+  keep = jnp.broadcast_to(jnp.where(reset[..., None], 0., a), drive.shape)
+  drive = drive.at[:, 0].add(keep[:, 0] * x)
+
+  def compose(first, second):
+    return first[0] * second[0], second[0] * first[1] + second[1]
+
+  return jax.lax.associative_scan(compose, (keep, drive), axis=1)[1]
+
+
+def default_scan() -> Callable[..., Array]:
+  """The faster form on this backend.
+
+  Measured at (16, 64, 128): on two CPU cores the sequential form takes 1.2 ms
+  with its gradient and the associative one 5.4 ms; an accelerator would wait
+  for T dependent kernels.
+  """
+  return (sequential_scan
+          if jax.default_backend() == 'cpu' else associative_scan)
+
+
+class S5Layer(hk.Module):
+  """One S5 layer. Complex64 states whatever the type of the input."""
+
+  def __init__(self, config: S5Config, name: Optional[str] = None):
+    super().__init__(name)
+    self._config = config
+
+  def coefficients(self) -> Coefficients:
+    """The zero-order-hold discretisation of this layer's parameters."""
+    width, size = self._config.width, self._config.state_size
+    blocks = self._config.hippo_blocks
+    eigenvalues, vectors = hippo_normal(size // blocks)
+    eigenvalues = np.tile(eigenvalues, blocks)
+    # The inverse of a unitary matrix is its conjugate transpose.
+    inverse = np.kron(np.eye(blocks), vectors.conj().T)
+    vectors = np.kron(np.eye(blocks), vectors)
+
+    def constant(value):
+      return lambda shape, dtype: jnp.asarray(value, dtype)
+
+    def log_uniform(shape, dtype):
+      low, high = np.log(self._config.dt_min), np.log(self._config.dt_max)
+      return jax.random.uniform(hk.next_rng_key(), shape, dtype, low, high)
+
+    def rotated(rotate):
+      # Real Gaussian B0 or C0, turned into the eigenbasis: [2, ...].
+      def init(shape, dtype):
+        value = rotate(hk.initializers.VarianceScaling()(shape[1:], dtype))
+        return jnp.stack([value.real, value.imag]).astype(dtype)
+
+      return init
+
+    # The real part is minus an exponential: it cannot become positive.
+    log_decay = hk.get_parameter(
+        'log_decay', [size], init=constant(np.log(-eigenvalues.real)))
+    frequency = hk.get_parameter(
+        'frequency', [size], init=constant(eigenvalues.imag))
+    log_step = hk.get_parameter('log_step', [size], init=log_uniform)
+    b = hk.get_parameter(
+        'b', [2, width, size], init=rotated(lambda b: b @ inverse.T))
+    c = hk.get_parameter(
+        'c', [2, size, width], init=rotated(lambda c: vectors.T @ c))
+    d = hk.get_parameter('d', [width], init=hk.initializers.RandomNormal())
+
+    rate = jax.lax.complex(-jnp.exp(log_decay), frequency)
+    scaled = rate * jnp.exp(log_step)
+    # expm1 keeps the digits that exp(z) - 1 loses for a small time step.
+    gain = jnp.expm1(scaled) / rate
+    b = jax.lax.complex(b[0], b[1]) * gain
+    return Coefficients(
+        a=jnp.exp(scaled),
+        b=jnp.concatenate([b.real, b.imag], -1),
+        # Re(c x) = Re(c) Re(x) - Im(c) Im(x).
+        c=jnp.concatenate([c[0], -c[1]], 0),
+        d=d)
+
+
+class S5Stack(hk.Module):
+  """Double blocks of S5 layers: x += GELU(W S5(LN x)) twice, x += LN x."""
+
+  def __init__(self, config: S5Config, name: Optional[str] = None):
+    super().__init__(name)
+    self._config = config
+
+  @property
+  def num_layers(self) -> int:
+    return 2 * self._config.num_blocks
+
+  def initial_state(self, batch_size: int) -> Array:
+    """complex64 [B, L, P] of zeros."""
+    return jnp.zeros((batch_size, self.num_layers, self._config.state_size),
+                     jnp.complex64)
+
+  def scan(self, u: Array, reset: Array, state: Array) -> Tuple[Array, Array]:
+    """Runs over a sequence.
+
+    Args:
+      u: float [B, T, width].
+      reset: bool [B, T]; the state before such a step is dropped.
+      state: complex64 [B, L, P], the state before the first step.
+
+    Returns:
+      Outputs [B, T, width] and the states of all layers [B, T, L, P].
+    """
+    run = default_scan()
+    return self._apply(
+        u, lambda layer, drive, i: run(layer.a, drive, reset, state[:, i]))
+
+  def step(self, u: Array, reset: Optional[Array],
+           state: Array) -> Tuple[Array, Array]:
+    """Runs one step: [B, width], bool [B] or None, [B, L, P], as `scan`."""
+    if reset is not None:
+      state = jnp.where(reset[:, None, None], 0., state)
+    return self._apply(
+        u, lambda layer, drive, i: layer.a * state[:, i] + drive)
+
+  def _apply(self, x: Array, advance) -> Tuple[Array, Array]:
+    states = []
+    for block in range(self._config.num_blocks):
+      for _ in range(2):
+        u = hk.LayerNorm(-1, True, True)(x)
+        layer = S5Layer(self._config).coefficients()
+        state = advance(layer, layer.drive(u), len(states))
+        states.append(state)
+        x += jax.nn.gelu(hk.Linear(self._config.width)(layer.read(state, u)))
+      x += hk.LayerNorm(-1, True, True, name=f'norm_{block}')(x)
+    return x, jnp.stack(states, -2)

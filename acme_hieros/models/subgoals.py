@@ -1,0 +1,105 @@
+"""Subgoals: an autoencoder of h, and the rewards made of it (section 3.4)."""
+
+from typing import Callable, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from acme_hieros.config import SubgoalConfig
+from acme_hieros.models import distributions
+from acme_hieros.models import mlp
+from acme_hieros.models import spaces
+
+Array = jax.Array
+
+
+class Autoencoder(NamedTuple):
+  """Pure functions of a level's subgoal autoencoder.
+
+  init: (key, deter [..., D]) -> params.
+  encode: (params, deter [..., D]) -> log-probabilities [..., count, classes].
+  decode: (params, code [..., count * classes]) -> symlog(h) [..., D].
+  """
+  init: Callable[..., hk.Params]
+  encode: Callable[..., Array]
+  decode: Callable[..., Array]
+
+
+def code_space(config: SubgoalConfig) -> spaces.Discrete:
+  """The action of an upper level: the code of a subgoal for the level below."""
+  return spaces.Discrete((config.categoricals,), config.classes)
+
+
+def make_autoencoder(config: SubgoalConfig, deter_size: int) -> Autoencoder:
+  """Builds the autoencoder of a level whose h has `deter_size` numbers."""
+
+  def modules():
+    encoder = mlp.MLP(config.encoder_layers, config.encoder_units,
+                      config.categoricals * config.classes, name='encoder')
+    decoder = mlp.MLP(config.decoder_layers, config.decoder_units, deter_size,
+                      name='decoder')
+
+    def encode(deter):
+      logits = encoder(distributions.symlog(deter))
+      logits = logits.reshape(deter.shape[:-1] +
+                              (config.categoricals, config.classes))
+      return distributions.mix_uniform(logits, config.unimix)
+
+    def init(deter):
+      log_probs = encode(deter)
+      return decoder(log_probs.reshape(deter.shape[:-1] + (-1,)))
+
+    return init, (encode, decoder)
+
+  init, (encode, decode) = hk.without_apply_rng(hk.multi_transform(modules))
+  return Autoencoder(init, encode, decode)
+
+
+class Reconstruction(NamedTuple):
+  """A pass through the autoencoder.
+
+  error: squared error in symlog space, summed over the units of h, [...].
+  kl: KL(code || uniform) in nats, [...].
+  log_probs: of the code, [..., count, classes].
+  """
+  error: Array
+  kl: Array
+  log_probs: Array
+
+
+def reconstruct(autoencoder: Autoencoder, params: hk.Params, key: Array,
+                deter: Array) -> Reconstruction:
+  """Encodes h [..., D], samples the code and decodes it."""
+  log_probs = autoencoder.encode(params, deter)
+  code = distributions.sample_onehot(key, log_probs)
+  decoded = autoencoder.decode(params, code.reshape(deter.shape[:-1] + (-1,)))
+  error = jnp.sum(jnp.square(decoded - distributions.symlog(deter)), -1)
+  uniform = jnp.full_like(log_probs, -jnp.log(log_probs.shape[-1]))
+  return Reconstruction(
+      error, distributions.kl_divergence(log_probs, uniform), log_probs)
+
+
+def subgoal_reward(goal: Array, deter: Array) -> Array:
+  """How near h is to the subgoal, in both direction and length.
+
+  symlog(max(0, g . s / max(|g|, |s|)^2)) with s = symlog(h); the cosine of
+  Director (2206.04114, section 2.4) with the longer vector's length twice.
+
+  Args:
+    goal: decoded subgoal g [..., D], in symlog space.
+    deter: h [..., D].
+
+  Returns:
+    [...], in [0, log 2].
+  """
+  state = distributions.symlog(deter)
+  squared = jnp.maximum(
+      jnp.sum(jnp.square(goal), -1), jnp.sum(jnp.square(state), -1))
+  similarity = jnp.sum(goal * state, -1) / jnp.maximum(squared, 1e-12)
+  return distributions.symlog(jnp.maximum(0., similarity))
+
+
+def novelty_reward(error: Array, deter_size: int) -> Array:
+  """symlog of the mean squared error: what the code cannot yet say is new."""
+  return distributions.symlog(error / deter_size)

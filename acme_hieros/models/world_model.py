@@ -1,0 +1,405 @@
+"""The S5 world model of one level (Hieros, section 3.1; S5WM).
+
+The posterior sees only the observation, so a whole sequence is inferred in
+parallel: all z_t at once, then one S5 scan over them gives priors and h_t.
+"""
+
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acme_hieros.config import WorldModelConfig
+from acme_hieros.models import convolution
+from acme_hieros.models import distributions
+from acme_hieros.models import mlp
+from acme_hieros.models import s5
+from acme_hieros.models import spaces
+
+Array = jax.Array
+Observation = Mapping[str, Array]
+Metrics = Dict[str, Array]
+
+
+class State(NamedTuple):
+  """What a level knows at one of its steps.
+
+  stoch: straight-through one-hot z, float32 [..., categoricals, classes].
+  log_probs: the distribution z was drawn from, like stoch: the posterior where
+    an observation was seen, the prior in imagination.
+  deter: h, float32 [..., deter_size].
+  memory: states of all S5 layers, complex64 [..., L, P].
+  """
+  stoch: Array
+  log_probs: Array
+  deter: Array
+  memory: Array
+
+
+class Prediction(NamedTuple):
+  """What the heads say about a State.
+
+  features: input of actor and critics, [..., F]: z, h, and what follows.
+  reward: mean of the reward that came with the state, in symlog space [...].
+  continuation: probability that the episode goes on, [...].
+  """
+  features: Array
+  reward: Array
+  continuation: Array
+
+
+class Sequence(NamedTuple):
+  """Steps of replay in Acme's convention, all [B, T, ...].
+
+  observation: dict of named arrays; action: chosen after seeing it; reward and
+  discount: what that action led to; start_of_episode: bool.
+  """
+  observation: Observation
+  action: Array
+  reward: Array
+  discount: Array
+  start_of_episode: Array
+
+
+class Arrivals(NamedTuple):
+  """What came with each observation: the rows of a Sequence, one step later.
+
+  previous_action: encoded, [B, T, A]; zero at an episode's start.
+  reward, continuation: float32 [B, T]; 0 and 1 at an episode's start.
+  known: bool [B, T]; False at the first step of a sequence that starts in the
+    middle of an episode: its previous step is not in the sequence.
+  """
+  previous_action: Array
+  reward: Array
+  continuation: Array
+  known: Array
+
+
+def arrivals(sequence: Sequence, action_space: spaces.ActionSpace) -> Arrivals:
+  """Pairs every observation with the action, reward and discount before it."""
+
+  def shift(x):
+    return jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
+
+  start = sequence.start_of_episode
+  action = shift(action_space.encode(sequence.action))
+  return Arrivals(
+      previous_action=jnp.where(start[..., None], 0., action),
+      reward=jnp.where(start, 0., shift(sequence.reward)),
+      continuation=jnp.where(start, 1., shift(sequence.discount) > 0),
+      known=start | (jnp.arange(start.shape[1]) > 0))
+
+
+class WorldModel(NamedTuple):
+  """The pure functions of one level's world model.
+
+  init: key -> params.
+  observe: (params, key, observation [B, T, ...], previous_action [B, T, A],
+    reset [B, T]) -> State [B, T, ...]. The first step always resets.
+  observe_step: (params, key, State [B, ...], previous_action [B, A],
+    observation [B, ...], reset [B]) -> State [B, ...].
+  imagine_step: (params, key, State [B, ...], action [B, A]) -> State [B, ...].
+  predict: (params, State) -> Prediction.
+  decode: (params, State) -> observations by name, images in [-0.5, 0.5] and
+    the rest as its space encodes it.
+  loss: (params, key, Sequence) -> (scalar, (State, Prediction, Arrivals,
+    metrics)).
+  """
+  init: Callable[..., hk.Params]
+  observe: Callable[..., State]
+  observe_step: Callable[..., State]
+  imagine_step: Callable[..., State]
+  predict: Callable[..., Prediction]
+  decode: Callable[..., Dict[str, Array]]
+  loss: Callable[..., Any]
+
+
+def feature_size(config: WorldModelConfig) -> int:
+  """Size of Prediction.features."""
+  return config.categoricals * config.classes + config.deter_size + 3
+
+
+def make_world_model(config: WorldModelConfig,
+                     observation: Mapping[str, spaces.ObservationSpace],
+                     action: spaces.ActionSpace) -> WorldModel:
+  """Builds the world model of one level.
+
+  Args:
+    config: its sizes.
+    observation: what the level sees, by name.
+    action: what it does.
+
+  Raises:
+    ValueError: an image does not fit the convolutions.
+  """
+  for name, space in observation.items():
+    stride = 2**len(config.cnn_depths)
+    if isinstance(space, spaces.Image) and any(
+        side % stride for side in space.shape[:2]):
+      raise ValueError(
+          f'No encoder fits the observation {name!r} of shape {space.shape}: '
+          f'{len(config.cnn_depths)} halvings (world_model.cnn_depths) need '
+          f'sides that are multiples of {stride}.')
+
+  def modules():
+    model = _S5WorldModel(config, observation, action)
+
+    def init():
+      return model.loss(
+          Sequence(
+              observation={
+                  name: jnp.zeros((1, 2) + space.shape, space.dtype)
+                  for name, space in observation.items()
+              },
+              action=jnp.zeros((1, 2) + action.shape, action.dtype),
+              reward=jnp.zeros((1, 2)),
+              discount=jnp.ones((1, 2)),
+              start_of_episode=jnp.ones((1, 2), bool)))
+
+    return init, (model.observe, model.observe_step, model.imagine_step,
+                  model.predict, model.decode, model.loss)
+
+  init, apply = hk.multi_transform(modules)
+  observe, observe_step, imagine_step, predict, decode, loss = apply
+  return WorldModel(
+      init=init,
+      observe=observe,
+      observe_step=observe_step,
+      imagine_step=imagine_step,
+      predict=lambda params, *args: predict(params, None, *args),
+      decode=lambda params, *args: decode(params, None, *args),
+      loss=loss)
+
+
+class _S5WorldModel(hk.Module):
+  """The modules behind `WorldModel`; see there for the methods."""
+
+  def __init__(self, config, observation, action):
+    super().__init__('world_model')
+    self._config = config
+    self._action = action
+    self._encoder = _Encoder(config, observation)
+    self._decoder = _Decoder(config, observation)
+    z_size = config.categoricals * config.classes
+    self._posterior = mlp.MLP(1, config.hidden_units, z_size, name='posterior')
+    self._prior = mlp.MLP(1, config.hidden_units, z_size, name='prior')
+    self._input = mlp.Dense(config.s5.width, name='input')
+    self._stack = s5.S5Stack(config.s5, name='s5')
+    self._deter = hk.Linear(config.deter_size, name='deter')
+    self._reward = mlp.MLP(config.head_layers, config.head_units,
+                           config.reward_bins, zero_output=True, name='reward')
+    self._continue = mlp.MLP(config.head_layers, config.head_units, 1,
+                             name='continue')
+
+  def _log_probs(self, logits: Array) -> Array:
+    shape = (self._config.categoricals, self._config.classes)
+    return distributions.mix_uniform(
+        logits.reshape(logits.shape[:-1] + shape), self._config.unimix)
+
+  def _initial_stoch(self) -> Array:
+    """The learned z before an episode's first step: probabilities [C, K]."""
+    shape = (self._config.categoricals, self._config.classes)
+    return jax.nn.softmax(
+        hk.get_parameter('initial_stoch', shape, init=jnp.zeros))
+
+  def _stack_input(self, stoch: Array, action: Array, reset: Array) -> Array:
+    """u_t from z_{t-1}, a_{t-1}: [..., C, K], [..., A], [...] -> [..., W]."""
+    stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
+    action = jnp.where(reset[..., None], 0., action)
+    return self._input(
+        jnp.concatenate([_flatten_stoch(stoch), action], -1))
+
+  def _read_deter(self, output: Array, memory: Array) -> Array:
+    if self._config.deter_from == 'state':
+      output = memory.real.reshape(memory.shape[:-2] + (-1,))
+    return distributions.symlog(self._deter(output))
+
+  def observe(self, observation, previous_action, reset) -> State:
+    state, _ = self._observe(observation, previous_action, reset)
+    return state
+
+  def _observe(self, observation, previous_action,
+               reset) -> Tuple[State, Array]:
+    batch, length = reset.shape
+    reset = reset.at[:, 0].set(True)
+    log_probs = self._log_probs(self._posterior(self._encoder(observation)))
+    # A key a step, so that stepping through the sequence draws the same z.
+    keys = jax.random.split(hk.next_rng_key(), length)
+    stoch = jax.vmap(distributions.sample_onehot, (0, 1), 1)(keys, log_probs)
+    previous = jnp.concatenate([jnp.zeros_like(stoch[:, :1]), stoch[:, :-1]], 1)
+    u = self._stack_input(previous, previous_action, reset)
+    output, memory = self._stack.scan(u, reset,
+                                      self._stack.initial_state(batch))
+    state = State(stoch, log_probs, self._read_deter(output, memory), memory)
+    return state, output
+
+  def observe_step(self, state, previous_action, observation, reset) -> State:
+    log_probs = self._log_probs(self._posterior(self._encoder(observation)))
+    stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
+    u = self._stack_input(state.stoch, previous_action, reset)
+    output, memory = self._stack.step(u, reset, state.memory)
+    return State(stoch, log_probs, self._read_deter(output, memory), memory)
+
+  def imagine_step(self, state, action) -> State:
+    reset = jnp.zeros(action.shape[:-1], bool)
+    u = self._stack_input(state.stoch, action, reset)
+    output, memory = self._stack.step(u, None, state.memory)
+    log_probs = self._log_probs(self._prior(output))
+    stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
+    return State(stoch, log_probs, self._read_deter(output, memory), memory)
+
+  def _heads(self, state: State) -> Tuple[Prediction, Array, Array]:
+    latent = _latent(state)
+    reward_logits = self._reward(latent)
+    continue_logit = self._continue(latent)[..., 0]
+    reward = distributions.two_hot_mean(reward_logits)
+    continuation = jax.nn.sigmoid(continue_logit)
+    surprise = distributions.symlog(distributions.entropy(state.log_probs))
+    scalars = jnp.stack([reward, continuation, surprise], -1)
+    features = jnp.concatenate([latent, scalars], -1)
+    prediction = Prediction(features, reward, continuation)
+    return prediction, reward_logits, continue_logit
+
+  def predict(self, state) -> Prediction:
+    return self._heads(state)[0]
+
+  def decode(self, state) -> Dict[str, Array]:
+    return self._decoder(_latent(state))
+
+  def loss(self, sequence: Sequence):
+    config = self._config
+    came = arrivals(sequence, self._action)
+    state, output = self._observe(sequence.observation, came.previous_action,
+                                  sequence.start_of_episode)
+    prediction, reward_logits, continue_logit = self._heads(state)
+    prior = self._log_probs(self._prior(output))
+    posterior = state.log_probs
+
+    losses = self._decoder.losses(_latent(state), sequence.observation)
+    stop = jax.lax.stop_gradient
+    dynamics = distributions.kl_divergence(stop(posterior), prior)
+    representation = distributions.kl_divergence(posterior, stop(prior))
+    # What came before a sequence's first step is not known mid-episode.
+    weight = came.known / jnp.mean(came.known)
+    losses.update(
+        reward=weight * distributions.two_hot_loss(reward_logits, came.reward),
+        continuation=weight * _bernoulli_loss(continue_logit,
+                                              came.continuation),
+        dynamics=config.dynamics_scale * jnp.maximum(config.free_nats,
+                                                     dynamics),
+        representation=config.representation_scale *
+        jnp.maximum(config.free_nats, representation))
+    metrics = {f'{name}_loss': jnp.mean(x) for name, x in losses.items()}
+    total = sum(metrics.values())
+    metrics.update(
+        world_model_loss=total,
+        kl=jnp.mean(dynamics),
+        prior_entropy=jnp.mean(distributions.entropy(prior)),
+        posterior_entropy=jnp.mean(distributions.entropy(posterior)))
+    return total, (state, prediction, came, metrics)
+
+
+def _flatten_stoch(stoch: Array) -> Array:
+  return stoch.reshape(stoch.shape[:-2] + (-1,))
+
+
+def _latent(state: State) -> Array:
+  return jnp.concatenate([_flatten_stoch(state.stoch), state.deter], -1)
+
+
+def _bernoulli_loss(logit: Array, target: Array) -> Array:
+  return (target * jax.nn.softplus(-logit) +
+          (1. - target) * jax.nn.softplus(logit))
+
+
+def _partition(observation):
+  """Splits named spaces into images and the rest, in a fixed order."""
+  names = sorted(observation)
+  images = [n for n in names if isinstance(observation[n], spaces.Image)]
+  return images, [n for n in names if n not in images]
+
+
+class _Encoder(hk.Module):
+  """Observations [..., *shape] by name to one embedding [..., E]."""
+
+  def __init__(self, config: WorldModelConfig, observation):
+    super().__init__('encoder')
+    self._config = config
+    self._spaces = observation
+    self._images, self._vectors = _partition(observation)
+
+  def __call__(self, observation: Observation) -> Array:
+    embeddings = []
+    for name in self._images:
+      image = _scale_image(observation[name])
+      batch = image.shape[:-3]
+      x = image.reshape((-1,) + image.shape[-3:])
+      for depth in self._config.cnn_depths:
+        x = hk.Conv2D(depth, 4, 2, with_bias=False)(x)
+        x = jax.nn.silu(hk.LayerNorm(-1, True, True)(x))
+      embeddings.append(x.reshape(batch + (-1,)))
+    if self._vectors:
+      x = _encode_vectors(self._spaces, self._vectors, observation)
+      embeddings.append(
+          mlp.MLP(self._config.mlp_layers, self._config.mlp_units)(x))
+    return jnp.concatenate(embeddings, -1)
+
+
+class _Decoder(hk.Module):
+  """The mirror of `_Encoder`: latents [..., F] to observations by name."""
+
+  def __init__(self, config: WorldModelConfig, observation):
+    super().__init__('decoder')
+    self._config = config
+    self._spaces = observation
+    self._images, self._vectors = _partition(observation)
+
+  def __call__(self, latent: Array) -> Dict[str, Array]:
+    depths = self._config.cnn_depths
+    decoded = {}
+    for name in self._images:
+      height, width, channels = self._spaces[name].shape
+      scale = 2**len(depths)
+      start = (height // scale, width // scale, depths[-1])
+      x = hk.Linear(int(np.prod(start)))(latent)
+      x = x.reshape((-1,) + start)
+      for depth in depths[-2::-1]:
+        x = jax.nn.silu(hk.LayerNorm(-1, True, True)(x))
+        x = convolution.Upsample(depth)(x)
+      x = jax.nn.silu(hk.LayerNorm(-1, True, True)(x))
+      x = convolution.Upsample(channels, with_bias=True)(x)
+      decoded[name] = x.reshape(latent.shape[:-1] + (height, width, channels))
+    if self._vectors:
+      sizes = [self._spaces[name].size for name in self._vectors]
+      x = mlp.MLP(self._config.mlp_layers, self._config.mlp_units,
+                  sum(sizes))(latent)
+      parts = jnp.split(x, np.cumsum(sizes)[:-1], -1)
+      decoded.update(zip(self._vectors, parts))
+    return decoded
+
+  def losses(self, latent: Array, observation: Observation) -> Metrics:
+    """Squared errors [...], summed over pixels and numbers, of each kind."""
+    decoded = self(latent)
+    losses = {}
+    batch_axes = latent.ndim - 1
+    for kind, names in (('image', self._images), ('vector', self._vectors)):
+      for name in names:
+        target = (
+            _scale_image(observation[name]) if kind == 'image' else
+            self._spaces[name].encode(observation[name]))
+        error = jnp.square(decoded[name] - target)
+        axes = tuple(range(batch_axes, error.ndim))
+        losses[kind] = losses.get(kind, 0.) + jnp.sum(error, axes)
+    return losses
+
+
+def _encode_vectors(observation_spaces, names, observation) -> Array:
+  return jnp.concatenate(
+      [observation_spaces[n].encode(observation[n]) for n in names], -1)
+
+
+def _scale_image(image: Array) -> Array:
+  """uint8 to float32 in [-0.5, 0.5]."""
+  return image.astype(jnp.float32) / 255. - 0.5

@@ -1,0 +1,80 @@
+"""Batches of every level's table, for one learner step after another."""
+
+import time
+from typing import Iterator, Optional, Sequence, Tuple
+
+from acme.adders.reverb import base as reverb_base
+import reverb
+
+from acme_hieros.config import HierosConfig
+
+# What a learner step gets: a batch [B, T, ...] of each level, or None where the
+# level is not due or its table still too small.
+LevelBatches = Tuple[Optional[reverb_base.Step], ...]
+
+# How long to pause while no level can learn. Long enough that a learner of its
+# own does not spin, short enough that an actor in the same thread does not mind.
+_IDLE_SECONDS = 0.01
+
+
+class LevelDataset(Iterator[LevelBatches]):
+  """What each learner step needs from the tables of all levels.
+
+  Level l is due at every k^l-th step, the first one included (algorithm section
+  4). A table that is still too small is skipped and never waited for: an actor
+  in the same thread could not fill it meanwhile. Until level 0 can learn, every
+  batch is None and no step is counted.
+  """
+
+  def __init__(self, client: reverb.Client, tables: Sequence[str],
+               config: HierosConfig):
+    """Creates the dataset.
+
+    Args:
+      client: of the server that holds the tables.
+      tables: their names, level 0 first.
+      config: batch size, tick periods and least table size.
+    """
+    self._client = client
+    self._tables = tables
+    self._config = config
+    self._iterators = [None] * len(tables)
+    self._step = 0
+
+  def __next__(self) -> LevelBatches:
+    due = [
+        self._step % self._config.tick_period(level) == 0
+        for level in range(len(self._tables))
+    ]
+    if not self.ready():
+      time.sleep(_IDLE_SECONDS)
+      return (None,) * len(self._tables)
+    self._step += 1
+    return tuple(
+        next(self._iterators[level]) if due[level] and self._ready(level) else
+        None for level in range(len(self._tables)))
+
+  def ready(self) -> bool:
+    """Whether level 0 can learn; it stays so once it is."""
+    return self._ready(0)
+
+  def _ready(self, level: int) -> bool:
+    """Opens the level's iterator once its table can serve it."""
+    if self._iterators[level] is None:
+      table = self._tables[level]
+      size = self._client.server_info()[table].current_size
+      if size < self._config.replay.min_size:
+        return False
+      self._iterators[level] = self._open(table)
+    return True
+
+  def _open(self, table: str) -> Iterator[reverb_base.Step]:
+    dataset = reverb.TrajectoryDataset.from_table_signature(
+        server_address=self._client.server_address,
+        table=table,
+        max_in_flight_samples_per_worker=self._config.batch_size,
+        num_workers_per_iterator=1)
+    dataset = dataset.batch(self._config.batch_size, drop_remainder=True)
+    # One batch is decoded while the learner works on another.
+    samples = dataset.prefetch(1).as_numpy_iterator()
+    return (sample.data for sample in samples)

@@ -1,0 +1,86 @@
+"""Packaging of acme_hieros; `make setup` installs the exact lock instead."""
+
+import setuptools
+
+INSTALL_REQUIRES = [
+  # The last release of Acme. Its users' most frequent complaint is that it no
+  # longer installs, so everything below that has only one version that fits is
+  # pinned to it.
+  'dm-acme==0.4.0',
+  # The one that dm-acme 0.4.0 itself requires. Its wheels end at Python 3.10
+  # (see PYTHON_REQUIRES) and its compiled parts belong to TensorFlow 2.8.
+  'dm-launchpad==0.5.0',
+  # The release that belongs to TensorFlow 2.8, as Launchpad does.
+  'dm-reverb==0.7.3',
+  # For Reverb's datasets and Acme's savers only; never for learning, so the
+  # CPU build will do on every machine.
+  'tensorflow-cpu==2.8.4',
+  # The one for TensorFlow 2.8; Acme's and distrax's distributions.
+  'tensorflow-probability==0.16.0',
+  # TensorFlow 2.8's generated code does not load with protobuf 3.20 or later.
+  'protobuf==3.19.6',
+  # Acme's checkpointer imports it.
+  'dm-sonnet==2.0.2',
+  # TensorFlow 2.8 is compiled against numpy 1.
+  'numpy==1.26.4',
+  # JAX's last release for Python 3.10; jaxlib must be its twin.
+  'jax==0.6.2',
+  'jaxlib==0.6.2',
+  # The newest that go with that JAX. Without the rlax and distrax pins a
+  # resolver goes back to ancient releases of both.
+  'dm-haiku==0.0.17',
+  'optax==0.2.8',
+  'rlax==0.1.7',
+  'distrax==0.1.5',
+  'chex==0.1.90',
+  # Environments. ale-py has the Atari ROMs inside its wheel, so its version
+  # decides what is played.
+  'dm-env==1.6',
+  'dm-tree==0.1.10',
+  'gymnasium==1.4.0',
+  'ale-py==0.12.1',
+  # 82 removed pkg_resources, which the `tensorboard` command of TensorFlow 2.8
+  # imports.
+  'setuptools<82',
+  # Nothing above restricts these.
+  'absl-py',
+  'cloudpickle',
+  'tqdm',
+]
+
+EXTRAS_REQUIRE = {
+  'test': ['pytest', 'pytest-timeout', 'ruff'],
+  # Must be the very version pinned above.
+  'cuda12': ['jax[cuda12]==0.6.2'],
+}
+
+# dm-launchpad has no wheels beyond 3.10, and that JAX none before it. The
+# modules that need neither (models, config) run from a source checkout on any
+# newer Python.
+PYTHON_REQUIRES = '==3.10.*'
+
+# Under another Python, pip is to name the Python and not the first dependency
+# that has no wheel for it.
+INSTALL_REQUIRES = [
+  requirement + ' ; python_version == "3.10"'
+  for requirement in INSTALL_REQUIRES
+]
+
+setuptools.setup(
+  name='acme_hieros',
+  version='0.1.0',
+  description='Hieros, hierarchical imagination on S5 world models, for Acme.',
+  python_requires=PYTHON_REQUIRES,
+  install_requires=INSTALL_REQUIRES,
+  extras_require=EXTRAS_REQUIRE,
+  # Namespace discovery: a subpackage without an __init__.py is still found.
+  packages=setuptools.find_namespace_packages(
+    include=['acme_hieros', 'acme_hieros.*'],
+    exclude=['*.__pycache__', '*.__pycache__.*'],
+  ),
+  classifiers=[
+    'Programming Language :: Python :: 3.10',
+    'Operating System :: POSIX :: Linux',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+)

@@ -1,0 +1,75 @@
+"""Environments are made by name, and mistakes are explained."""
+
+import subprocess
+import sys
+
+import pytest
+
+from acme_hieros.environments import environment_names, make_environment
+
+
+@pytest.mark.parametrize(
+  'name,meant',
+  [
+    ('atari/krul', 'atari/Krull'),
+    ('atari/ms_pacman', 'atari/MsPacman'),
+    ('atari/breakout', 'atari/Breakout'),
+    ('Krull', 'atari/Krull'),
+    ('atri/Krull', 'atari/Krull'),
+    ('CartPole-v1', 'gym/CartPole-v1'),
+    ('gym/cartpole-v1', 'gym/CartPole-v1'),
+    ('gym/CartPole', 'gym/CartPole-v1'),
+    ('gym/Pong-v5', 'gym/ALE/Pong-v5'),
+    ('gym/gymnasium:CartPole-v7', 'gym/CartPole-v1'),
+    ('debug/cach', 'debug/catch'),
+    ('debug/recal', 'debug/recall'),
+    ('', None),
+    ('debug/', None),
+  ],
+)
+def test_unknown_name_lists_the_nearest(name, meant):
+  with pytest.raises(ValueError) as info:
+    make_environment(name)
+  sentence = str(info.value)
+  assert sentence.startswith('Unknown environment ')
+  suggested = sentence.partition('did you mean ')[2].rstrip('?')
+  suggested = suggested.replace(' or ', ', ').split(', ')
+  assert len(suggested) == 3 and set(suggested) <= set(environment_names())
+  assert meant is None or meant in suggested
+
+
+def test_names_have_families_and_are_unique():
+  names = environment_names()
+  assert len(set(names)) == len(names)
+  assert {n.split('/')[0] for n in names} == {'atari', 'debug', 'gym'}
+  assert {'atari/Krull', 'debug/catch', 'gym/CartPole-v1'} <= set(names)
+
+
+@pytest.mark.parametrize('name', ['atari/Pong', 'debug/catch', 'debug/point'])
+def test_unknown_option_lists_the_options(name):
+  with pytest.raises(ValueError, match=f"{name}.* no option 'colour'") as info:
+    make_environment(name, colour='red')
+  assert 'its options are' in str(info.value)
+  assert 'seed' not in str(info.value) and 'game' not in str(info.value)
+
+
+@pytest.mark.parametrize('seed', [-1, 0.5, None, 'a'])
+def test_seed_is_checked(seed):
+  with pytest.raises(ValueError, match='^seed='):
+    make_environment('debug/catch', seed=seed)
+
+
+def test_imports_only_what_a_family_needs():
+  code = """
+import sys
+from acme_hieros.environments import environment_names, make_environment
+make_environment('debug/catch').reset()
+for module in ('ale_py', 'gymnasium'):
+  assert module not in sys.modules, module
+make_environment('atari/Pong').reset()
+make_environment('gym/CartPole-v1').reset()
+environment_names()
+for module in ('acme', 'jax', 'launchpad', 'reverb', 'tensorflow'):
+  assert module not in sys.modules, module
+"""
+  subprocess.run([sys.executable, '-c', code], check=True)

@@ -2,7 +2,7 @@
 
 Every field can be set by its dotted name, as on the launcher's command line:
 
-  config = override(presets('small'), {'world_model.deter_size': '128'})
+  config = override(preset('small'), {'world_model.deter_size': '128'})
 
 A wrong name, type or combination raises `ValueError` with one sentence. This
 module imports nothing but the standard library.
@@ -323,7 +323,7 @@ _TINY = HierosConfig(
         mlp_units=64,
         hidden_units=64,
         head_units=64,
-        optimizer=OptimizerConfig(1e-3, 1e-8, 1000.)),
+        optimizer=OptimizerConfig(3e-3, 1e-8, 1000.)),
     actor_critic=ActorCriticConfig(
         units=64,
         horizon=10,
@@ -350,7 +350,7 @@ PRESETS: Mapping[str, HierosConfig] = types.MappingProxyType({
 })
 
 
-def presets(name: str) -> HierosConfig:
+def preset(name: str) -> HierosConfig:
   """Returns the preset of that name; raises ValueError if there is none."""
   if name not in PRESETS:
     raise ValueError(

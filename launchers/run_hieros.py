@@ -1,41 +1,146 @@
-"""Trains Hieros on one environment.
+"""Trains Hieros on one environment, in one process.
 
   python launchers/run_hieros.py --env=atari/Krull
 """
 
+import ast
 import datetime
 import os
 import sys
+from typing import Any, Mapping, Sequence
 
 from absl import app
 from absl import flags
-import jax
 
-from acme_hieros import compat  # Before Acme.
+try:
+  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+except ImportError as error:
+  sys.exit(f'run_hieros: {error}')
+
 from acme_hieros import config as config_lib
 from acme_hieros.agent import learning
 from acme_hieros.experiments import running
 from acme_hieros.experiments import workdirs
+import jax
 
 _ENV = flags.DEFINE_string(
-    'env', 'atari/Krull', 'Environment: atari/<Game>, gym/<Id> or debug/<name>.')
+    'env', 'atari/Krull',
+    'Environment: atari/<Game>, gym/<Id> or debug/<name>.')
 _ENV_OPTION = flags.DEFINE_multi_string(
-    'env_option', [], 'An option of the environment, as name=value; repeatable.')
-_PRESET = flags.DEFINE_enum(
-    'preset', None, list(config_lib.PRESETS),
-    'Configuration to start from. Default: atari100k on an accelerator, small '
-    'elsewhere.')
-_DEPTH = flags.DEFINE_integer(
-    'depth', None, 'Levels of the hierarchy; default: as in the preset.')
+    'env_option', [],
+    'An option of the environment, as name=value; may be repeated.')
+_PRESET = flags.DEFINE_string(
+    'preset', None,
+    f'Configuration to start from: {", ".join(config_lib.PRESETS)}. Default: '
+    'atari100k on an accelerator, small elsewhere.')
+_DEPTH = flags.DEFINE_string(
+    'depth', None, 'Levels of the hierarchy. Default: as in the preset.')
 _NUM_STEPS = flags.DEFINE_integer(
-    'num_steps', None, 'Environment steps in all. Default: 100,000 with the '
-    'preset atari100k, 5,000 elsewhere.')
+    'num_steps', None,
+    'Environment steps in all. Default: 100,000 with the preset atari100k, '
+    '3,000 with the others.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Random seed.')
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Where everything is written. Default: a new directory '
-    'under runs/.')
+    'workdir', None,
+    'Where everything is written. Default: a new directory in runs/.')
 _OVERRIDE = flags.DEFINE_multi_string(
-    'override', [], 'A field of the configuration, as name=value, such as '
-    'world_model.deter_size=128; repeatable.')
+    'override', [],
+    'A field of the configuration, as name=value, for example '
+    'world_model.deter_size=128; may be repeated.')
 _RESUME = flags.DEFINE_bool(
-    'resume', False, 'Continue the run in --workdir.')
+    'resume', False,
+    'Continue the run in --workdir; the other flags may then be left out.')
+
+
+def main(argv: Sequence[str]):
+  try:
+    if len(argv) > 1:
+      raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
+    run = _resumed_run() if _RESUME.value else _new_run()
+    trainer = running.Trainer(run)
+  except ValueError as error:
+    # Something that was asked for cannot be done; the error says what can.
+    sys.exit(f'run_hieros: {error}')
+  print(f'{run.environment}: {run.num_steps} steps, everything in '
+        f'{run.workdir}')
+  for level, count in enumerate(trainer.parameter_counts()):
+    print(f'level {level}: {count / 1e6:.2f} M parameters')
+  try:
+    summary = trainer.train()
+  except (learning.NonFiniteLossError, workdirs.WorkdirError) as error:
+    sys.exit(f'run_hieros: {error}')
+  print(summary)
+  sys.exit(130 if summary.interrupted else 0)
+
+
+def _new_run() -> running.Run:
+  preset = _PRESET.value
+  if preset is None:
+    preset = 'small' if jax.default_backend() == 'cpu' else 'atari100k'
+    if preset == 'small':
+      print('No accelerator was found, so the preset is small; --preset chooses '
+            'another.')
+  num_steps = _NUM_STEPS.value
+  if num_steps is None:
+    num_steps = 100_000 if preset == 'atari100k' else 3_000
+  workdir = _WORKDIR.value
+  if workdir is None:
+    now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+    workdir = os.path.join('runs', f'{_ENV.value.replace("/", "_")}-{now}')
+  return running.Run(
+      environment=_ENV.value,
+      environment_options=_environment_options(),
+      config=config_lib.override(config_lib.preset(preset), _overrides()),
+      num_steps=num_steps,
+      seed=_SEED.value,
+      workdir=workdir)
+
+
+def _resumed_run() -> running.Run:
+  """What lives in --workdir, with the flags that are given put on top."""
+  if _WORKDIR.value is None:
+    raise ValueError('--resume needs the --workdir of the run to continue.')
+  run = running.read_run(_WORKDIR.value)
+  changes = {}
+  if _ENV.present:
+    changes['environment'] = _ENV.value
+  if _ENV_OPTION.present:
+    changes['environment_options'] = _environment_options()
+  if _SEED.present:
+    changes['seed'] = _SEED.value
+  if _NUM_STEPS.present:
+    changes['num_steps'] = _NUM_STEPS.value
+  config = config_lib.preset(_PRESET.value) if _PRESET.present else run.config
+  changes['config'] = config_lib.override(config, _overrides())
+  return run.replace(**changes)
+
+
+def _overrides() -> Mapping[str, str]:
+  overrides = _pairs(_OVERRIDE.value, 'override')
+  if _DEPTH.value is not None:
+    overrides['depth'] = _DEPTH.value
+  return overrides
+
+
+def _environment_options() -> Mapping[str, Any]:
+  options = _pairs(_ENV_OPTION.value, 'env_option')
+  for name, text in options.items():
+    try:
+      options[name] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      pass  # A word.
+  return options
+
+
+def _pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+  pairs = {}
+  for text in texts:
+    name, equals, value = text.partition('=')
+    if not equals or not name:
+      raise ValueError(f'--{flag}={text!r} must have the form name=value.')
+    pairs[name.strip()] = value.strip()
+  return pairs
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -19,7 +19,7 @@ class Catch(base.EpisodicEnvironment):
   other rewards are 0. Every ball can be caught.
 
   Observations are images, uint8 [2 * rows, 2 * columns, 3], four pixels a cell
-  with the ball red and the paddle blue; or vectors, float32 [3], of the ball's
+  with the ball yellow and the paddle cyan; or vectors, float32 [3], of the ball's
   row and column and the paddle's column, each from -1 to 1; or a dict of both,
   with the keys 'image' and 'vector'.
   """
@@ -71,11 +71,11 @@ class Catch(base.EpisodicEnvironment):
     return {'image': self._image(), 'vector': self._vector()}
 
   def _image(self) -> np.ndarray:
-    # [row, pixel, column, pixel, channel]; ball and paddle have a channel each,
-    # so that neither hides the other.
+    # [row, pixel, column, pixel, channel]; ball and paddle have a channel each
+    # of their own, so that neither hides the other.
     image = np.zeros((self._rows, 2, self._columns, 2, 3), np.uint8)
-    image[self._ball_row, :, self._ball_column, :, 0] = 255
-    image[-1, :, self._paddle, :, 2] = 255
+    image[self._ball_row, :, self._ball_column, :, :2] = 255
+    image[-1, :, self._paddle, :, 1:] = 255
     return image.reshape(2 * self._rows, 2 * self._columns, 3)
 
   def _vector(self) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 import collections
 import dataclasses
+import datetime
 import os
 import signal
 import sys
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from acme import specs
 from acme.utils import counting
@@ -16,11 +17,10 @@ import numpy as np
 import reverb
 import tqdm
 
+from acme_hieros import config as config_lib
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
-from acme_hieros.config import HierosConfig
-from acme_hieros.config import to_dict
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import checkpoints
 from acme_hieros.experiments import workdirs
@@ -43,7 +43,7 @@ class Run:
   checkpoint_minutes: time between two checkpoints.
   """
   environment: str
-  config: HierosConfig
+  config: config_lib.HierosConfig
   num_steps: int
   workdir: str
   seed: int = 0
@@ -58,8 +58,35 @@ class Run:
         'environment': self.environment,
         'environment_options': dict(self.environment_options),
         'seed': self.seed,
-        'agent': to_dict(self.config),
+        'agent': config_lib.to_dict(self.config),
     }
+
+  def replace(self, **changes: Any) -> 'Run':
+    return dataclasses.replace(self, **changes)
+
+
+def read_run(workdir: str) -> Run:
+  """The run that lives in a work directory, to be resumed.
+
+  Raises:
+    ValueError: there is none, or its configuration cannot be read.
+  """
+  found = workdirs.Workdir(workdir).read_config()
+  if found is None:
+    raise ValueError(f'{workdir} holds no run to resume.')
+  try:
+    return Run(
+        environment=found['environment'],
+        environment_options=found['environment_options'],
+        config=config_lib.from_dict(found['agent']),
+        num_steps=found['num_steps'],
+        seed=found['seed'],
+        workdir=workdir,
+        resume=True)
+  except KeyError as error:
+    raise ValueError(
+        f'{workdir} holds no run of this version: its config.json has no '
+        f'{error}.') from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +94,7 @@ class Summary:
   """What came of a run.
 
   mean_return: over the last RECENT_EPISODES episodes; None without episodes.
+  seconds: those before a resume included.
   interrupted: whether it was stopped before its last step.
   """
   steps: int
@@ -77,6 +105,22 @@ class Summary:
   seconds: float
   interrupted: bool
   workdir: str
+
+  def __str__(self) -> str:
+    lines = [
+        f'{"Interrupted after" if self.interrupted else "Finished"} '
+        f'{self.steps} steps, {self.episodes} episodes and {self.updates} '
+        f'updates in {datetime.timedelta(seconds=round(self.seconds))}.'
+    ]
+    if self.mean_return is not None:
+      recent = min(self.episodes, RECENT_EPISODES)
+      lines.append(f'Mean return of the last {recent} episodes: '
+                   f'{self.mean_return:.4g}; best: {self.best_return:.4g}.')
+    lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
+    lines.append(f'Curves: tensorboard --logdir={self.workdir}')
+    if self.interrupted:
+      lines.append(f'Continue with: --resume --workdir={self.workdir}')
+    return '\n'.join(lines)
 
 
 class Trainer:
@@ -100,7 +144,7 @@ class Trainer:
     environment_spec = specs.make_environment_spec(self._environment)
     self._networks = networks_lib.make_networks(config, environment_spec)
     self._workdir = workdirs.Workdir(run.workdir)
-    self._workdir.open(run.identity(), run.resume)
+    self._workdir.open(run.identity(), run.num_steps, run.resume)
 
     builder = builder_lib.HierosBuilder(config,
                                         self._workdir.make_learner_logger)
@@ -139,14 +183,12 @@ class Trainer:
   def _seconds(self) -> float:
     return self._seconds_before + time.time() - self._start
 
-  def parameter_counts(self) -> Mapping[str, int]:
+  def parameter_counts(self) -> Sequence[int]:
     """Parameters of each level, slow critics included, as the paper counts."""
-    counts = {}
-    for i, state in enumerate(self._learner.save()):
-      parts = (*state.params._replace(critics={}), *state.params.critics.values(),
-               *state.slow_critics.values())
-      counts[f'level {i}'] = sum(map(level_lib.parameter_count, parts))
-    return counts
+    return [
+        level_lib.parameter_count((state.params, state.slow_critics))
+        for state in self._learner.save()
+    ]
 
   def train(self) -> Summary:
     """Runs to the last step, or to Ctrl-C, and saves.

@@ -56,24 +56,27 @@ class Workdir:
           '--workdir.')
     return config
 
-  def open(self, config: Mapping[str, Any], resume: bool):
+  def open(self, identity: Mapping[str, Any], num_steps: int, resume: bool):
     """Makes the directory ready for a run.
 
     Args:
-      config: plain values that say what is run.
+      identity: plain values that say what is run.
+      num_steps: its length, which a resumed run may change.
       resume: continue the run that lives here.
 
     Raises:
       WorkdirError: the directory cannot be written, or it holds a run that this
         one would overwrite or does not continue. Nothing is changed then.
     """
+    # As JSON will have it: lists for tuples.
+    config = json.loads(json.dumps({**identity, 'num_steps': num_steps}))
     found = self.read_config()
     if resume:
       if found is None or not os.path.exists(self.checkpoint):
         raise WorkdirError(
             f'{self.path} holds no checkpoint to resume; start the run without '
             '--resume.')
-      differing = sorted(_differences(found, json.loads(json.dumps(config))))
+      differing = sorted(_differences({**found, 'num_steps': num_steps}, config))
       if differing:
         raise WorkdirError(
             f'{self.path} holds a run with another configuration, which differs '
@@ -89,7 +92,7 @@ class Workdir:
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
       os.remove(probe)
-      if found is None:
+      if found != config:
         write_json(self.config, config)
     except OSError as error:
       raise WorkdirError(

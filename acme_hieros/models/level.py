@@ -408,7 +408,8 @@ def policy_params(params: Params) -> PolicyParams:
 def parameter_count(params: Any) -> int:
   """Numbers in a tree; the complex B and C of S5 count once, as in the paper."""
   count = 0
-  for module, name, value in hk.data_structures.traverse(params):
+  for path, value in jax.tree_util.tree_flatten_with_path(params)[0]:
+    module, name = (str(getattr(key, 'key', key)) for key in path[-2:])
     halves = 's5_layer' in module and name in ('b', 'c')
     count += value.size // 2 if halves else value.size
   return count

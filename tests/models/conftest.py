@@ -1,0 +1,73 @@
+"""Sizes as small as they go, so that compiling is all that a test costs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from acme_hieros import config as config_lib
+
+
+@pytest.fixture(scope='session')
+def config():
+  """A depth-3 agent with a tick every 2 steps and odd, unequal sizes."""
+  return config_lib.HierosConfig(
+    depth=3,
+    batch_size=2,
+    sequence_length=5,
+    world_model=config_lib.WorldModelConfig(
+      s5=config_lib.S5Config(
+        num_blocks=1, width=6, state_size=4, hippo_blocks=2
+      ),
+      categoricals=2,
+      classes=5,
+      deter_size=7,
+      cnn_depths=(4, 6),
+      mlp_layers=1,
+      mlp_units=16,
+      hidden_units=16,
+      head_layers=1,
+      head_units=16,
+      reward_bins=41,
+      free_nats=0.05,
+    ),
+    actor_critic=config_lib.ActorCriticConfig(
+      layers=1, units=16, horizon=3, value_bins=41, novelty_at_level_0=True
+    ),
+    subgoals=config_lib.SubgoalConfig(
+      duration=2,
+      categoricals=2,
+      classes=3,
+      encoder_layers=1,
+      encoder_units=16,
+      decoder_layers=1,
+      decoder_units=16,
+    ),
+  )
+
+
+@pytest.fixture(scope='session')
+def replace():
+  """Replaces fields of one part: replace(config, 'world_model', classes=3)."""
+
+  def replace(config, part, **fields):
+    changed = dataclasses.replace(getattr(config, part), **fields)
+    return dataclasses.replace(config, **{part: changed})
+
+  return replace
+
+
+@pytest.fixture(scope='session')
+def perturb():
+  """Adds noise to every leaf, so that nothing is zero or at its start."""
+
+  def perturb(tree, scale=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+      lambda x: jnp.asarray(x + scale * rng.normal(size=x.shape), x.dtype),
+      tree,
+    )
+
+  return perturb

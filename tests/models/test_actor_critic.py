@@ -1,0 +1,171 @@
+"""What holds for actor, critics and returns (DreamerV3)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from acme_hieros.config import ActorCriticConfig
+from acme_hieros.models import actor_critic
+from acme_hieros.models import spaces
+
+CONFIG = ActorCriticConfig(layers=1, units=8, min_std=0.2, max_std=0.7)
+HORIZON = 5
+
+
+@pytest.fixture
+def trajectory():
+  rng = np.random.default_rng(0)
+  reward, value = rng.normal(size=(2, HORIZON, 3))
+  return reward, rng.uniform(0.3, 1.0, (HORIZON, 3)), value
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.95, 1.0])
+def test_lambda_returns_equal_their_recursion(trajectory, share):
+  def expected(t):
+    reward, discount, value = (x[t] for x in trajectory)
+    following = expected(t + 1) if t + 1 < HORIZON else value
+    return reward + discount * ((1 - share) * value + share * following)
+
+  returns = actor_critic.lambda_returns(
+    *(jnp.asarray(x) for x in trajectory), share
+  )
+  np.testing.assert_allclose(
+    returns, [expected(t) for t in range(HORIZON)], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_lambda_0_is_one_step_and_lambda_1_the_discounted_sum(trajectory):
+  reward, discount, value = trajectory
+  arrays = [jnp.asarray(x) for x in trajectory]
+  np.testing.assert_allclose(
+    actor_critic.lambda_returns(*arrays, 0.0),
+    reward + discount * value,
+    rtol=1e-5,
+  )
+  for t in range(HORIZON):
+    products = np.cumprod(discount[t:], 0)
+    before = np.concatenate([np.ones((1, 3)), products[:-1]])
+    total = np.sum(before * reward[t:], 0) + products[-1] * value[-1]
+    np.testing.assert_allclose(
+      actor_critic.lambda_returns(*arrays, 1.0)[t], total, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_weights_are_the_product_of_all_discounts_before_a_state():
+  start = jnp.array([1.0, 0.5, 0.0])
+  discount = jnp.array([[0.9, 0.9, 0.9], [0.0, 0.5, 0.5], [0.8, 0.8, 0.8]])
+  np.testing.assert_allclose(
+    actor_critic.trajectory_weights(start, discount),
+    [[1.0, 0.5, 0.0], [0.9, 0.45, 0.0], [0.0, 0.225, 0.0]],
+    rtol=1e-6,
+  )
+
+
+def test_return_range_is_a_moving_average_of_the_5_to_95_percentiles():
+  returns = np.random.default_rng(0).normal(size=(4, 100)) * 7
+  low, high = np.percentile(returns, [5, 95])
+  np.testing.assert_allclose(
+    actor_critic.update_return_range(
+      jnp.array(3.0), jnp.asarray(returns), 0.99
+    ),
+    0.99 * 3 + 0.01 * (high - low),
+    rtol=1e-5,
+  )
+
+
+def test_advantages_weigh_streams_and_divide_by_their_range_but_never_below_1():
+  returns = {'large': jnp.array([30.0]), 'small': jnp.array([0.3])}
+  values = {'large': jnp.array([10.0]), 'small': jnp.array([0.1])}
+  total, parts = actor_critic.advantages(
+    returns,
+    values,
+    {'large': jnp.array(40.0), 'small': jnp.array(0.01)},
+    {'large': 1.0, 'small': 0.3},
+  )
+  np.testing.assert_allclose(parts['large'], [0.5], rtol=1e-6)
+  np.testing.assert_allclose(parts['small'], [0.06], rtol=1e-5)
+  np.testing.assert_allclose(total, [0.56], rtol=1e-5)
+
+
+def test_categoricals_agree_with_scipy():
+  rng = np.random.default_rng(0)
+  probs = rng.dirichlet(np.ones(4), (5, 2))
+  policy = actor_critic.Categoricals(jnp.log(probs))
+  action = policy.sample(jax.random.PRNGKey(0))
+  assert action.shape == (5, 8)
+  index = np.argmax(np.reshape(action, (5, 2, 4)), -1)
+  np.testing.assert_array_equal(np.eye(4)[index].reshape(5, 8), action)
+  chosen = np.take_along_axis(probs, index[..., None], -1)
+  np.testing.assert_allclose(
+    policy.log_prob(action), np.log(chosen).sum((1, 2)), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    policy.entropy(), scipy.stats.entropy(probs, axis=-1).sum(-1), rtol=1e-5
+  )
+  np.testing.assert_array_equal(
+    policy.mode(), np.eye(4)[probs.argmax(-1)].reshape(5, 8)
+  )
+
+
+def test_gaussian_agrees_with_scipy():
+  rng = np.random.default_rng(0)
+  mean, std = rng.uniform(-1, 1, (5, 3)), rng.uniform(0.1, 1, (5, 3))
+  action = rng.normal(size=(5, 3))
+  policy = actor_critic.Gaussian(jnp.asarray(mean), jnp.asarray(std))
+  normal = scipy.stats.norm(mean, std)
+  np.testing.assert_allclose(
+    policy.log_prob(jnp.asarray(action)), normal.logpdf(action).sum(-1), 1e-4
+  )
+  np.testing.assert_allclose(
+    policy.entropy(), normal.entropy().sum(-1), rtol=1e-4
+  )
+  np.testing.assert_array_equal(policy.mode(), policy.mean)
+  # Reparameterised: the sample moves with the mean.
+  gradient = jax.grad(
+    lambda m: policy._replace(mean=m).sample(jax.random.PRNGKey(0)).sum()
+  )(policy.mean)
+  np.testing.assert_array_equal(gradient, 1.0)
+
+
+def extreme(network, seed=0):
+  """A network of large random parameters and the features to try it on."""
+  features = jax.random.normal(jax.random.PRNGKey(seed), (200, 5))
+  params = network.init(jax.random.PRNGKey(seed), features)
+  noise = np.random.default_rng(seed)
+  params = jax.tree.map(
+    lambda x: x + jnp.asarray(noise.normal(size=x.shape) * 30, x.dtype), params
+  )
+  return network.apply(params, features)
+
+
+def test_a_discrete_policy_starts_uniform_and_keeps_its_uniform_share():
+  network = actor_critic.make_actor(CONFIG, spaces.Discrete((2,), 4))
+  params = network.init(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
+  start = network.apply(params, jnp.ones((3, 5))).log_probs
+  assert start.shape == (3, 2, 4)
+  np.testing.assert_allclose(np.exp(start), 0.25, rtol=1e-5)
+  probs = np.exp(extreme(network).log_probs)
+  assert probs.min() < 0.01 / 4 * 1.01
+  assert probs.min() >= 0.01 / 4 * 0.999
+  np.testing.assert_allclose(probs.sum(-1), 1.0, rtol=1e-5)
+
+
+def test_a_continuous_policy_keeps_mean_and_deviation_within_their_bounds():
+  network = actor_critic.make_actor(
+    CONFIG, spaces.Continuous((2,), (-1.0,) * 2, (1.0,) * 2)
+  )
+  policy = extreme(network)
+  assert policy.mean.shape == policy.std.shape == (200, 2)
+  assert np.all(np.abs(policy.mean) <= 1.0)
+  assert np.all((policy.std >= 0.2) & (policy.std <= 0.7 + 1e-6))
+  assert policy.std.min() < 0.21 and policy.std.max() > 0.69
+
+
+def test_a_critic_starts_at_0():
+  network = actor_critic.make_critic(CONFIG)
+  params = network.init(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
+  logits = network.apply(params, jnp.ones((3, 5)))
+  assert logits.shape == (3, CONFIG.value_bins)
+  np.testing.assert_array_equal(logits, 0.0)

@@ -1,0 +1,151 @@
+"""What holds for the subgoal autoencoder and the rewards made of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from acme_hieros.config import SubgoalConfig
+from acme_hieros.models import subgoals
+
+CONFIG = SubgoalConfig(
+  categoricals=3,
+  classes=4,
+  encoder_layers=1,
+  encoder_units=32,
+  decoder_layers=1,
+  decoder_units=32,
+)
+SIZE = 6
+
+
+@pytest.fixture(scope='module')
+def autoencoder():
+  return subgoals.make_autoencoder(CONFIG, SIZE)
+
+
+def symlog(x):
+  return np.sign(x) * np.log1p(np.abs(x))
+
+
+@pytest.fixture
+def states():
+  return np.random.default_rng(0).normal(size=(20, SIZE)) * 2
+
+
+def test_a_reached_subgoal_gives_log_2(states):
+  np.testing.assert_allclose(
+    subgoals.subgoal_reward(jnp.asarray(symlog(states)), jnp.asarray(states)),
+    np.log(2),
+    rtol=1e-5,
+  )
+
+
+def test_an_opposite_or_orthogonal_state_gives_nothing(states):
+  goal = symlog(states)
+  reward = subgoals.subgoal_reward(jnp.asarray(-goal), jnp.asarray(states))
+  np.testing.assert_array_equal(reward, 0.0)
+  first, second = jnp.eye(SIZE)[:2]
+  assert subgoals.subgoal_reward(first, second) == 0.0
+
+
+@pytest.mark.parametrize('scale', [0.25, 0.5, 2.0, 4.0])
+def test_a_subgoal_too_short_loses_as_much_as_one_too_long(states, scale):
+  # g . s / max(|g|, |s|)^2 with g = c s is min(c, 1 / c).
+  reward = subgoals.subgoal_reward(
+    jnp.asarray(scale * symlog(states)), jnp.asarray(states)
+  )
+  np.testing.assert_allclose(
+    reward, np.log1p(min(scale, 1 / scale)), rtol=1e-5
+  )
+
+
+def test_subgoal_reward_equals_its_formula_and_stays_in_bounds(states):
+  goal = np.random.default_rng(1).normal(size=states.shape)
+  s = symlog(states)
+  longer = np.maximum((goal**2).sum(-1), (s**2).sum(-1))
+  expected = np.log1p(np.maximum(0.0, (goal * s).sum(-1) / longer))
+  assert expected.max() > 0.1 and expected.min() == 0.0
+  reward = subgoals.subgoal_reward(jnp.asarray(goal), jnp.asarray(states))
+  np.testing.assert_allclose(reward, expected, rtol=1e-4, atol=1e-6)
+  assert np.all((reward >= 0) & (reward <= np.log(2) + 1e-6))
+
+
+@pytest.mark.parametrize('value', [0.0, 1e-20, 1e8])
+def test_subgoal_reward_and_its_gradient_are_finite_at_extremes(value):
+  state = jnp.full((SIZE,), value)
+  for goal in (jnp.zeros(SIZE), state, -state, jnp.full(SIZE, 1e8)):
+    reward, gradient = jax.value_and_grad(subgoals.subgoal_reward, 1)(
+      goal, state
+    )
+    assert np.isfinite(reward) and np.all(np.isfinite(gradient))
+
+
+def test_novelty_reward_is_the_symlog_of_the_mean_squared_error(autoencoder):
+  deter = jax.random.normal(jax.random.PRNGKey(1), (5, SIZE)) * 3
+  params = autoencoder.init(jax.random.PRNGKey(0), deter)
+  key = jax.random.PRNGKey(2)
+  seen = subgoals.reconstruct(autoencoder, params, key, deter)
+
+  # One of the codes that can be drawn must explain the error.
+  log_probs = np.asarray(autoencoder.encode(params, deter))
+  assert log_probs.shape == (5, 3, 4)
+  codes = np.stack(
+    np.meshgrid(*[np.arange(4)] * 3, indexing='ij'), -1
+  ).reshape(-1, 3)
+  onehot = np.eye(4)[codes].reshape(-1, 12)
+  decoded = np.asarray(autoencoder.decode(params, jnp.asarray(onehot)))
+  mean_error = ((decoded[:, None] - symlog(np.asarray(deter))) ** 2).mean(-1)
+  novelty = subgoals.novelty_reward(seen.error, SIZE)
+  distance = np.abs(np.log1p(mean_error) - np.asarray(novelty)).min(0)
+  np.testing.assert_allclose(distance, 0.0, atol=1e-5)
+
+
+def test_kl_is_of_the_code_against_the_uniform_one(autoencoder, perturb):
+  deter = jax.random.normal(jax.random.PRNGKey(1), (5, SIZE))
+  params = perturb(autoencoder.init(jax.random.PRNGKey(0), deter), 1.0)
+  log_probs = np.asarray(autoencoder.encode(params, deter), np.float64)
+  probs = np.exp(log_probs)
+  assert probs.min() >= 0.01 / 4 * 0.999
+  seen = subgoals.reconstruct(autoencoder, params, jax.random.PRNGKey(2), deter)
+  expected = np.log(4) * 3 + (probs * log_probs).sum((1, 2))
+  np.testing.assert_allclose(seen.kl, expected, rtol=1e-4)
+
+
+def test_the_code_is_what_the_level_above_chooses(autoencoder):
+  space = subgoals.code_space(CONFIG)
+  assert (space.count, space.classes, space.size) == (3, 4, 12)
+  deter = jnp.zeros((2, SIZE))
+  params = autoencoder.init(jax.random.PRNGKey(0), deter)
+  code = space.encode(jnp.zeros((2, 3), jnp.uint8))
+  assert autoencoder.decode(params, code).shape == (2, SIZE)
+
+
+def test_the_autoencoder_learns_to_reconstruct_a_few_states(
+  autoencoder, states
+):
+  deter = jnp.asarray(states[:6], jnp.float32)
+  params = autoencoder.init(jax.random.PRNGKey(0), deter)
+  optimizer = optax.adam(1e-2)
+
+  def loss(params, key):
+    seen = subgoals.reconstruct(autoencoder, params, key, deter)
+    return jnp.mean(seen.error) + 0.01 * jnp.mean(seen.kl)
+
+  @jax.jit
+  def train(params, state, keys):
+    def step(carry, key):
+      params, state = carry
+      value, gradient = jax.value_and_grad(loss)(params, key)
+      updates, state = optimizer.update(gradient, state)
+      return (optax.apply_updates(params, updates), state), value
+
+    return jax.lax.scan(step, (params, state), keys)[1]
+
+  losses = train(
+    params, optimizer.init(params), jax.random.split(jax.random.PRNGKey(1), 500)
+  )
+  # Better than the best constant, whose error is the variance.
+  variance = symlog(states[:6]).var(0).sum()
+  assert losses[-20:].mean() < 0.3 * variance

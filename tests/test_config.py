@@ -1,0 +1,248 @@
+"""What holds for the configuration: names, types, and sentences that help."""
+
+import dataclasses
+import json
+
+import pytest
+
+from acme_hieros import config as config_lib
+from acme_hieros.config import HierosConfig, override
+
+PRESETS = pytest.mark.parametrize('name', config_lib.PRESETS)
+
+# Another valid value for each field that cannot simply be halved or doubled.
+OTHERS = {
+  'world_model.deter_from': 'output',
+  'world_model.cnn_depths': (3, 5),
+  'world_model.reward_bins': 41,
+  'actor_critic.value_bins': 41,
+  'actor_critic.novelty_at_level_0': True,
+  'replay.sampler': 'uniform',
+  'reward_aggregation': 'sum',
+}
+
+
+def get(config, name):
+  for part in name.split('.'):
+    config = getattr(config, part)
+  return config
+
+
+def other(name):
+  if name in OTHERS:
+    return OTHERS[name]
+  value = get(HierosConfig(), name)
+  return 2 * value if isinstance(value, int) else value / 2
+
+
+@PRESETS
+def test_presets_survive_json(name):
+  config = config_lib.PRESETS[name]
+  text = json.dumps(config_lib.to_dict(config))
+  assert config_lib.from_dict(json.loads(text)) == config
+
+
+@PRESETS
+def test_presets_can_learn_in_the_atari_100k_budget(name):
+  config_lib.PRESETS[name].check_fillable(100_000)
+
+
+def test_the_paper_s_sizes_are_the_defaults():
+  config = HierosConfig()
+  assert config_lib.PRESETS['atari100k'] == config
+  assert (config.depth, config.subgoals.duration) == (3, 4)
+  assert (config.batch_size, config.sequence_length) == (16, 64)
+  model, behaviour = config.world_model, config.actor_critic
+  assert (model.categoricals, model.classes, model.deter_size) == (32, 32, 256)
+  s5 = model.s5
+  assert (s5.num_blocks, s5.width) == (4, 256)
+  assert (s5.state_size, s5.hippo_blocks) == (128, 4)
+  assert model.cnn_depths == (24, 48, 96, 192)
+  assert (model.dynamics_scale, model.representation_scale) == (0.5, 0.1)
+  assert behaviour.horizon == 16
+  assert (behaviour.discount, behaviour.return_lambda) == (0.997, 0.95)
+  weights = ('extrinsic_weight', 'subgoal_weight', 'novelty_weight')
+  assert [getattr(behaviour, w) for w in weights] == [1.0, 0.3, 0.1]
+  assert not behaviour.novelty_at_level_0
+  assert (config.subgoals.categoricals, config.subgoals.classes) == (8, 8)
+  optimizers = model, behaviour, config.subgoals
+  assert [dataclasses.astuple(part.optimizer) for part in optimizers] == [
+    (1e-4, 1e-8, 1000.0, 0.0),
+    (3e-5, 1e-5, 100.0, 0.0),
+    (1e-4, 1e-6, 100.0, 0.0),
+  ]
+  # One learner step for each agent step.
+  assert config.updates_per_step == 1.0
+  assert [config.tick_period(level) for level in range(3)] == [1, 4, 16]
+
+
+def test_every_field_can_be_overridden_by_value_and_by_text():
+  for name in config_lib.field_names(HierosConfig()):
+    value = other(name)
+    text = ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+    for given in (value, text):
+      config = override(HierosConfig(), {name: given})
+      assert get(config, name) == value, name
+      assert type(get(config, name)) is type(value), name
+    # Nothing else changed.
+    assert override(config, {name: get(HierosConfig(), name)}) == HierosConfig()
+
+
+def test_all_fields_at_once_survive_json():
+  names = config_lib.field_names(HierosConfig())
+  config = override(HierosConfig(), {name: other(name) for name in names})
+  assert all(get(config, name) == other(name) for name in names)
+  text = json.dumps(config_lib.to_dict(config))
+  assert config_lib.from_dict(json.loads(text)) == config
+
+
+def test_override_changes_neither_configuration_nor_values():
+  config = HierosConfig()
+  values = {'world_model': {'classes': 8}, 'world_model.deter_size': 64}
+  changed = override(config, values)
+  assert (changed.world_model.classes, changed.world_model.deter_size) == (8, 64)
+  assert config == HierosConfig()
+  assert values == {'world_model': {'classes': 8}, 'world_model.deter_size': 64}
+
+
+@pytest.mark.parametrize(
+  'text,value', [('True', True), ('false', False), ('FALSE', False)]
+)
+def test_truth_is_read_in_any_case(text, value):
+  config = override(HierosConfig(), {'actor_critic.novelty_at_level_0': text})
+  assert config.actor_critic.novelty_at_level_0 is value
+
+
+def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
+  config = override(
+    HierosConfig(), {'replay.ratio': '256', 'world_model.cnn_depths': '24'}
+  )
+  assert config.replay.ratio == 256.0 and type(config.replay.ratio) is float
+  assert config.world_model.cnn_depths == (24,)
+
+
+@pytest.mark.parametrize(
+  'name,value',
+  [
+    ('depth', '3.0'),
+    ('depth', 3.0),
+    ('depth', 'three'),
+    ('depth', True),
+    ('depth', None),
+    ('depth', ''),
+    ('replay.ratio', 'nan'),
+    ('replay.ratio', '1e999'),
+    ('replay.ratio', float('nan')),
+    ('replay.ratio', True),
+    ('replay.ratio', '__import__("os")'),
+    ('world_model.cnn_depths', '24,48.5'),
+    ('world_model.cnn_depths', '()'),
+    ('world_model.cnn_depths', [True]),
+    ('actor_critic.novelty_at_level_0', '1'),
+    ('actor_critic.novelty_at_level_0', 1),
+    ('reward_aggregation', 3),
+    # A value within the type but not within its bounds.
+    ('depth', '0'),
+    ('depth', '9'),
+    ('batch_size', 0),
+    ('sequence_length', 1),
+    ('reward_aggregation', 'median'),
+    ('variable_update_period', 0),
+    ('world_model.s5.state_size', '130'),
+    ('world_model.s5.num_blocks', 0),
+    ('world_model.s5.dt_min', '0.5'),
+    ('world_model.s5.dt_max', -1.0),
+    ('world_model.classes', '256'),
+    ('world_model.cnn_depths', '24,0'),
+    ('world_model.deter_from', 'memory'),
+    ('world_model.unimix', 1.5),
+    ('world_model.reward_bins', '254'),
+    ('world_model.reward_bins', '1'),
+    ('world_model.free_nats', -1),
+    ('world_model.dynamics_scale', -0.1),
+    ('world_model.representation_scale', -0.1),
+    ('world_model.optimizer.learning_rate', 0),
+    ('world_model.optimizer.weight_decay', -1),
+    ('actor_critic.horizon', 0),
+    ('actor_critic.discount', 1.1),
+    ('actor_critic.return_lambda', -0.1),
+    ('actor_critic.min_std', 2.0),
+    ('actor_critic.value_bins', 2),
+    ('actor_critic.extrinsic_weight', 0),
+    ('actor_critic.subgoal_weight', -1),
+    ('actor_critic.novelty_weight', -1),
+    ('actor_critic.optimizer.clip_norm', 0),
+    ('subgoals.duration', 1),
+    ('subgoals.classes', 256),
+    ('subgoals.kl_scale', -1),
+    ('subgoals.optimizer.epsilon', 0),
+    ('replay.sampler', 'prioritised'),
+    ('replay.min_size', 2_000_000),
+    ('replay.chunk_length', 0),
+  ],
+)
+def test_a_wrong_value_gives_one_sentence_with_the_field_s_full_name(
+  name, value
+):
+  with pytest.raises(ValueError) as error:
+    override(HierosConfig(), {name: value})
+  sentence = str(error.value)
+  # Where two fields are at odds, the sentence starts with either.
+  part = name.rpartition('.')[0]
+  siblings = [n for n in _names() if n.rpartition('.')[0] == part]
+  starts = [n for n in siblings if sentence.startswith(f'{n}=')]
+  assert len(starts) == 1
+  assert name.split('.')[-1] in sentence
+  assert sentence.endswith('.') and '\n' not in sentence
+
+
+def _names():
+  return config_lib.field_names(HierosConfig())
+
+
+@pytest.mark.parametrize(
+  'name,hint',
+  [
+    ('deter_size', 'world_model.deter_size'),
+    ('world_model.deter_sise', 'world_model.deter_size'),
+    ('world_model.state_size', 'world_model.s5.state_size'),
+    ('learning_rate', 'actor_critic.optimizer.learning_rate'),
+    ('dept', 'depth'),
+    ('xyzzy', 'the parts are depth'),
+    ('xyzzy.abc', 'the parts are depth'),
+    ('depth.x', 'depth'),
+    ('', 'parts'),
+  ],
+)
+def test_an_unknown_field_is_named_with_the_ones_that_were_meant(name, hint):
+  with pytest.raises(ValueError) as error:
+    override(HierosConfig(), {name: 1})
+  assert hint in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_a_part_is_not_a_field():
+  with pytest.raises(ValueError, match='world_model.s5 is a group'):
+    override(HierosConfig(), {'world_model.s5': 3})
+  for order in (['replay', 'replay.ratio'], ['replay.ratio', 'replay']):
+    with pytest.raises(ValueError, match='replay'):
+      override(HierosConfig(), dict.fromkeys(order, 1.0))
+
+
+def test_an_unknown_preset_is_named_with_those_there_are():
+  assert config_lib.preset('tiny') is config_lib.PRESETS['tiny']
+  with pytest.raises(ValueError, match="'huge'.*atari100k, small, tiny"):
+    config_lib.preset('huge')
+
+
+@pytest.mark.parametrize('depth', [1, 2, 3])
+def test_check_fillable_counts_the_ticks_of_the_slowest_level(depth):
+  config = override(
+    HierosConfig(), {'depth': depth, 'replay.min_size': 100}
+  )
+  # The first sequence of 64 steps and 99 more, at 4^(depth - 1) steps a tick.
+  enough = (64 + 99) * 4 ** (depth - 1)
+  config.check_fillable(enough)
+  with pytest.raises(ValueError, match=f'at least {enough} steps') as error:
+    config.check_fillable(enough - 1)
+  assert f'Level {depth - 1} ' in str(error.value)

@@ -9,10 +9,11 @@ module imports nothing but the standard library.
 """
 
 import ast
+from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 import types
-from typing import Any, Mapping, Sequence, Tuple, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 
 def _require(condition: bool, sentence: str):
@@ -24,8 +25,9 @@ def _require_positive(config, *names: str):
   for name in names:
     value = getattr(config, name)
     _require(
-        all(v > 0 for v in value) if isinstance(value, tuple) else value > 0,
-        f'{name}={value!r} must be greater than 0.')
+      all(v > 0 for v in value) if isinstance(value, tuple) else value > 0,
+      f'{name}={value!r} must be greater than 0.',
+    )
 
 
 def _require_fraction(config, *names: str):
@@ -37,20 +39,24 @@ def _require_fraction(config, *names: str):
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
   """AdamW with clipping of the gradient's global norm."""
+
   learning_rate: float
   epsilon: float
   clip_norm: float
-  weight_decay: float = 0.
+  weight_decay: float = 0.0
 
   def __post_init__(self):
     _require_positive(self, 'learning_rate', 'epsilon', 'clip_norm')
-    _require(self.weight_decay >= 0,
-             f'weight_decay={self.weight_decay!r} must not be negative.')
+    _require(
+      self.weight_decay >= 0,
+      f'weight_decay={self.weight_decay!r} must not be negative.',
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class S5Config:
   """The S5 stack (Smith et al. 2023) that carries a level's memory."""
+
   # Double blocks; each holds two S5 layers.
   num_blocks: int = 4
   # Features in and out of every layer.
@@ -64,18 +70,30 @@ class S5Config:
   dt_max: float = 1e-1
 
   def __post_init__(self):
-    _require_positive(self, 'num_blocks', 'width', 'state_size', 'hippo_blocks',
-                      'dt_min', 'dt_max')
-    _require(self.state_size % self.hippo_blocks == 0,
-             f'state_size={self.state_size} must be a multiple of '
-             f'hippo_blocks={self.hippo_blocks}.')
-    _require(self.dt_min <= self.dt_max,
-             f'dt_min={self.dt_min} must not exceed dt_max={self.dt_max}.')
+    _require_positive(
+      self,
+      'num_blocks',
+      'width',
+      'state_size',
+      'hippo_blocks',
+      'dt_min',
+      'dt_max',
+    )
+    _require(
+      self.state_size % self.hippo_blocks == 0,
+      f'state_size={self.state_size} must be a multiple of '
+      f'hippo_blocks={self.hippo_blocks}.',
+    )
+    _require(
+      self.dt_min <= self.dt_max,
+      f'dt_min={self.dt_min} must not exceed dt_max={self.dt_max}.',
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig:
   """One level's world model (algorithm: Hieros, section 3.1)."""
+
   s5: S5Config = S5Config()
   # Stochastic state z: this many categoricals of this many classes each.
   categoricals: int = 32
@@ -85,7 +103,7 @@ class WorldModelConfig:
   # h is read from the states of the S5 layers ('state') or their output.
   deter_from: str = 'state'
   # Channels of the image encoder's stride-2 convolutions; the decoder mirrors.
-  cnn_depths: Tuple[int, ...] = (24, 48, 96, 192)
+  cnn_depths: tuple[int, ...] = (24, 48, 96, 192)
   # Encoder and decoder of vectors, and of the windows of the upper levels. Two
   # layers of 1024 give the parameter counts of the paper's upper levels.
   mlp_layers: int = 2
@@ -100,33 +118,49 @@ class WorldModelConfig:
   # Share of the uniform distribution in the categoricals of z.
   unimix: float = 0.01
   # KL below this many nats is free (DreamerV3, section "World model learning").
-  free_nats: float = 1.
+  free_nats: float = 1.0
   dynamics_scale: float = 0.5
   representation_scale: float = 0.1
-  optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-8, 1000.)
+  optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-8, 1000.0)
 
   def __post_init__(self):
-    _require_positive(self, 'categoricals', 'classes', 'deter_size',
-                      'cnn_depths', 'mlp_layers', 'mlp_units', 'hidden_units',
-                      'head_layers', 'head_units')
+    _require_positive(
+      self,
+      'categoricals',
+      'classes',
+      'deter_size',
+      'cnn_depths',
+      'mlp_layers',
+      'mlp_units',
+      'hidden_units',
+      'head_layers',
+      'head_units',
+    )
     _require_fraction(self, 'unimix')
     # Replay stores z as one byte a categorical, one value of which is padding.
-    _require(self.classes <= 255,
-             f'classes={self.classes} must not exceed 255.')
-    _require(self.reward_bins >= 3 and self.reward_bins % 2 == 1,
-             f'reward_bins={self.reward_bins} must be odd and at '
-             'least 3, so that one bin stands for 0.')
-    _require(self.deter_from in ('state', 'output'),
-             f'deter_from={self.deter_from!r} must be "state" or '
-             '"output".')
+    _require(
+      self.classes <= 255, f'classes={self.classes} must not exceed 255.'
+    )
+    _require(
+      self.reward_bins >= 3 and self.reward_bins % 2 == 1,
+      f'reward_bins={self.reward_bins} must be odd and at '
+      'least 3, so that one bin stands for 0.',
+    )
+    _require(
+      self.deter_from in ('state', 'output'),
+      f'deter_from={self.deter_from!r} must be "state" or "output".',
+    )
     for name in ('free_nats', 'dynamics_scale', 'representation_scale'):
-      _require(getattr(self, name) >= 0,
-               f'{name}={getattr(self, name)} must not be negative.')
+      _require(
+        getattr(self, name) >= 0,
+        f'{name}={getattr(self, name)} must not be negative.',
+      )
 
 
 @dataclasses.dataclass(frozen=True)
 class ActorCriticConfig:
   """Actor and critics of one level, trained in imagination."""
+
   layers: int = 2
   units: int = 256
   # Imagined steps, in the level's own steps.
@@ -139,46 +173,64 @@ class ActorCriticConfig:
   unimix: float = 0.01
   # Bounds of the standard deviation of a continuous policy.
   min_std: float = 0.1
-  max_std: float = 1.
+  max_std: float = 1.0
   # Bins of the symlog two-hot critics, on [-20, 20].
   value_bins: int = 255
   # Rate at which the slow critics follow, and their weight in the loss.
   slow_rate: float = 0.02
-  slow_scale: float = 1.
+  slow_scale: float = 1.0
   # Decay of the running 5-95 percentile range of the returns.
   return_range_decay: float = 0.99
   # Weight of each reward stream in the advantage. A stream of weight 0 is left
   # out altogether; levels without the stream ignore its weight.
-  extrinsic_weight: float = 1.
+  extrinsic_weight: float = 1.0
   subgoal_weight: float = 0.3
   novelty_weight: float = 0.1
   # Whether level 0 gets the novelty reward too (the paper's runs: no).
   novelty_at_level_0: bool = False
-  optimizer: OptimizerConfig = OptimizerConfig(3e-5, 1e-5, 100.)
+  optimizer: OptimizerConfig = OptimizerConfig(3e-5, 1e-5, 100.0)
 
   def __post_init__(self):
     _require_positive(self, 'layers', 'units', 'horizon', 'min_std', 'max_std')
-    _require_fraction(self, 'discount', 'return_lambda', 'unimix', 'slow_rate',
-                      'return_range_decay')
-    _require(self.min_std <= self.max_std,
-             f'min_std={self.min_std} must not exceed '
-             f'max_std={self.max_std}.')
-    _require(self.value_bins >= 3 and self.value_bins % 2 == 1,
-             f'value_bins={self.value_bins} must be odd and at '
-             'least 3, so that one bin stands for 0.')
-    for name in ('entropy_scale', 'slow_scale', 'extrinsic_weight',
-                 'subgoal_weight', 'novelty_weight'):
-      _require(getattr(self, name) >= 0,
-               f'{name}={getattr(self, name)} must not be '
-               'negative.')
-    _require(self.extrinsic_weight > 0,
-             f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: level 0 of '
-             'a flat agent has no other reward.')
+    _require_fraction(
+      self,
+      'discount',
+      'return_lambda',
+      'unimix',
+      'slow_rate',
+      'return_range_decay',
+    )
+    _require(
+      self.min_std <= self.max_std,
+      f'min_std={self.min_std} must not exceed max_std={self.max_std}.',
+    )
+    _require(
+      self.value_bins >= 3 and self.value_bins % 2 == 1,
+      f'value_bins={self.value_bins} must be odd and at '
+      'least 3, so that one bin stands for 0.',
+    )
+    for name in (
+      'entropy_scale',
+      'slow_scale',
+      'extrinsic_weight',
+      'subgoal_weight',
+      'novelty_weight',
+    ):
+      _require(
+        getattr(self, name) >= 0,
+        f'{name}={getattr(self, name)} must not be negative.',
+      )
+    _require(
+      self.extrinsic_weight > 0,
+      f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: a flat '
+      'agent has no other reward.',
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class SubgoalConfig:
   """The subgoal autoencoder: h <-> a code of categoricals."""
+
   # A level ticks once every `duration` ticks of the level below (k).
   duration: int = 4
   categoricals: int = 8
@@ -190,24 +242,36 @@ class SubgoalConfig:
   unimix: float = 0.01
   # Weight of KL(code || uniform).
   kl_scale: float = 0.5
-  optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.)
+  optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.0)
 
   def __post_init__(self):
-    _require_positive(self, 'categoricals', 'classes', 'encoder_layers',
-                      'encoder_units', 'decoder_layers', 'decoder_units')
-    _require(self.duration >= 2,
-             f'duration={self.duration} must be at least 2; for a '
-             'flat agent set depth=1.')
+    _require_positive(
+      self,
+      'categoricals',
+      'classes',
+      'encoder_layers',
+      'encoder_units',
+      'decoder_layers',
+      'decoder_units',
+    )
+    _require(
+      self.duration >= 2,
+      f'duration={self.duration} must be at least 2; for a '
+      'flat agent set depth=1.',
+    )
     _require_fraction(self, 'unimix')
-    _require(self.classes <= 255,
-             f'classes={self.classes} must not exceed 255.')
-    _require(self.kl_scale >= 0,
-             f'kl_scale={self.kl_scale} must not be negative.')
+    _require(
+      self.classes <= 255, f'classes={self.classes} must not exceed 255.'
+    )
+    _require(
+      self.kl_scale >= 0, f'kl_scale={self.kl_scale} must not be negative.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
   """The Reverb tables, one per level."""
+
   # How sequences are drawn.
   sampler: str = 'uniform'
   # Sequences that a table holds before it drops the oldest.
@@ -218,21 +282,26 @@ class ReplayConfig:
   # but a sequence appears only when its last chunk is full.
   chunk_length: int = 4
   # Steps replayed at level 0 for each environment step (Atari 100k: B * T).
-  ratio: float = 1024.
+  ratio: float = 1024.0
 
   def __post_init__(self):
     _require_positive(self, 'capacity', 'min_size', 'chunk_length', 'ratio')
-    _require(self.sampler in ('uniform',),
-             f'sampler={self.sampler!r} is unknown; known: "uniform".')
-    _require(self.min_size <= self.capacity,
-             f'min_size={self.min_size} can never be reached in a table of '
-             f'capacity={self.capacity}; lower one or raise the '
-             'other.')
+    _require(
+      self.sampler in ('uniform',),
+      f'sampler={self.sampler!r} is unknown; known: "uniform".',
+    )
+    _require(
+      self.min_size <= self.capacity,
+      f'min_size={self.min_size} can never be reached in a table of '
+      f'capacity={self.capacity}; lower one or raise the '
+      'other.',
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class HierosConfig:
   """The whole agent. The defaults are the paper's Atari 100k sizes."""
+
   # Levels of the hierarchy; 1 is the flat agent.
   depth: int = 3
   # Sequences in a batch, and steps in a sequence, of every level.
@@ -248,15 +317,21 @@ class HierosConfig:
   replay: ReplayConfig = ReplayConfig()
 
   def __post_init__(self):
-    _require(1 <= self.depth <= 8,
-             f'depth={self.depth} must lie in 1..8; 1 is the flat agent.')
+    _require(
+      1 <= self.depth <= 8,
+      f'depth={self.depth} must lie in 1..8; 1 is the flat agent.',
+    )
     _require_positive(self, 'batch_size', 'variable_update_period')
-    _require(self.sequence_length >= 2,
-             f'sequence_length={self.sequence_length} must be at least 2: a '
-             'model needs a step and the one before it.')
-    _require(self.reward_aggregation in ('mean', 'sum'),
-             f'reward_aggregation={self.reward_aggregation!r} must be "mean" '
-             'or "sum".')
+    _require(
+      self.sequence_length >= 2,
+      f'sequence_length={self.sequence_length} must be at least 2: a '
+      'model needs a step and the one before it.',
+    )
+    _require(
+      self.reward_aggregation in ('mean', 'sum'),
+      f'reward_aggregation={self.reward_aggregation!r} must be "mean" '
+      'or "sum".',
+    )
 
   def tick_period(self, level: int) -> int:
     """Environment steps between two ticks of `level`."""
@@ -278,83 +353,93 @@ class HierosConfig:
     for level in range(self.depth):
       ticks = num_steps // self.tick_period(level)
       _require(
-          ticks >= needed,
-          f'Level {level} takes one step every {self.tick_period(level)} '
-          f'environment steps, so {num_steps} steps give it only {ticks} of '
-          f'the {needed} that sequence_length={self.sequence_length} and '
-          f'replay.min_size={self.replay.min_size} need before it can learn: '
-          f'run at least {needed * self.tick_period(level)} steps, or lower '
-          'depth, sequence_length or replay.min_size.')
+        ticks >= needed,
+        f'Level {level} takes one step every {self.tick_period(level)} '
+        f'environment steps, so {num_steps} steps give it only {ticks} of '
+        f'the {needed} that sequence_length={self.sequence_length} and '
+        f'replay.min_size={self.replay.min_size} need before it can learn: '
+        f'run at least {needed * self.tick_period(level)} steps, or lower '
+        'depth, sequence_length or replay.min_size.',
+      )
 
 
 _SMALL = HierosConfig(
-    depth=2,
-    batch_size=8,
-    sequence_length=32,
-    world_model=WorldModelConfig(
-        s5=S5Config(num_blocks=2, width=128, state_size=64),
-        categoricals=16,
-        classes=16,
-        deter_size=128,
-        cnn_depths=(12, 24, 48, 96),
-        mlp_units=256,
-        hidden_units=128,
-        head_units=128,
-        optimizer=OptimizerConfig(3e-4, 1e-8, 1000.)),
-    actor_critic=ActorCriticConfig(
-        units=128,
-        horizon=12,
-        optimizer=OptimizerConfig(1e-4, 1e-5, 100.)),
-    subgoals=SubgoalConfig(
-        decoder_units=128, optimizer=OptimizerConfig(3e-4, 1e-6, 100.)),
-    replay=ReplayConfig(capacity=100_000, min_size=128, ratio=32.))
+  depth=2,
+  batch_size=8,
+  sequence_length=32,
+  world_model=WorldModelConfig(
+    s5=S5Config(num_blocks=2, width=128, state_size=64),
+    categoricals=16,
+    classes=16,
+    deter_size=128,
+    cnn_depths=(12, 24, 48, 96),
+    mlp_units=256,
+    hidden_units=128,
+    head_units=128,
+    optimizer=OptimizerConfig(3e-4, 1e-8, 1000.0),
+  ),
+  actor_critic=ActorCriticConfig(
+    units=128, horizon=12, optimizer=OptimizerConfig(1e-4, 1e-5, 100.0)
+  ),
+  subgoals=SubgoalConfig(
+    decoder_units=128, optimizer=OptimizerConfig(3e-4, 1e-6, 100.0)
+  ),
+  replay=ReplayConfig(capacity=100_000, min_size=128, ratio=32.0),
+)
 
 _TINY = HierosConfig(
-    depth=2,
-    batch_size=16,
-    sequence_length=20,
-    variable_update_period=4,
-    world_model=WorldModelConfig(
-        s5=S5Config(num_blocks=1, width=64, state_size=32, hippo_blocks=2),
-        categoricals=8,
-        classes=8,
-        deter_size=64,
-        cnn_depths=(8, 16),
-        mlp_units=64,
-        hidden_units=64,
-        head_units=64,
-        optimizer=OptimizerConfig(3e-3, 1e-8, 1000.)),
-    actor_critic=ActorCriticConfig(
-        units=64,
-        horizon=10,
-        discount=0.97,
-        entropy_scale=3e-3,
-        optimizer=OptimizerConfig(3e-4, 1e-5, 100.)),
-    subgoals=SubgoalConfig(
-        categoricals=4,
-        classes=4,
-        encoder_layers=2,
-        encoder_units=32,
-        decoder_layers=2,
-        decoder_units=64,
-        optimizer=OptimizerConfig(1e-3, 1e-6, 100.)),
-    replay=ReplayConfig(capacity=50_000, min_size=32, chunk_length=1, ratio=80.))
+  depth=2,
+  batch_size=10,
+  sequence_length=32,
+  variable_update_period=4,
+  world_model=WorldModelConfig(
+    s5=S5Config(num_blocks=1, width=64, state_size=32, hippo_blocks=2),
+    categoricals=8,
+    classes=8,
+    deter_size=64,
+    cnn_depths=(8, 16),
+    mlp_units=64,
+    hidden_units=64,
+    head_units=64,
+    optimizer=OptimizerConfig(3e-3, 1e-8, 1000.0),
+  ),
+  actor_critic=ActorCriticConfig(
+    units=64,
+    horizon=10,
+    discount=0.97,
+    entropy_scale=1e-2,
+    optimizer=OptimizerConfig(3e-4, 1e-5, 100.0),
+  ),
+  subgoals=SubgoalConfig(
+    categoricals=4,
+    classes=4,
+    encoder_layers=2,
+    encoder_units=32,
+    decoder_layers=2,
+    decoder_units=64,
+    optimizer=OptimizerConfig(1e-3, 1e-6, 100.0),
+  ),
+  replay=ReplayConfig(capacity=50_000, min_size=32, chunk_length=1, ratio=80.0),
+)
 
-PRESETS: Mapping[str, HierosConfig] = types.MappingProxyType({
+PRESETS: Mapping[str, HierosConfig] = types.MappingProxyType(
+  {
     # The paper's sizes (arXiv 2310.05167, appendix) for Atari 100k.
     'atari100k': HierosConfig(),
     # Learns something on a laptop's CPU within an hour.
     'small': _SMALL,
     # Tests and the `debug/` environments: learns them in minutes.
     'tiny': _TINY,
-})
+  }
+)
 
 
 def preset(name: str) -> HierosConfig:
   """Returns the preset of that name; raises ValueError if there is none."""
   if name not in PRESETS:
     raise ValueError(
-        f'Unknown preset {name!r}; known presets: {", ".join(PRESETS)}.')
+      f'Unknown preset {name!r}; known presets: {", ".join(PRESETS)}.'
+    )
   return PRESETS[name]
 
 
@@ -380,7 +465,8 @@ def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
         raise ValueError(f'{name!r} is given both as a field and as a part.')
     if isinstance(node.get(leaf), dict):
       raise ValueError(f'{name!r} is given both as a field and as a part.')
-    node[leaf] = value
+    # A copy: later names may go into it.
+    node[leaf] = dict(value) if isinstance(value, Mapping) else value
   return _replace(config, nested, config, '')
 
 
@@ -392,6 +478,8 @@ def to_dict(config: HierosConfig) -> dict:
 def from_dict(values: Mapping[str, Any]) -> HierosConfig:
   """The inverse of `to_dict`; fields that are absent keep their defaults."""
   default = HierosConfig()
+  if not isinstance(values, Mapping):
+    raise ValueError(f'A configuration is a mapping, not {values!r}.')
   return _replace(default, values, default, '')
 
 
@@ -402,8 +490,10 @@ def field_names(config: Any, prefix: str = '') -> Sequence[str]:
     value = getattr(config, field.name)
     name = prefix + field.name
     names.extend(
-        field_names(value, name + '.') if dataclasses.is_dataclass(value) else
-        [name])
+      field_names(value, name + '.')
+      if dataclasses.is_dataclass(value)
+      else [name]
+    )
   return names
 
 
@@ -419,15 +509,20 @@ def _replace(config, nested: Mapping[str, Any], root, prefix: str):
       close = [k for k in known if k.split('.')[-1] == path.split('.')[-1]]
       close = close or difflib.get_close_matches(path, known, n=3, cutoff=0.6)
       raise ValueError(
-          f'Unknown configuration field {path!r}; ' +
-          (f'did you mean {" or ".join(close)}?' if close else
-           f'the parts are {", ".join(hints)}.'))
+        f'Unknown configuration field {path!r}; '
+        + (
+          f'did you mean {" or ".join(close)}?'
+          if close
+          else f'the parts are {", ".join(hints)}.'
+        )
+      )
     if dataclasses.is_dataclass(hints[name]):
       if not isinstance(value, Mapping):
         parts = ', '.join(field_names(getattr(config, name), path + '.'))
         raise ValueError(
-            f'{path}={value!r}: {path} is a group; set one of its fields: '
-            f'{parts}.')
+          f'{path}={value!r}: {path} is a group; set one of its fields: '
+          f'{parts}.'
+        )
       changes[name] = _replace(getattr(config, name), value, root, path + '.')
     else:
       changes[name] = _coerce(path, value, hints[name])
@@ -440,8 +535,12 @@ def _replace(config, nested: Mapping[str, Any], root, prefix: str):
 
 def _coerce(path: str, value: Any, hint: Any) -> Any:
   """Reads `value` as the type of the field `path`."""
-  kind = {int: 'a whole number', float: 'a number', bool: 'true or false',
-          str: 'a word'}
+  kind = {
+    int: 'a whole number',
+    float: 'a number',
+    bool: 'true or false',
+    str: 'a word',
+  }
   wanted = kind.get(hint, 'whole numbers separated by commas, as in 24,48')
   error = ValueError(f'{path}={value!r}: {path} takes {wanted}.')
   if hint is str:
@@ -456,13 +555,22 @@ def _coerce(path: str, value: Any, hint: Any) -> Any:
       raise error from None
   if get_origin(hint) is tuple:
     value = (value,) if isinstance(value, int) else value
-    if not isinstance(value, (tuple, list)) or not all(
-        type(v) is int for v in value) or not value:
+    if (
+      not isinstance(value, (tuple, list))
+      or not all(type(v) is int for v in value)
+      or not value
+    ):
       raise error
     return tuple(value)
   if hint is float and type(value) is int:
-    value = float(value)
-  if type(value) is not hint or value != value or value in (
-      float('inf'), float('-inf')):
+    try:
+      value = float(value)
+    except OverflowError:
+      raise error from None
+  if (
+    type(value) is not hint
+    or value != value
+    or value in (float('inf'), float('-inf'))
+  ):
     raise error
   return value

@@ -3,25 +3,24 @@
   python -m benchmarks.learning
   python -m benchmarks.learning --case=catch --seeds=1
 
-Each run is one of the launcher's; its files stay in --workdir. Prints one line a
-run and, last, one JSON line. Exits with 1 if a run misses its mark.
+Each run is one of the launcher's; its files stay in --workdir. Prints one line
+a run and, last, one JSON line. Exits with 1 if a run misses its mark.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import json
 import os
 import subprocess
 import sys
-from typing import Sequence
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
 _CASES = flags.DEFINE_multi_string(
-    'case', [], 'Cases to run; default: all. May be repeated.')
+  'case', [], 'Cases to run; default: all. May be repeated.'
+)
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each case.')
-_WORKDIR = flags.DEFINE_string('workdir', 'runs/learning',
-                               'Where the runs go.')
+_WORKDIR = flags.DEFINE_string('workdir', 'runs/learning', 'Where the runs go.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,52 +29,80 @@ class Case:
 
   minutes: that it may take on two CPU cores; None if that does not count.
   """
+
   flags: Sequence[str]
   mark: float
   minutes: float | None = None
 
 
 CASES = {
-    'catch': Case(
-        ['--env=debug/catch', '--depth=1', '--num_steps=20000'], 0.9, 15.),
-    'catch_depth2': Case(
-        ['--env=debug/catch', '--depth=2', '--num_steps=20000'], 0.8),
-    'recall': Case(
-        ['--env=debug/recall', '--env_option=delay=15', '--depth=1',
-         '--num_steps=40000'], 0.9),
+  'catch': Case(
+    ['--env=debug/catch', '--depth=1', '--num_steps=20000'], 0.9, 15.0
+  ),
+  'catch_depth2': Case(
+    ['--env=debug/catch', '--depth=2', '--num_steps=20000'], 0.8
+  ),
+  'recall': Case(
+    [
+      '--env=debug/recall',
+      '--env_option=delay=15',
+      '--depth=1',
+      '--num_steps=40000',
+    ],
+    0.9,
+  ),
 }
 
 
 def main(_):
   unknown = set(_CASES.value) - set(CASES)
   if unknown:
-    sys.exit(f'learning: unknown case {sorted(unknown)[0]!r}; known: '
-             f'{", ".join(CASES)}.')
-  launcher = os.path.join(os.path.dirname(os.path.dirname(
-      os.path.abspath(__file__))), 'launchers', 'run_hieros.py')
+    sys.exit(
+      f'learning: unknown case {sorted(unknown)[0]!r}; known: '
+      f'{", ".join(CASES)}.'
+    )
+  launcher = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    'launchers',
+    'run_hieros.py',
+  )
   results = []
   for name in _CASES.value or CASES:
     case = CASES[name]
     for seed in range(_SEEDS.value):
       workdir = os.path.join(_WORKDIR.value, f'{name}-{seed}')
       subprocess.run(
-          [sys.executable, launcher, '--preset=tiny', f'--seed={seed}',
-           f'--workdir={workdir}', *case.flags], check=True)
+        [
+          sys.executable,
+          launcher,
+          '--preset=tiny',
+          f'--seed={seed}',
+          f'--workdir={workdir}',
+          *case.flags,
+        ],
+        check=True,
+      )
       with open(os.path.join(workdir, 'summary.json')) as file:
         summary = json.load(file)
       minutes = summary['seconds'] / 60
       passed = summary['mean_return'] >= case.mark and (
-          case.minutes is None or minutes <= case.minutes)
-      results.append({
+        case.minutes is None or minutes <= case.minutes
+      )
+      results.append(
+        {
           'case': name,
           'seed': seed,
           'mean_return': summary['mean_return'],
           'mark': case.mark,
           'minutes': round(minutes, 2),
           'passed': passed,
-      })
-      print('{case} seed {seed}: mean return {mean_return:.3f} (mark {mark}), '
-            '{minutes} minutes'.format(**results[-1]), flush=True)
+        }
+      )
+      print(
+        '{case} seed {seed}: mean return {mean_return:.3f} (mark {mark}), '
+        '{minutes} minutes'.format(**results[-1]),
+        flush=True,
+      )
   print(json.dumps(results))
   sys.exit(0 if all(result['passed'] for result in results) else 1)
 

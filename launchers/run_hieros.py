@@ -1,58 +1,73 @@
 """Trains Hieros on one environment, in one process.
 
-  python launchers/run_hieros.py --env=atari/Krull
+python launchers/run_hieros.py --env=atari/Krull
 """
 
 import ast
+from collections.abc import Mapping, Sequence
 import datetime
 import os
 import sys
-from typing import Any, Mapping, Sequence
+from typing import Any
 
-from absl import app
-from absl import flags
+from absl import app, flags, logging
 
 try:
   from acme_hieros import compat  # noqa: F401  Comes before Acme.
 except ImportError as error:
   sys.exit(f'run_hieros: {error}')
 
-from acme_hieros import config as config_lib
-from acme_hieros.agent import learning
-from acme_hieros.experiments import running
-from acme_hieros.experiments import workdirs
 import jax
 
+from acme_hieros import config as config_lib
+from acme_hieros.agent import learning
+from acme_hieros.experiments import running, workdirs
+
 _ENV = flags.DEFINE_string(
-    'env', 'atari/Krull',
-    'Environment: atari/<Game>, gym/<Id> or debug/<name>.')
+  'env', 'atari/Krull', 'Environment: atari/<Game>, gym/<Id> or debug/<name>.'
+)
 _ENV_OPTION = flags.DEFINE_multi_string(
-    'env_option', [],
-    'An option of the environment, as name=value; may be repeated.')
+  'env_option',
+  [],
+  'An option of the environment, as name=value; may be repeated.',
+)
 _PRESET = flags.DEFINE_string(
-    'preset', None,
-    f'Configuration to start from: {", ".join(config_lib.PRESETS)}. Default: '
-    'atari100k on an accelerator, small elsewhere.')
+  'preset',
+  None,
+  f'Configuration to start from: {", ".join(config_lib.PRESETS)}. Default: '
+  'atari100k on an accelerator, small elsewhere.',
+)
 _DEPTH = flags.DEFINE_string(
-    'depth', None, 'Levels of the hierarchy. Default: as in the preset.')
+  'depth', None, 'Levels of the hierarchy. Default: as in the preset.'
+)
 _NUM_STEPS = flags.DEFINE_integer(
-    'num_steps', None,
-    'Environment steps in all. Default: 100,000 with the preset atari100k, '
-    '3,000 with the others.')
+  'num_steps',
+  None,
+  'Environment steps in all. Default: 100,000 with the preset atari100k, '
+  '3,000 with the others.',
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Random seed.')
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None,
-    'Where everything is written. Default: a new directory in runs/.')
+  'workdir',
+  None,
+  'Where everything is written. Default: a new directory in runs/.',
+)
 _OVERRIDE = flags.DEFINE_multi_string(
-    'override', [],
-    'A field of the configuration, as name=value, for example '
-    'world_model.deter_size=128; may be repeated.')
+  'override',
+  [],
+  'A field of the configuration, as name=value, for example '
+  'world_model.deter_size=128; may be repeated.',
+)
 _RESUME = flags.DEFINE_bool(
-    'resume', False,
-    'Continue the run in --workdir; the other flags may then be left out.')
+  'resume',
+  False,
+  'Continue the run in --workdir; the other flags may then be left out.',
+)
 
 
 def main(argv: Sequence[str]):
+  # What Acme's loggers announce would break the live line.
+  logging.set_verbosity(logging.WARNING)
   try:
     if len(argv) > 1:
       raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
@@ -61,13 +76,16 @@ def main(argv: Sequence[str]):
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
-  print(f'{run.environment}: {run.num_steps} steps, everything in '
-        f'{run.workdir}')
+  print(
+    f'{run.environment}: {run.num_steps} steps, everything in {run.workdir}'
+  )
+  if run.resume:
+    print('The replay is not kept: learning goes on when it has been refilled.')
   for level, count in enumerate(trainer.parameter_counts()):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:
     summary = trainer.train()
-  except (learning.NonFiniteLossError, workdirs.WorkdirError) as error:
+  except (learning.NonFiniteLossError, workdirs.WorkdirError, OSError) as error:
     sys.exit(f'run_hieros: {error}')
   print(summary)
   sys.exit(130 if summary.interrupted else 0)
@@ -78,8 +96,10 @@ def _new_run() -> running.Run:
   if preset is None:
     preset = 'small' if jax.default_backend() == 'cpu' else 'atari100k'
     if preset == 'small':
-      print('No accelerator was found, so the preset is small; --preset chooses '
-            'another.')
+      print(
+        'No accelerator was found, so the preset is small; --preset chooses '
+        'another.'
+      )
   num_steps = _NUM_STEPS.value
   if num_steps is None:
     num_steps = 100_000 if preset == 'atari100k' else 3_000
@@ -88,12 +108,13 @@ def _new_run() -> running.Run:
     now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
     workdir = os.path.join('runs', f'{_ENV.value.replace("/", "_")}-{now}')
   return running.Run(
-      environment=_ENV.value,
-      environment_options=_environment_options(),
-      config=config_lib.override(config_lib.preset(preset), _overrides()),
-      num_steps=num_steps,
-      seed=_SEED.value,
-      workdir=workdir)
+    environment=_ENV.value,
+    environment_options=_environment_options(),
+    config=config_lib.override(config_lib.preset(preset), _overrides()),
+    num_steps=num_steps,
+    seed=_SEED.value,
+    workdir=workdir,
+  )
 
 
 def _resumed_run() -> running.Run:

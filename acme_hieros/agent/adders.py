@@ -1,6 +1,7 @@
 """The hierarchical adder: every level's steps, each to its own Reverb table."""
 
-from typing import Any, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from acme import types
 from acme.adders import base
@@ -26,15 +27,16 @@ class Extras(NamedTuple):
   end: of each upper level, its window at the episode's last observation; None
     unless the next timestep is that last one.
   """
+
   steps: Sequence[hierarchy.LevelStep]
-  end: Optional[Sequence[hierarchy.Window]] = None
+  end: Sequence[hierarchy.Window] | None = None
 
 
 class HierarchicalAdder(base.Adder):
   """Writes each level's ticks as Acme steps into the level's own table.
 
-  A level's step lasts from one of its ticks to the next. It holds what the level
-  saw and chose at its tick, and what came of it: the mean (or sum) of the
+  A level's step lasts from one of its ticks to the next. It holds what the
+  level saw and chose at its tick, and what came of it: the mean (or sum) of the
   environment's rewards and the product of its discounts until the next tick. An
   episode ends with one more step of every level, which holds the last
   observation and, as in Acme's own adders, zeros.
@@ -51,7 +53,7 @@ class HierarchicalAdder(base.Adder):
       config: depth, sequence length and reward aggregation.
     """
     self._levels = [
-        _LevelWriter(client, table_name(i), config) for i in range(config.depth)
+      _LevelWriter(client, table_name(i), config) for i in range(config.depth)
     ]
     self._observation = None
     self._first = False
@@ -61,11 +63,15 @@ class HierarchicalAdder(base.Adder):
     if not timestep.first():
       raise ValueError('add_first takes the first timestep of an episode.')
     self.reset()
-    self._observation = timestep.observation
+    self._observation = _copy(timestep.observation)
     self._first = True
 
-  def add(self, action: types.NestedArray, next_timestep: dm_env.TimeStep,
-          extras: Extras):
+  def add(
+    self,
+    action: types.NestedArray,
+    next_timestep: dm_env.TimeStep,
+    extras: Extras,
+  ):
     """Adds an environment step.
 
     Args:
@@ -81,21 +87,24 @@ class HierarchicalAdder(base.Adder):
     if self._observation is None:
       raise ValueError('add_first must be called before add.')
     if next_timestep.last() and extras.end is None:
-      raise ValueError('An episode\'s last step needs extras.end.')
+      raise ValueError("An episode's last step needs extras.end.")
     for i, (level, step) in enumerate(zip(self._levels, extras.steps)):
       if step.ticked:
         level.start(
-            observation=step.observation if i else self._observation,
-            # The action that was really taken: a wrapper may have changed it.
-            action=step.action if i else action,
-            start_of_episode=self._first,
-            extras={} if isinstance(step.subgoal, tuple) else
-            {'subgoal': step.subgoal})
+          observation=step.observation if i else self._observation,
+          # The action that was really taken: a wrapper may have changed it.
+          action=step.action if i else action,
+          start_of_episode=self._first,
+          extras={}
+          if isinstance(step.subgoal, tuple)
+          else {'subgoal': step.subgoal},
+        )
       level.receive(next_timestep.reward, next_timestep.discount)
       if next_timestep.last():
         level.finish(extras.end[i - 1] if i else next_timestep.observation)
     self._observation = (
-        None if next_timestep.last() else next_timestep.observation)
+      None if next_timestep.last() else _copy(next_timestep.observation)
+    )
     self._first = False
 
   def reset(self):
@@ -109,6 +118,17 @@ class HierarchicalAdder(base.Adder):
     for level in self._levels:
       level.flush()
 
+  def close(self):
+    """Flushes, and lets go of the server; nothing can be added after that."""
+    for level in self._levels:
+      level.close()
+
+
+def _copy(values: types.NestedArray) -> types.NestedArray:
+  # A step is written when it ends; by then its environment may have put other
+  # values into the same arrays.
+  return tree.map_structure(np.array, values)
+
 
 class _LevelWriter:
   """One level's open step, and the writer of its closed ones."""
@@ -119,14 +139,15 @@ class _LevelWriter:
     self._chunk_length = min(config.replay.chunk_length, self._length)
     self._mean = config.reward_aggregation == 'mean'
     self._writer = client.trajectory_writer(
-        num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000)
+      num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000
+    )
     self._written = 0
     self.reset()
 
   def start(self, **step: Any):
     """Closes the open step and opens the next, at a tick."""
     self._close()
-    self._step = tree.map_structure(np.asarray, step)
+    self._step = _copy(step)
 
   def receive(self, reward: float, discount: float):
     """Takes in what an environment step brought."""
@@ -137,20 +158,25 @@ class _LevelWriter:
   def finish(self, observation: types.NestedArray):
     """Closes the open step, and adds the one of the last observation."""
     last = dict(
-        self._step,
-        observation=tree.map_structure(np.asarray, observation),
-        action=np.zeros_like(self._step['action']),
-        start_of_episode=np.asarray(False))
+      self._step,
+      observation=observation,
+      action=np.zeros_like(self._step['action']),
+      start_of_episode=np.asarray(False),
+    )
     self._close()
-    self._append(last, reward=0., discount=0.)
+    self._append(last, reward=0.0, discount=0.0)
     self.reset()
 
   def reset(self):
     self._step = None
-    self._reward, self._discount, self._duration = 0., 1., 0
+    self._reward, self._discount, self._duration = 0.0, 1.0, 0
 
   def flush(self):
     self._writer.flush()
+
+  def close(self):
+    self._writer.flush()
+    self._writer.close()
 
   def _close(self):
     if self._step is None:
@@ -161,20 +187,23 @@ class _LevelWriter:
 
   def _append(self, step: types.NestedArray, reward: float, discount: float):
     row = reverb_base.Step(
-        reward=np.float32(reward), discount=np.float32(discount), **step)
+      reward=np.float32(reward), discount=np.float32(discount), **step
+    )
     if not self._written:
       for path, _ in tree.flatten_with_path(row):
         self._writer.configure(
-            path,
-            num_keep_alive_refs=self._length,
-            max_chunk_length=self._chunk_length)
+          path,
+          num_keep_alive_refs=self._length,
+          max_chunk_length=self._chunk_length,
+        )
     self._writer.append(row)
     self._written += 1
     if self._written < self._length:
       return
-    trajectory = tree.map_structure(lambda column: column[-self._length:],
-                                    self._writer.history)
-    self._writer.create_item(self._table, priority=1., trajectory=trajectory)
+    trajectory = tree.map_structure(
+      lambda column: column[-self._length :], self._writer.history
+    )
+    self._writer.create_item(self._table, priority=1.0, trajectory=trajectory)
     # Items wait for their last chunk to be full; all others are in the table
     # when this returns.
     self._writer.flush(self._chunk_length)

@@ -1,24 +1,20 @@
 """Hieros as an Acme builder."""
 
-from typing import Iterator, List, Optional
+from collections.abc import Iterator
 
-from acme import adders
-from acme import core
-from acme import specs
+from acme import adders, core, specs
 from acme.agents.jax import builders
 from acme.jax import networks as networks_lib
 from acme.jax import variable_utils
 from acme.utils import counting
 import reverb
 
-from acme_hieros.agent import acting
+from acme_hieros.agent import acting, learning
 from acme_hieros.agent import adders as hieros_adders
-from acme_hieros.agent import learning
 from acme_hieros.agent import networks as hieros_networks
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
-from acme_hieros.replay import datasets
-from acme_hieros.replay import tables
+from acme_hieros.replay import datasets, tables
 
 
 class HierosBuilder(builders.ActorLearnerBuilder):
@@ -32,9 +28,11 @@ class HierosBuilder(builders.ActorLearnerBuilder):
                         batch_size=config.batch_size, ...)
   """
 
-  def __init__(self,
-               config: HierosConfig,
-               logger_fn: Optional[learning.LoggerFactory] = None):
+  def __init__(
+    self,
+    config: HierosConfig,
+    logger_fn: learning.LoggerFactory | None = None,
+  ):
     """Creates a builder.
 
     Args:
@@ -44,52 +42,57 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     self._config = config
     self._logger_fn = logger_fn
     self._table_names = [
-        hieros_adders.table_name(level) for level in range(config.depth)
+      hieros_adders.table_name(level) for level in range(config.depth)
     ]
 
   def make_replay_tables(
-      self, environment_spec: specs.EnvironmentSpec) -> List[reverb.Table]:
+    self, environment_spec: specs.EnvironmentSpec
+  ) -> list[reverb.Table]:
     networks = hieros_networks.make_networks(self._config, environment_spec)
-    return tables.make_tables(self._config, networks, environment_spec,
-                              self._table_names)
+    return tables.make_tables(
+      self._config, networks, environment_spec, self._table_names
+    )
 
   def make_dataset_iterator(
-      self,
-      replay_client: reverb.Client) -> Iterator[datasets.LevelBatches]:
-    return datasets.LevelDataset(replay_client, self._table_names,
-                                 self._config)
+    self, replay_client: reverb.Client
+  ) -> Iterator[datasets.LevelBatches]:
+    return datasets.LevelDataset(replay_client, self._table_names, self._config)
 
   def make_adder(
-      self,
-      replay_client: reverb.Client) -> hieros_adders.HierarchicalAdder:
+    self, replay_client: reverb.Client
+  ) -> hieros_adders.HierarchicalAdder:
     return hieros_adders.HierarchicalAdder(replay_client, self._config)
 
   def make_actor(
-      self,
-      random_key: networks_lib.PRNGKey,
-      policy_network: hieros_networks.HierosPolicy,
-      adder: Optional[adders.Adder] = None,
-      variable_source: Optional[core.VariableSource] = None,
+    self,
+    random_key: networks_lib.PRNGKey,
+    policy_network: hieros_networks.HierosPolicy,
+    adder: adders.Adder | None = None,
+    variable_source: core.VariableSource | None = None,
   ) -> acting.HierosActor:
     if variable_source is None:
       raise ValueError(
-          'make_actor needs a variable_source, as a learner is, to act by.')
+        'make_actor needs a variable_source, as a learner is, to act by.'
+      )
     variable_client = variable_utils.VariableClient(
-        variable_source,
-        'policy',
-        update_period=self._config.variable_update_period,
-        device='cpu')
-    return acting.HierosActor(policy_network, random_key, variable_client,
-                              adder)
+      variable_source,
+      'policy',
+      update_period=self._config.variable_update_period,
+      device='cpu',
+    )
+    return acting.HierosActor(
+      policy_network, random_key, variable_client, adder
+    )
 
   def make_learner(
-      self,
-      random_key: networks_lib.PRNGKey,
-      networks: hierarchy.Hierarchy,
-      dataset: Iterator[datasets.LevelBatches],
-      replay_client: Optional[reverb.Client] = None,
-      counter: Optional[counting.Counter] = None,
+    self,
+    random_key: networks_lib.PRNGKey,
+    networks: hierarchy.Hierarchy,
+    dataset: Iterator[datasets.LevelBatches],
+    replay_client: reverb.Client | None = None,
+    counter: counting.Counter | None = None,
   ) -> learning.HierosLearner:
     del replay_client  # Priorities are never updated.
-    return learning.HierosLearner(networks, random_key, dataset, counter,
-                                  self._logger_fn)
+    return learning.HierosLearner(
+      networks, random_key, dataset, counter, self._logger_fn
+    )

@@ -1,26 +1,23 @@
 """The learner: one jitted update of every level that is due."""
 
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Iterator, Sequence
 
 import acme
 from acme.adders.reverb import base as reverb_base
 from acme.jax import networks as networks_lib
-from acme.utils import counting
-from acme.utils import loggers
+from acme.utils import counting, loggers
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import hierarchy
+from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import spaces
-from acme_hieros.models import world_model
 from acme_hieros.replay import datasets
 
 # A logger for each level: their metrics differ, and so do their due times.
 LoggerFactory = Callable[[str], loggers.Logger]
 
-TrainingState = Tuple[level_lib.TrainingState, ...]
+TrainingState = tuple[level_lib.TrainingState, ...]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -42,12 +39,14 @@ class NonFiniteLossError(FloatingPointError):
 class HierosLearner(acme.Learner):
   """Trains every level on its own table (algorithm section 4)."""
 
-  def __init__(self,
-               networks: hierarchy.Hierarchy,
-               random_key: networks_lib.PRNGKey,
-               dataset: Iterator[datasets.LevelBatches],
-               counter: Optional[counting.Counter] = None,
-               logger_fn: Optional[LoggerFactory] = None):
+  def __init__(
+    self,
+    networks: hierarchy.Hierarchy,
+    random_key: networks_lib.PRNGKey,
+    dataset: Iterator[datasets.LevelBatches],
+    counter: counting.Counter | None = None,
+    logger_fn: LoggerFactory | None = None,
+  ):
     """Creates a learner with fresh parameters.
 
     Args:
@@ -62,17 +61,20 @@ class HierosLearner(acme.Learner):
     self._counter = counter or counting.Counter()
     logger_fn = logger_fn or (lambda label: loggers.make_default_logger(label))
     self._loggers = [
-        logger_fn(f'level_{i}') for i in range(len(networks.levels))
+      logger_fn(f'level_{i}') for i in range(len(networks.levels))
     ]
     self._updates = [
-        # The old state is overwritten in place.
-        jax.jit(level.update, donate_argnums=0) for level in networks.levels
+      # The old state is overwritten in place.
+      jax.jit(level.update, donate_argnums=0)
+      for level in networks.levels
     ]
     # Actors hold what they were given while later updates overwrite the state.
     self._publish = jax.jit(
-        lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params)))
-    self._states: List[level_lib.TrainingState] = list(
-        jax.jit(networks.init)(random_key))
+      lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params))
+    )
+    self._states: list[level_lib.TrainingState] = list(
+      jax.jit(networks.init)(random_key)
+    )
     self._policies = [self._publish(state.params) for state in self._states]
 
   def step(self):
@@ -89,19 +91,18 @@ class HierosLearner(acme.Learner):
       if rows is None:
         continue
       batch = to_batch(rows)
-      self._states[i], metrics[i] = self._updates[i](self._states[i], batch)
-      self._policies[i] = self._publish(self._states[i].params)
-    for i, values in jax.device_get(metrics).items():
-      wrong = [name for name, v in values.items() if not np.isfinite(v)]
+      self._states[i], values = self._updates[i](self._states[i], batch)
+      metrics[i] = jax.device_get(values)
+      wrong = [n for n, value in metrics[i].items() if not np.isfinite(value)]
       if wrong:
         wrong.sort(key=lambda name: not name.endswith('_loss'))
-        raise NonFiniteLossError(i, wrong, to_batch(batches[i]))
+        raise NonFiniteLossError(i, wrong, batch)
+      self._policies[i] = self._publish(self._states[i].params)
     counts = self._counter.increment(steps=1)
     for i, values in metrics.items():
       self._loggers[i].write({**values, **counts})
 
-  def get_variables(self,
-                    names: Sequence[str]) -> List[networks_lib.Params]:
+  def get_variables(self, names: Sequence[str]) -> list[networks_lib.Params]:
     """'policy': what acting needs of every level."""
     for name in names:
       if name != 'policy':
@@ -121,10 +122,12 @@ class HierosLearner(acme.Learner):
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:
   """A level's batch of Acme steps [B, T, ...] as its update takes it."""
   return level_lib.Batch(
-      sequence=world_model.Sequence(
-          observation=spaces.flatten_observation(rows.observation),
-          action=rows.action,
-          reward=rows.reward,
-          discount=rows.discount,
-          start_of_episode=rows.start_of_episode),
-      subgoal=rows.extras.get('subgoal'))
+    sequence=world_model.Sequence(
+      observation=spaces.flatten_observation(rows.observation),
+      action=rows.action,
+      reward=rows.reward,
+      discount=rows.discount,
+      start_of_episode=rows.start_of_episode,
+    ),
+    subgoal=rows.extras.get('subgoal'),
+  )

@@ -4,10 +4,10 @@ import functools
 from typing import Any
 
 import ale_py
-import dm_env
-import numpy as np
 from ale_py import registration, roms
+import dm_env
 from dm_env import specs
+import numpy as np
 
 from acme_hieros.environments import base, resize
 

@@ -1,14 +1,14 @@
 """What the environments of this package have in common."""
 
 import abc
+from collections.abc import Callable, Sequence
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import dm_env
-import numpy as np
 from dm_env import specs
+import numpy as np
 
 # (observation, reward, terminated, truncated)
 Transition = tuple[Any, float, bool, bool]

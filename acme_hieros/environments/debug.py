@@ -3,8 +3,8 @@
 from typing import Any
 
 import dm_env
-import numpy as np
 from dm_env import specs
+import numpy as np
 
 from acme_hieros.environments import base
 
@@ -19,9 +19,9 @@ class Catch(base.EpisodicEnvironment):
   other rewards are 0. Every ball can be caught.
 
   Observations are images, uint8 [2 * rows, 2 * columns, 3], four pixels a cell
-  with the ball yellow and the paddle cyan; or vectors, float32 [3], of the ball's
-  row and column and the paddle's column, each from -1 to 1; or a dict of both,
-  with the keys 'image' and 'vector'.
+  with the ball yellow and the paddle cyan; or vectors, float32 [3], of the
+  ball's row and column and the paddle's column, each from -1 to 1; or a dict of
+  both, with the keys 'image' and 'vector'.
   """
 
   def __init__(

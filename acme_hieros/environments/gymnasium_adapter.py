@@ -1,16 +1,16 @@
 """Gymnasium's environments as `dm_env` ones."""
 
+from collections.abc import Callable
 import importlib
 import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ale_py
 import dm_env
-import gymnasium
-import numpy as np
 from dm_env import specs
+import gymnasium
 from gymnasium import spaces
+import numpy as np
 
 from acme_hieros.environments import base
 

@@ -1,9 +1,9 @@
 """Checkpoints: a tree of arrays in one .npz file, complete or absent."""
 
+from collections.abc import Mapping
 import json
 import os
-from typing import Any, Mapping, Tuple
-import zipfile
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,9 +26,12 @@ def save(path: str, tree: Any, metadata: Mapping[str, Any]):
   Raises:
     OSError: it could not be written; whatever was there before still is.
   """
-  arrays = _named_leaves(tree)
+  arrays = {
+    name: np.asarray(leaf) for name, leaf in _named_leaves(tree).items()
+  }
   arrays[_METADATA] = np.frombuffer(
-      json.dumps(metadata).encode(), dtype=np.uint8)
+    json.dumps(metadata).encode(), dtype=np.uint8
+  )
   partial = path + '.partial'
   try:
     with open(partial, 'wb') as file:
@@ -41,12 +44,12 @@ def save(path: str, tree: Any, metadata: Mapping[str, Any]):
       os.remove(partial)
 
 
-def load(path: str, template: Any) -> Tuple[Any, Mapping[str, Any]]:
+def load(path: str, template: Any) -> tuple[Any, Mapping[str, Any]]:
   """Reads a checkpoint.
 
   Args:
     path: of the file.
-    template: a tree of arrays with the structure and shapes to expect.
+    template: a tree of arrays, or of their shapes and types, to expect.
 
   Returns:
     The tree, and the metadata.
@@ -61,26 +64,31 @@ def load(path: str, template: Any) -> Tuple[Any, Mapping[str, Any]]:
       # Reading an entry checks its sum, so damage shows here.
       arrays = {name: file[name] for name in file.files}
     metadata = json.loads(arrays.pop(_METADATA).tobytes())
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+  except OSError as error:
     raise CheckpointError(
-        f'The checkpoint {path} is damaged ({error}); restore the file from a '
-        'copy, or start again in another work directory.') from error
-  expected = _named_leaves(template)
+      f'The checkpoint {path} cannot be read ({error.strerror or error}).'
+    ) from error
+  except Exception as error:  # A damaged archive raises nearly anything.
+    raise CheckpointError(
+      f'The checkpoint {path} is damaged ({error}); restore the file from a '
+      'copy, or start again in another work directory.'
+    ) from error
+  expected = _named_leaves(template)  # Only shapes and types are looked at.
   wrong = sorted(arrays.keys() ^ expected.keys()) or [
-      name for name, value in expected.items()
-      if arrays[name].shape != value.shape or arrays[name].dtype != value.dtype
+    name
+    for name, value in expected.items()
+    if arrays[name].shape != value.shape or arrays[name].dtype != value.dtype
   ]
   if wrong:
     raise CheckpointError(
-        f'The checkpoint {path} belongs to another agent or version: '
-        f'{len(wrong)} of its arrays do not fit, {wrong[0]} first; resume it '
-        'with the version and configuration that wrote it.')
+      f'The checkpoint {path} belongs to another agent or version: '
+      f'{len(wrong)} of its arrays do not fit, {wrong[0]} first; resume it '
+      'with the version and configuration that wrote it.'
+    )
   structure = jax.tree.structure(template)
   return structure.unflatten([arrays[name] for name in expected]), metadata
 
 
-def _named_leaves(tree: Any) -> Mapping[str, np.ndarray]:
+def _named_leaves(tree: Any) -> Mapping[str, Any]:
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {
-      jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves
-  }
+  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}

@@ -1,13 +1,14 @@
 """Trains Hieros in one process: act, store, learn, log, save."""
 
 import collections
+from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime
 import os
 import signal
 import sys
 import time
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any
 
 from acme import specs
 from acme.utils import counting
@@ -22,8 +23,7 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints
-from acme_hieros.experiments import workdirs
+from acme_hieros.experiments import checkpoints, workdirs
 from acme_hieros.models import level as level_lib
 
 # The mean return is over so many of the last episodes.
@@ -42,23 +42,25 @@ class Run:
   resume: continue the run in `workdir`.
   checkpoint_minutes: time between two checkpoints.
   """
+
   environment: str
   config: config_lib.HierosConfig
   num_steps: int
   workdir: str
   seed: int = 0
   environment_options: Mapping[str, Any] = dataclasses.field(
-      default_factory=dict)
+    default_factory=dict
+  )
   resume: bool = False
-  checkpoint_minutes: float = 10.
+  checkpoint_minutes: float = 10.0
 
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
     return {
-        'environment': self.environment,
-        'environment_options': dict(self.environment_options),
-        'seed': self.seed,
-        'agent': config_lib.to_dict(self.config),
+      'environment': self.environment,
+      'environment_options': dict(self.environment_options),
+      'seed': self.seed,
+      'agent': config_lib.to_dict(self.config),
     }
 
   def replace(self, **changes: Any) -> 'Run':
@@ -74,19 +76,27 @@ def read_run(workdir: str) -> Run:
   found = workdirs.Workdir(workdir).read_config()
   if found is None:
     raise ValueError(f'{workdir} holds no run to resume.')
-  try:
-    return Run(
-        environment=found['environment'],
-        environment_options=found['environment_options'],
-        config=config_lib.from_dict(found['agent']),
-        num_steps=found['num_steps'],
-        seed=found['seed'],
-        workdir=workdir,
-        resume=True)
-  except KeyError as error:
-    raise ValueError(
+  for field, kind in (
+    ('environment', str),
+    ('environment_options', dict),
+    ('agent', dict),
+    ('num_steps', int),
+    ('seed', int),
+  ):
+    if type(found.get(field)) is not kind:
+      raise ValueError(
         f'{workdir} holds no run of this version: its config.json has no '
-        f'{error}.') from error
+        f'{field!r} that could be used.'
+      )
+  return Run(
+    environment=found['environment'],
+    environment_options=found['environment_options'],
+    config=config_lib.from_dict(found['agent']),
+    num_steps=found['num_steps'],
+    seed=found['seed'],
+    workdir=workdir,
+    resume=True,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,25 +107,28 @@ class Summary:
   seconds: those before a resume included.
   interrupted: whether it was stopped before its last step.
   """
+
   steps: int
   episodes: int
   updates: int
-  mean_return: Optional[float]
-  best_return: Optional[float]
+  mean_return: float | None
+  best_return: float | None
   seconds: float
   interrupted: bool
   workdir: str
 
   def __str__(self) -> str:
     lines = [
-        f'{"Interrupted after" if self.interrupted else "Finished"} '
-        f'{self.steps} steps, {self.episodes} episodes and {self.updates} '
-        f'updates in {datetime.timedelta(seconds=round(self.seconds))}.'
+      f'{"Interrupted after" if self.interrupted else "Finished"} '
+      f'{self.steps} steps, {self.episodes} episodes and {self.updates} '
+      f'updates in {datetime.timedelta(seconds=round(self.seconds))}.'
     ]
     if self.mean_return is not None:
       recent = min(self.episodes, RECENT_EPISODES)
-      lines.append(f'Mean return of the last {recent} episodes: '
-                   f'{self.mean_return:.4g}; best: {self.best_return:.4g}.')
+      lines.append(
+        f'Mean return of the last {recent} episodes: '
+        f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
+      )
     lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
     lines.append(f'Curves: tensorboard --logdir={self.workdir}')
     if self.interrupted:
@@ -134,46 +147,62 @@ class Trainer:
   def __init__(self, run: Run):
     if run.num_steps < 1:
       raise ValueError(f'num_steps={run.num_steps} must be at least 1.')
-    if run.seed < 0:
-      raise ValueError(f'seed={run.seed} must not be negative.')
+    if not 0 <= run.seed < 2**32:
+      raise ValueError(f'seed={run.seed} must lie in 0..{2**32 - 1}.')
     self._run = run
     config = run.config
     config.check_fillable(run.num_steps)
-    self._environment = make_environment(run.environment, run.seed,
-                                         **run.environment_options)
+    self._environment = make_environment(
+      run.environment, run.seed, **run.environment_options
+    )
     environment_spec = specs.make_environment_spec(self._environment)
     self._networks = networks_lib.make_networks(config, environment_spec)
+    learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
+    self._shapes = jax.eval_shape(self._networks.init, learner_key)
     self._workdir = workdirs.Workdir(run.workdir)
+    checkpoint = None
+    if run.resume:
+      self._workdir.check(run.identity(), run.resume)
+      checkpoint = checkpoints.load(self._workdir.checkpoint, self._shapes)
     self._workdir.open(run.identity(), run.num_steps, run.resume)
 
-    builder = builder_lib.HierosBuilder(config,
-                                        self._workdir.make_learner_logger)
+    builder = builder_lib.HierosBuilder(
+      config, self._workdir.make_learner_logger
+    )
     self._server = reverb.Server(
-        builder.make_replay_tables(environment_spec), port=None)
+      builder.make_replay_tables(environment_spec), port=None
+    )
     client = reverb.Client(f'localhost:{self._server.port}')
     # Counts are wanted as they are at each step, not as of a second ago.
-    self._counter = counting.Counter(time_delta=0.)
+    self._counter = counting.Counter(time_delta=0.0)
     self._counter.increment(actor_steps=0, actor_episodes=0)
-    learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
     self._dataset = builder.make_dataset_iterator(client)
     self._learner = builder.make_learner(
-        learner_key, self._networks, self._dataset, client,
-        counting.Counter(self._counter, 'learner', time_delta=0.))
+      learner_key,
+      self._networks,
+      self._dataset,
+      client,
+      counting.Counter(self._counter, 'learner', time_delta=0.0),
+    )
     self._returns = collections.deque(maxlen=RECENT_EPISODES)
     self._best_return = None
-    self._seconds_before = 0.
-    if run.resume:
-      self._restore()
+    self._seconds_before = 0.0
+    if checkpoint:
+      self._restore(*checkpoint)
       # Another stretch of the same run must not repeat its randomness.
       actor_key = jax.random.fold_in(actor_key, self._steps)
+    self._adder = builder.make_adder(client)
     self._actor = builder.make_actor(
-        actor_key,
-        networks_lib.make_policy(self._networks),
-        builder.make_adder(client),
-        variable_source=self._learner)
+      actor_key,
+      networks_lib.make_policy(self._networks),
+      self._adder,
+      variable_source=self._learner,
+    )
     self._episode_logger = self._workdir.make_logger('episodes')
-    self._interrupted = False
     self._start = time.time()
+    if not run.resume:
+      # From here on there is always something to resume.
+      self.save()
 
   @property
   def _steps(self) -> int:
@@ -186,15 +215,18 @@ class Trainer:
   def parameter_counts(self) -> Sequence[int]:
     """Parameters of each level, slow critics included, as the paper counts."""
     return [
-        level_lib.parameter_count((state.params, state.slow_critics))
-        for state in self._learner.save()
+      level_lib.parameter_count((level.params, level.slow_critics))
+      for level in self._shapes
     ]
 
   def train(self) -> Summary:
-    """Runs to the last step, or to Ctrl-C, and saves.
+    """Runs to the last step, or to Ctrl-C, and saves, whatever happens.
+
+    The trainer is closed then, and cannot be used again.
 
     Raises:
       learning.NonFiniteLossError: after saving state and batch.
+      workdirs.WorkdirError: the checkpoint could not be written.
     """
     self._start = time.time()
     with _Interruption() as interruption:
@@ -204,27 +236,43 @@ class Trainer:
         self._save_failure(error)
         raise
       finally:
-        self._episode_logger.close()
-      self._interrupted = interruption.requested
-      self.save()
+        try:
+          self.save()
+        finally:
+          self._close()
     summary = self._summarise()
     workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
     return summary
 
   def save(self):
-    """Writes the checkpoint."""
-    counts = self._counter.get_counts()
-    checkpoints.save(
-        self._workdir.checkpoint, self._learner.save(), {
-            'counts': counts,
-            'recent_returns': list(self._returns),
-            'best_return': self._best_return,
-            'seconds': self._seconds,
-        })
+    """Writes the checkpoint; raises WorkdirError if that is not possible."""
+    try:
+      checkpoints.save(
+        self._workdir.checkpoint,
+        self._learner.save(),
+        {
+          'counts': self._counter.get_counts(),
+          'recent_returns': list(self._returns),
+          'best_return': self._best_return,
+          'seconds': self._seconds,
+        },
+      )
+    except OSError as error:
+      raise workdirs.WorkdirError(
+        f'{self._workdir.checkpoint} could not be written '
+        f'({error.strerror or error}); the one before, if there is one, is '
+        'still there to be resumed.'
+      ) from error
 
-  def _restore(self):
-    state, metadata = checkpoints.load(self._workdir.checkpoint,
-                                       self._learner.save())
+  def _close(self):
+    self._workdir.close()
+    self._adder.close()
+    self._server.stop()
+    self._environment.close()
+
+  def _restore(
+    self, state: learning.TrainingState, metadata: Mapping[str, Any]
+  ):
     self._learner.restore(state)
     self._counter.restore({'counts': metadata['counts'], 'cache': {}})
     self._returns.extend(metadata['recent_returns'])
@@ -234,7 +282,7 @@ class Trainer:
   def _loop(self, interruption: '_Interruption'):
     run = self._run
     saved = time.time()
-    owed = 0.  # Learner steps that are due.
+    owed = 0.0  # Learner steps that are due.
     learning_started = False
     timestep = None
     with _progress_bar(run.num_steps, self._steps) as bar:
@@ -242,7 +290,7 @@ class Trainer:
         if timestep is None or timestep.last():
           timestep = self._environment.reset()
           self._actor.observe_first(timestep)
-          episode_return, episode_length = 0., 0
+          episode_return, episode_length = 0.0, 0
         action = self._actor.select_action(timestep.observation)
         timestep = self._environment.step(action)
         self._actor.observe(action, timestep)
@@ -256,29 +304,37 @@ class Trainer:
         learning_started = learning_started or self._dataset.ready()
         if learning_started:
           owed += run.config.updates_per_step
-        while owed >= 1. and not interruption.requested:
+        while owed >= 1.0 and not interruption.requested:
           self._learner.step()
-          owed -= 1.
+          owed -= 1.0
         self._show(bar, learning_started)
         if time.time() - saved > 60 * run.checkpoint_minutes:
-          self.save()
           saved = time.time()
+          try:
+            self.save()
+          except workdirs.WorkdirError as error:
+            # There may be room again by the next time.
+            bar.write(f'Warning: {error}', file=sys.stderr)
 
-  def _end_episode(self, timestep: dm_env.TimeStep, episode_return: float,
-                   length: int):
+  def _end_episode(
+    self, timestep: dm_env.TimeStep, episode_return: float, length: int
+  ):
     self._returns.append(episode_return)
     self._best_return = max(
-        episode_return,
-        episode_return if self._best_return is None else self._best_return)
+      episode_return,
+      episode_return if self._best_return is None else self._best_return,
+    )
     counts = self._counter.increment(actor_episodes=1)
-    self._episode_logger.write({
+    self._episode_logger.write(
+      {
         'actor_steps': counts['actor_steps'],
         'actor_episodes': counts['actor_episodes'],
         'episode_return': episode_return,
         'episode_length': length,
-        'terminated': float(timestep.discount == 0.),
+        'terminated': float(timestep.discount == 0.0),
         'walltime': self._seconds,
-    })
+      }
+    )
 
   def _show(self, bar: tqdm.tqdm, learning_started: bool):
     shown = {}
@@ -294,27 +350,30 @@ class Trainer:
   def _summarise(self) -> Summary:
     counts = self._counter.get_counts()
     return Summary(
-        steps=counts['actor_steps'],
-        episodes=counts['actor_episodes'],
-        updates=counts.get('learner_steps', 0),
-        mean_return=float(np.mean(self._returns)) if self._returns else None,
-        best_return=self._best_return,
-        seconds=self._seconds,
-        interrupted=self._interrupted,
-        workdir=self._workdir.path)
+      steps=counts['actor_steps'],
+      episodes=counts['actor_episodes'],
+      updates=counts.get('learner_steps', 0),
+      mean_return=float(np.mean(self._returns)) if self._returns else None,
+      best_return=self._best_return,
+      seconds=self._seconds,
+      interrupted=counts['actor_steps'] < self._run.num_steps,
+      workdir=self._workdir.path,
+    )
 
   def _save_failure(self, error: learning.NonFiniteLossError):
     directory = self._workdir.failure
     os.makedirs(directory, exist_ok=True)
     metadata = {
-        'level': error.level,
-        'names': list(error.names),
-        'counts': self._counter.get_counts(),
+      'level': error.level,
+      'names': list(error.names),
+      'counts': self._counter.get_counts(),
     }
     checkpoints.save(
-        os.path.join(directory, 'state.npz'), self._learner.save(), metadata)
+      os.path.join(directory, 'state.npz'), self._learner.save(), metadata
+    )
     checkpoints.save(
-        os.path.join(directory, 'batch.npz'), error.batch, metadata)
+      os.path.join(directory, 'batch.npz'), error.batch, metadata
+    )
 
 
 class _Interruption:
@@ -341,8 +400,10 @@ class _Interruption:
   def _request(self, *unused_arguments):
     self.requested = True
     self._restore()
-    print('\nStopping: saving after this step; again to stop at once.',
-          file=sys.stderr)
+    print(
+      '\nStopping: saving after this step; again to stop at once.',
+      file=sys.stderr,
+    )
 
   def _restore(self):
     for number, handler in self._handlers.items():
@@ -351,12 +412,13 @@ class _Interruption:
 
 def _progress_bar(total: int, initial: int) -> tqdm.tqdm:
   # Where no terminal rewrites the line, a line now and then is enough.
-  interval = 0.5 if sys.stderr.isatty() else 30.
+  interval = 0.5 if sys.stderr.isatty() else 30.0
   return tqdm.tqdm(
-      total=total,
-      initial=initial,
-      unit='step',
-      mininterval=interval,
-      maxinterval=interval,
-      dynamic_ncols=True,
-      smoothing=0.05)
+    total=total,
+    initial=initial,
+    unit='step',
+    mininterval=interval,
+    maxinterval=interval,
+    dynamic_ncols=True,
+    smoothing=0.05,
+  )

@@ -1,8 +1,10 @@
 """The directory of a run: its configuration, logs and checkpoint."""
 
+from collections.abc import Mapping
+import contextlib
 import json
 import os
-from typing import Any, Mapping, Optional
+from typing import Any
 import uuid
 
 from acme.utils import loggers
@@ -35,11 +37,12 @@ class Workdir:
     self.tensorboard = self._file('tensorboard')
     self.logs = self._file('logs')
     self.failure = self._file('failure')
+    self._closing = contextlib.ExitStack()
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
 
-  def read_config(self) -> Optional[Mapping[str, Any]]:
+  def read_config(self) -> Mapping[str, Any] | None:
     """The configuration of the run that lives here, if one does."""
     try:
       with open(self.config) as file:
@@ -48,13 +51,47 @@ class Workdir:
       return None
     except (OSError, ValueError) as error:
       raise WorkdirError(
-          f'{self.config} cannot be read ({error}); choose another '
-          '--workdir.') from error
+        f'{self.config} cannot be read ({error}); choose another --workdir.'
+      ) from error
     if not isinstance(config, dict):
       raise WorkdirError(
-          f'{self.config} is not the configuration of a run; choose another '
-          '--workdir.')
+        f'{self.config} is not the configuration of a run; choose another '
+        '--workdir.'
+      )
     return config
+
+  def check(self, identity: Mapping[str, Any], resume: bool):
+    """Raises WorkdirError if the run may not live here; changes nothing.
+
+    Args:
+      identity: plain values that say what is run.
+      resume: continue the run that lives here.
+    """
+    found = self.read_config()
+    if found and not os.path.exists(self.checkpoint):
+      raise WorkdirError(
+        f'{self.path} holds a run that ended before its first checkpoint; '
+        'choose another --workdir.'
+      )
+    if resume:
+      if found is None:
+        raise WorkdirError(
+          f'{self.path} holds no checkpoint to resume; start the run without '
+          '--resume.'
+        )
+      expected = {**_plain(identity), 'num_steps': found.get('num_steps')}
+      differing = sorted(_differences(found, expected))
+      if differing:
+        raise WorkdirError(
+          f'{self.path} holds a run with another configuration, which differs '
+          f'in {", ".join(differing)}; resume it with its own flags or choose '
+          'another --workdir.'
+        )
+    elif found is not None:
+      raise WorkdirError(
+        f'{self.path} already holds a run; continue it with --resume or '
+        'choose another --workdir.'
+      )
 
   def open(self, identity: Mapping[str, Any], num_steps: int, resume: bool):
     """Makes the directory ready for a run.
@@ -68,50 +105,42 @@ class Workdir:
       WorkdirError: the directory cannot be written, or it holds a run that this
         one would overwrite or does not continue. Nothing is changed then.
     """
-    # As JSON will have it: lists for tuples.
-    config = json.loads(json.dumps({**identity, 'num_steps': num_steps}))
-    found = self.read_config()
-    if resume:
-      if found is None or not os.path.exists(self.checkpoint):
-        raise WorkdirError(
-            f'{self.path} holds no checkpoint to resume; start the run without '
-            '--resume.')
-      differing = sorted(_differences({**found, 'num_steps': num_steps}, config))
-      if differing:
-        raise WorkdirError(
-            f'{self.path} holds a run with another configuration, which differs '
-            f'in {", ".join(differing)}; resume it with its own flags or choose '
-            'another --workdir.')
-    elif found is not None:
-      raise WorkdirError(
-          f'{self.path} already holds a run; continue it with --resume or '
-          'choose another --workdir.')
+    self.check(identity, resume)
     try:
       os.makedirs(self.logs, exist_ok=True)
       probe = self._file(f'.{uuid.uuid4().hex}')
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
       os.remove(probe)
-      if found != config:
-        write_json(self.config, config)
+      write_json(self.config, {**_plain(identity), 'num_steps': num_steps})
     except OSError as error:
       raise WorkdirError(
-          f'{self.path} cannot be written ({error.strerror}); choose another '
-          '--workdir.') from error
+        f'{self.path} cannot be written ({error.strerror}); choose another '
+        '--workdir.'
+      ) from error
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
     """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
     file = open(os.path.join(self.logs, f'{label}.csv'), 'a')
-    logger = loggers.Dispatcher([
+    self._closing.callback(file.close)
+    logger = loggers.Dispatcher(
+      [
         loggers.CSVLogger(file, flush_every=1),
         tf_summary.TFSummaryLogger(
-            self.tensorboard, label, steps_key='actor_steps'),
-    ])
+          self.tensorboard, label, steps_key='actor_steps'
+        ),
+      ]
+    )
+    self._closing.callback(logger.close)
     return loggers.GatedFilter.periodic(logger, period)
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
     """The logger of one level's learning."""
     return self.make_logger(label, _LOG_PERIOD)
+
+  def close(self):
+    """Closes all loggers."""
+    self._closing.close()
 
 
 def write_json(path: str, values: Mapping[str, Any]):
@@ -123,6 +152,11 @@ def write_json(path: str, values: Mapping[str, Any]):
   os.replace(partial, path)
 
 
+def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The values as JSON will have them: lists for tuples."""
+  return json.loads(json.dumps(values))
+
+
 def _differences(one: Any, other: Any, prefix: str = ''):
   """Dotted names of the fields in which two nested dicts differ."""
   if not (isinstance(one, dict) and isinstance(other, dict)):
@@ -131,4 +165,5 @@ def _differences(one: Any, other: Any, prefix: str = ''):
     return
   for key in one.keys() | other.keys():
     yield from _differences(
-        one.get(key), other.get(key), f'{prefix}.{key}' if prefix else key)
+      one.get(key), other.get(key), f'{prefix}.{key}' if prefix else key
+    )

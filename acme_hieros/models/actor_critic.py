@@ -1,21 +1,21 @@
 """Actor, critics and their losses (Hieros, section 3.3; DreamerV3)."""
 
-from typing import Callable, Dict, NamedTuple, Tuple, Union
+from collections.abc import Callable
+from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from acme_hieros.config import ActorCriticConfig
-from acme_hieros.models import distributions
-from acme_hieros.models import mlp
-from acme_hieros.models import spaces
+from acme_hieros.models import distributions, mlp, spaces
 
 Array = jax.Array
 
 
 class Categoricals(NamedTuple):
   """Independent discrete choices; log_probs is [..., count, classes]."""
+
   log_probs: Array
 
   def sample(self, key: Array) -> Array:
@@ -41,6 +41,7 @@ class Categoricals(NamedTuple):
 
 class Gaussian(NamedTuple):
   """Independent normal numbers, [..., size]; the mean lies in [-1, 1]."""
+
   mean: Array
   std: Array
 
@@ -54,58 +55,76 @@ class Gaussian(NamedTuple):
   def log_prob(self, action: Array) -> Array:
     scaled = (action - self.mean) / self.std
     return jnp.sum(
-        -0.5 * jnp.square(scaled) - jnp.log(self.std) -
-        0.5 * jnp.log(2 * jnp.pi), -1)
+      -0.5 * jnp.square(scaled) - jnp.log(self.std) - 0.5 * jnp.log(2 * jnp.pi),
+      -1,
+    )
 
   def entropy(self) -> Array:
     return jnp.sum(jnp.log(self.std) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), -1)
 
 
-Policy = Union[Categoricals, Gaussian]
+Policy = Categoricals | Gaussian
 
 
 class Network(NamedTuple):
-  """Pure functions: init (key, features) -> params, apply (params, features)."""
+  """Pure functions init(key, features) -> params, apply(params, features)."""
+
   init: Callable[..., hk.Params]
-  apply: Callable[..., Union[Policy, Array]]
+  apply: Callable[..., Policy | Array]
 
 
-def make_actor(config: ActorCriticConfig, action: spaces.ActionSpace) -> Network:
+def make_actor(
+  config: ActorCriticConfig, action: spaces.ActionSpace
+) -> Network:
   """The policy: features [..., F] to a distribution of encoded actions."""
 
   def discrete(features):
-    logits = mlp.MLP(config.layers, config.units, action.size,
-                     zero_output=True, name='actor')(features)
-    logits = logits.reshape(features.shape[:-1] +
-                            (action.count, action.classes))
+    logits = mlp.MLP(
+      config.layers, config.units, action.size, zero_output=True, name='actor'
+    )(features)
+    logits = logits.reshape(
+      features.shape[:-1] + (action.count, action.classes)
+    )
     return Categoricals(distributions.mix_uniform(logits, config.unimix))
 
   def continuous(features):
-    out = mlp.MLP(config.layers, config.units, 2 * action.size,
-                  name='actor')(features)
+    out = mlp.MLP(config.layers, config.units, 2 * action.size, name='actor')(
+      features
+    )
     mean, std = jnp.split(out, 2, -1)
     spread = config.max_std - config.min_std
     # +2 starts exploration near the largest standard deviation.
     return Gaussian(
-        jnp.tanh(mean), config.min_std + spread * jax.nn.sigmoid(std + 2.))
+      jnp.tanh(mean), config.min_std + spread * jax.nn.sigmoid(std + 2.0)
+    )
 
-  return Network(*hk.without_apply_rng(
-      hk.transform(discrete if isinstance(action, spaces.Discrete) else
-                   continuous)))
+  return Network(
+    *hk.without_apply_rng(
+      hk.transform(
+        discrete if isinstance(action, spaces.Discrete) else continuous
+      )
+    )
+  )
 
 
 def make_critic(config: ActorCriticConfig) -> Network:
   """One reward stream's critic: features [..., F] to logits [..., bins]."""
 
   def critic(features):
-    return mlp.MLP(config.layers, config.units, config.value_bins,
-                   zero_output=True, name='critic')(features)
+    return mlp.MLP(
+      config.layers,
+      config.units,
+      config.value_bins,
+      zero_output=True,
+      name='critic',
+    )(features)
 
   return Network(*hk.without_apply_rng(hk.transform(critic)))
 
 
-def lambda_returns(reward: Array, discount: Array, value: Array,
-                   return_lambda: float) -> Array:
+def lambda_returns(
+  reward: Array, discount: Array, value: Array, return_lambda: float
+) -> Array:
   """Lambda-returns of an imagined trajectory (DreamerV3, eq. 7).
 
   R_t = r_{t+1} + d_{t+1} ((1 - lambda) v_{t+1} + lambda R_{t+1}), R_H = v_H.
@@ -123,11 +142,13 @@ def lambda_returns(reward: Array, discount: Array, value: Array,
   def step(following, inputs):
     reward, discount, value = inputs
     following = reward + discount * (
-        (1. - return_lambda) * value + return_lambda * following)
+      (1.0 - return_lambda) * value + return_lambda * following
+    )
     return following, following
 
   _, returns = jax.lax.scan(
-      step, value[-1], (reward, discount, value), reverse=True)
+    step, value[-1], (reward, discount, value), reverse=True
+  )
   return returns
 
 
@@ -144,16 +165,20 @@ def trajectory_weights(start: Array, discount: Array) -> Array:
   return jnp.cumprod(jnp.concatenate([start[None], discount[:-1]]), 0)
 
 
-def update_return_range(value_range: Array, returns: Array,
-                        decay: float) -> Array:
+def update_return_range(
+  value_range: Array, returns: Array, decay: float
+) -> Array:
   """Moves the running 5-95 percentile range towards that of `returns`."""
-  low, high = jnp.percentile(returns, jnp.array([5., 95.]))
-  return decay * value_range + (1. - decay) * (high - low)
+  low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
+  return decay * value_range + (1.0 - decay) * (high - low)
 
 
-def advantages(returns: Dict[str, Array], values: Dict[str, Array],
-               ranges: Dict[str, Array],
-               weights: Dict[str, float]) -> Tuple[Array, Dict[str, Array]]:
+def advantages(
+  returns: dict[str, Array],
+  values: dict[str, Array],
+  ranges: dict[str, Array],
+  weights: dict[str, float],
+) -> tuple[Array, dict[str, Array]]:
   """Weighted, normalised advantages: their sum and each stream's part.
 
   Args:
@@ -163,7 +188,9 @@ def advantages(returns: Dict[str, Array], values: Dict[str, Array],
     weights: of each stream.
   """
   parts = {
-      name: weights[name] * (returns[name] - values[name]) /
-            jnp.maximum(1., ranges[name]) for name in returns
+    name: weights[name]
+    * (returns[name] - values[name])
+    / jnp.maximum(1.0, ranges[name])
+    for name in returns
   }
   return sum(parts.values()), parts

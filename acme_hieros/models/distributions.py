@@ -7,17 +7,24 @@ import numpy as np
 Array = jax.Array
 
 # Range of the two-hot bins, in symlog space (DreamerV3, "Critic learning").
-TWO_HOT_LIMIT = 20.
+TWO_HOT_LIMIT = 20.0
 
 
 def symlog(x: Array) -> Array:
   """sign(x) log(1 + |x|) (DreamerV3, eq. 9)."""
-  return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+  sign = _sign(x)
+  return sign * jnp.log1p(sign * x)
 
 
 def symexp(x: Array) -> Array:
   """The inverse of `symlog`."""
-  return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+  sign = _sign(x)
+  return sign * jnp.expm1(sign * x)
+
+
+def _sign(x: Array) -> Array:
+  # Not 0 at 0, where it would take the gradient away.
+  return jnp.where(x < 0, -1.0, 1.0)
 
 
 def two_hot(x: Array, num_bins: int) -> Array:
@@ -31,9 +38,11 @@ def two_hot(x: Array, num_bins: int) -> Array:
     [..., num_bins], not negative, summing to 1, whose mean bin is x.
   """
   position = (jnp.clip(x, -TWO_HOT_LIMIT, TWO_HOT_LIMIT) + TWO_HOT_LIMIT) * (
-      (num_bins - 1) / (2 * TWO_HOT_LIMIT))
+    (num_bins - 1) / (2 * TWO_HOT_LIMIT)
+  )
   return jnp.maximum(
-      0., 1. - jnp.abs(position[..., None] - jnp.arange(num_bins)))
+    0.0, 1.0 - jnp.abs(position[..., None] - jnp.arange(num_bins))
+  )
 
 
 def two_hot_loss(logits: Array, target: Array) -> Array:
@@ -53,7 +62,8 @@ def two_hot_loss(logits: Array, target: Array) -> Array:
 def two_hot_mean(logits: Array) -> Array:
   """The mean bin of two-hot logits [..., bins], in symlog space: [...]."""
   bins = np.linspace(
-      -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32)
+    -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32
+  )
   # Symmetric pairs are added first, so that equal weights give exactly 0.
   probs = jax.nn.softmax(logits)
   odd = probs - probs[..., ::-1]
@@ -66,10 +76,10 @@ def mix_uniform(logits: Array, share: float) -> Array:
   Keeps every probability at or above share / classes, so that KL and
   REINFORCE stay finite (DreamerV3, "World model learning").
   """
-  if share == 0.:
+  if share == 0.0:
     return jax.nn.log_softmax(logits)
   probs = jax.nn.softmax(logits)
-  return jnp.log((1. - share) * probs + share / logits.shape[-1])
+  return jnp.log((1.0 - share) * probs + share / logits.shape[-1])
 
 
 def sample_index(key: Array, log_probs: Array) -> Array:
@@ -80,7 +90,12 @@ def sample_index(key: Array, log_probs: Array) -> Array:
   triangular matrix, which every backend does fast.
   """
   classes = log_probs.shape[-1]
-  cumulative = jnp.exp(log_probs) @ jnp.triu(jnp.ones((classes, classes)))
+  # In full precision, or the reduced one of some accelerators biases the draw.
+  cumulative = jnp.matmul(
+    jnp.exp(log_probs),
+    jnp.triu(jnp.ones((classes, classes))),
+    precision=jax.lax.Precision.HIGHEST,
+  )
   u = jax.random.uniform(key, log_probs.shape[:-1] + (1,))
   # Scaled by the last sum, so that rounding cannot push u beyond it.
   below = cumulative[..., :-1] <= u * cumulative[..., -1:]

@@ -1,12 +1,13 @@
 """The levels together: who ticks when, bottom-up inference, top-down choice.
 
-(Hieros, section 3.2; algorithm section 4.) Level l ticks at every k^l-th step of
-an episode, the first one included. At each step the ticking levels first infer
-their states, lowest first, then choose their actions, highest first: the action
-of an upper level is the subgoal of the level below.
+(Hieros, section 3.2.) Level l ticks at every k^l-th step of an episode, the
+first one included. At each step the ticking levels first infer their states,
+lowest first, then choose their actions, highest first: the action of an upper
+level is the subgoal of the level below.
 """
 
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,11 @@ import numpy as np
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import spaces
-from acme_hieros.models import subgoals
-from acme_hieros.models import world_model
+from acme_hieros.models import spaces, subgoals, world_model
 
 Array = jax.Array
 
-Window = Dict[str, Array]
+Window = dict[str, Array]
 
 
 class LevelStep(NamedTuple):
@@ -33,6 +32,7 @@ class LevelStep(NamedTuple):
   subgoal: indices [categoricals] (uint8) of the code it was given; () at the
     top.
   """
+
   ticked: Array
   observation: Window
   action: Array
@@ -45,6 +45,7 @@ class LevelMemory(NamedTuple):
   action: the encoded action that holds, [1, A].
   window: this level's own last k states, for the level above.
   """
+
   state: world_model.State
   action: Array
   window: Window
@@ -56,13 +57,14 @@ class ActorState(NamedTuple):
   step: steps since the episode's start, int32 [].
   steps: what each level did at the last step.
   """
+
   key: Array
   step: Array
-  levels: Tuple[LevelMemory, ...]
-  steps: Tuple[LevelStep, ...]
+  levels: tuple[LevelMemory, ...]
+  steps: tuple[LevelStep, ...]
 
 
-def window_spaces(config: HierosConfig) -> Dict[str, spaces.ObservationSpace]:
+def window_spaces(config: HierosConfig) -> dict[str, spaces.ObservationSpace]:
   """What an upper level sees: the last k states below, oldest first.
 
   The z are class indices, one byte each; index `classes` is the padding before
@@ -70,9 +72,10 @@ def window_spaces(config: HierosConfig) -> Dict[str, spaces.ObservationSpace]:
   """
   k, model = config.subgoals.duration, config.world_model
   return {
-      'stoch': spaces.OneHot((k, model.categoricals), model.classes,
-                             np.dtype(np.uint8)),
-      'deter': spaces.Vector((k, model.deter_size)),
+    'stoch': spaces.OneHot(
+      (k, model.categoricals), model.classes, np.dtype(np.uint8)
+    ),
+    'deter': spaces.Vector((k, model.deter_size)),
   }
 
 
@@ -83,9 +86,12 @@ class Hierarchy:
     levels: level 0, which acts on the environment, first.
   """
 
-  def __init__(self, config: HierosConfig,
-               observation: Mapping[str, spaces.ObservationSpace],
-               action: spaces.ActionSpace):
+  def __init__(
+    self,
+    config: HierosConfig,
+    observation: Mapping[str, spaces.ObservationSpace],
+    action: spaces.ActionSpace,
+  ):
     """Builds `config.depth` levels on an environment's spaces."""
     self.config = config
     self.observation = observation
@@ -93,16 +99,18 @@ class Hierarchy:
     code = subgoals.code_space(config.subgoals)
     window = window_spaces(config)
     self.levels: Sequence[level_lib.Level] = tuple(
-        level_lib.Level(
-            config,
-            observation=window if i else observation,
-            action=code if i else action,
-            subgoal=code if i < config.depth - 1 else None,
-            novelty=config.depth > 1 and
-            (i > 0 or config.actor_critic.novelty_at_level_0))
-        for i in range(config.depth))
+      level_lib.Level(
+        config,
+        observation=window if i else observation,
+        action=code if i else action,
+        subgoal=code if i < config.depth - 1 else None,
+        novelty=config.depth > 1
+        and (i > 0 or config.actor_critic.novelty_at_level_0),
+      )
+      for i in range(config.depth)
+    )
 
-  def init(self, key: Array) -> Tuple[level_lib.TrainingState, ...]:
+  def init(self, key: Array) -> tuple[level_lib.TrainingState, ...]:
     """Draws every level's learning state."""
     keys = jax.random.split(key, len(self.levels))
     return tuple(level.init(k) for level, k in zip(self.levels, keys))
@@ -113,31 +121,39 @@ class Hierarchy:
     memories = []
     for level in self.levels:
       window = {
-          name: jnp.zeros((1,) + space.shape, space.dtype)
-          for name, space in window_spaces(self.config).items()
+        name: jnp.zeros((1,) + space.shape, space.dtype)
+        for name, space in window_spaces(self.config).items()
       }
       window['stoch'] = jnp.full_like(window['stoch'], classes)
       memories.append(
-          LevelMemory(
-              state=level.initial_state(1),
-              action=jnp.zeros((1, level.action.size)),
-              window=window))
+        LevelMemory(
+          state=level.initial_state(1),
+          action=jnp.zeros((1, level.action.size)),
+          window=window,
+        )
+      )
     memories = tuple(memories)
     return ActorState(
-        key=key,
-        step=jnp.zeros((), jnp.int32),
-        levels=memories,
-        steps=self._level_steps(memories, [jnp.array(False)] * len(memories)))
+      key=key,
+      step=jnp.zeros((), jnp.int32),
+      levels=memories,
+      steps=self._level_steps(memories, [jnp.array(False)] * len(memories)),
+    )
 
   def ticks(self, step: Array) -> Sequence[Array]:
     """Which levels tick at this step of an episode: a bool [] each."""
     return [
-        step % self.config.tick_period(i) == 0 for i in range(len(self.levels))
+      step % self.config.tick_period(i) == 0 for i in range(len(self.levels))
     ]
 
-  def infer(self, params: Sequence[level_lib.PolicyParams], key: Array,
-            observation: Mapping[str, Array], state: ActorState,
-            ticks: Sequence[Array]) -> Tuple[LevelMemory, ...]:
+  def infer(
+    self,
+    params: Sequence[level_lib.PolicyParams],
+    key: Array,
+    observation: Mapping[str, Array],
+    state: ActorState,
+    ticks: Sequence[Array],
+  ) -> tuple[LevelMemory, ...]:
     """Bottom-up: every level that ticks takes in its observation.
 
     Args:
@@ -154,12 +170,17 @@ class Hierarchy:
     seen = {name: value[None] for name, value in observation.items()}
     memories = []
     for level, own, memory, tick, k in zip(
-        self.levels, params, state.levels, ticks,
-        jax.random.split(key, len(self.levels))):
+      self.levels,
+      params,
+      state.levels,
+      ticks,
+      jax.random.split(key, len(self.levels)),
+    ):
 
       def advance(level=level, own=own, memory=memory, seen=seen, k=k):
-        new = level.world_model.observe_step(own.world_model, k, memory.state,
-                                             memory.action, seen, first)
+        new = level.world_model.observe_step(
+          own.world_model, k, memory.state, memory.action, seen, first
+        )
         return memory._replace(state=new, window=_push(memory.window, new))
 
       memory = _if(tick, advance, memory)
@@ -167,18 +188,21 @@ class Hierarchy:
       seen = memory.window
     return tuple(memories)
 
-  def choose(self,
-             params: Sequence[level_lib.PolicyParams],
-             key: Array,
-             memories: Tuple[LevelMemory, ...],
-             ticks: Sequence[Array],
-             deterministic: bool = False) -> Tuple[LevelMemory, ...]:
+  def choose(
+    self,
+    params: Sequence[level_lib.PolicyParams],
+    key: Array,
+    memories: tuple[LevelMemory, ...],
+    ticks: Sequence[Array],
+    deterministic: bool = False,
+  ) -> tuple[LevelMemory, ...]:
     """Top-down: every level that ticks picks its action."""
     chosen = []
     code = None
     keys = jax.random.split(key, len(self.levels))
     for level, own, memory, tick, k in reversed(
-        list(zip(self.levels, params, memories, ticks, keys))):
+      list(zip(self.levels, params, memories, ticks, keys))
+    ):
 
       def act(level=level, own=own, memory=memory, code=code, k=k):
         action = level.act(own, k, memory.state, code, deterministic)
@@ -189,11 +213,13 @@ class Hierarchy:
       code = memory.action
     return tuple(reversed(chosen))
 
-  def step(self,
-           params: Sequence[level_lib.PolicyParams],
-           observation: Mapping[str, Array],
-           state: ActorState,
-           deterministic: bool = False) -> Tuple[Array, ActorState]:
+  def step(
+    self,
+    params: Sequence[level_lib.PolicyParams],
+    observation: Mapping[str, Array],
+    state: ActorState,
+    deterministic: bool = False,
+  ) -> tuple[Array, ActorState]:
     """Takes in an observation and chooses the environment's action.
 
     Args:
@@ -211,14 +237,18 @@ class Hierarchy:
     memories = self.choose(params, choose_key, memories, ticks, deterministic)
     action = self.action.decode(memories[0].action[0])
     return action, ActorState(
-        key=key,
-        step=state.step + 1,
-        levels=memories,
-        steps=self._level_steps(memories, ticks))
+      key=key,
+      step=state.step + 1,
+      levels=memories,
+      steps=self._level_steps(memories, ticks),
+    )
 
-  def end(self, params: Sequence[level_lib.PolicyParams],
-          observation: Mapping[str, Array],
-          state: ActorState) -> Sequence[Window]:
+  def end(
+    self,
+    params: Sequence[level_lib.PolicyParams],
+    observation: Mapping[str, Array],
+    state: ActorState,
+  ) -> Sequence[Window]:
     """What each upper level sees at an episode's last observation.
 
     The episode's end is a step of every level, whether or not it would tick.
@@ -229,24 +259,28 @@ class Hierarchy:
     every = [jnp.array(True)] * len(self.levels)
     memories = self.infer(params, state.key, observation, state, every)
     return [
-        _first(memory.window) for memory in memories[:len(self.levels) - 1]
+      _first(memory.window) for memory in memories[: len(self.levels) - 1]
     ]
 
-  def _level_steps(self, memories: Sequence[LevelMemory],
-                   ticks: Sequence[Array]) -> Tuple[LevelStep, ...]:
+  def _level_steps(
+    self, memories: Sequence[LevelMemory], ticks: Sequence[Array]
+  ) -> tuple[LevelStep, ...]:
     steps = []
     for i, (level, memory, tick) in enumerate(
-        zip(self.levels, memories, ticks)):
+      zip(self.levels, memories, ticks)
+    ):
       subgoal = ()
       if level.subgoal:
         subgoal = level.subgoal.decode(memories[i + 1].action[0])
         subgoal = subgoal.astype(jnp.uint8)
       steps.append(
-          LevelStep(
-              ticked=tick,
-              observation=_first(memories[i - 1].window) if i else {},
-              action=level.action.decode(memory.action[0]),
-              subgoal=subgoal))
+        LevelStep(
+          ticked=tick,
+          observation=_first(memories[i - 1].window) if i else {},
+          action=level.action.decode(memory.action[0]),
+          subgoal=subgoal,
+        )
+      )
     return tuple(steps)
 
 
@@ -262,11 +296,12 @@ def _first(tree: Any) -> Any:
 def _push(window: Window, state: world_model.State) -> Window:
   """Appends a state to a window [1, k, ...] and drops the oldest."""
   newest = {
-      'stoch': jnp.argmax(state.stoch, -1),
-      'deter': state.deter,
+    'stoch': jnp.argmax(state.stoch, -1),
+    'deter': state.deter,
   }
   return {
-      name: jnp.concatenate(
-          [old[:, 1:], newest[name][:, None].astype(old.dtype)], 1)
-      for name, old in window.items()
+    name: jnp.concatenate(
+      [old[:, 1:], newest[name][:, None].astype(old.dtype)], 1
+    )
+    for name, old in window.items()
   }

@@ -4,24 +4,26 @@ A level knows its own observation, its own actions and the subgoal it was given;
 nothing here depends on how many levels there are.
 """
 
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import optax
 
-from acme_hieros.config import HierosConfig
-from acme_hieros.config import OptimizerConfig
-from acme_hieros.models import actor_critic
-from acme_hieros.models import distributions
-from acme_hieros.models import spaces
-from acme_hieros.models import subgoals
-from acme_hieros.models import world_model
+from acme_hieros.config import HierosConfig, OptimizerConfig
+from acme_hieros.models import (
+  actor_critic,
+  distributions,
+  spaces,
+  subgoals,
+  world_model,
+)
 
 Array = jax.Array
 
-# The reward streams, in the order of algorithm section 3.3.
+# The reward streams.
 EXTRINSIC, SUBGOAL, NOVELTY = 'extrinsic', 'subgoal', 'novelty'
 
 
@@ -30,14 +32,16 @@ class Params(NamedTuple):
 
   A level without subgoals and novelty has an empty autoencoder.
   """
+
   world_model: hk.Params
   actor: hk.Params
-  critics: Dict[str, hk.Params]
+  critics: dict[str, hk.Params]
   autoencoder: hk.Params
 
 
 class PolicyParams(NamedTuple):
   """What acting needs: no decoder, no critics, no autoencoder."""
+
   world_model: hk.Params
   actor: hk.Params
 
@@ -50,10 +54,11 @@ class TrainingState(NamedTuple):
   return_ranges: running 5-95 percentile range of each stream's returns, [].
   key: of the next update. steps: updates so far, int32 [].
   """
+
   params: Params
-  slow_critics: Dict[str, hk.Params]
+  slow_critics: dict[str, hk.Params]
   optimizers: Params
-  return_ranges: Dict[str, Array]
+  return_ranges: dict[str, Array]
   key: Array
   steps: Array
 
@@ -64,8 +69,9 @@ class Batch(NamedTuple):
   subgoal: indices [B, T, categoricals] of the code that the level above had
     set; None at the top.
   """
+
   sequence: world_model.Sequence
-  subgoal: Optional[Array] = None
+  subgoal: Array | None = None
 
 
 class Trajectory(NamedTuple):
@@ -77,6 +83,7 @@ class Trajectory(NamedTuple):
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
   """
+
   inputs: Array
   action: Array
   reward: Array
@@ -87,12 +94,14 @@ class Trajectory(NamedTuple):
 class Level:
   """The pure functions of one level."""
 
-  def __init__(self,
-               config: HierosConfig,
-               observation: Mapping[str, spaces.ObservationSpace],
-               action: spaces.ActionSpace,
-               subgoal: Optional[spaces.Discrete] = None,
-               novelty: bool = False):
+  def __init__(
+    self,
+    config: HierosConfig,
+    observation: Mapping[str, spaces.ObservationSpace],
+    action: spaces.ActionSpace,
+    subgoal: spaces.Discrete | None = None,
+    novelty: bool = False,
+  ):
     """Builds a level.
 
     Args:
@@ -111,25 +120,30 @@ class Level:
     self._config = config
     settings = config.actor_critic
     weights = {
-        EXTRINSIC: settings.extrinsic_weight,
-        SUBGOAL: settings.subgoal_weight * (subgoal is not None),
-        NOVELTY: settings.novelty_weight * novelty,
+      EXTRINSIC: settings.extrinsic_weight,
+      SUBGOAL: settings.subgoal_weight * (subgoal is not None),
+      NOVELTY: settings.novelty_weight * novelty,
     }
     self.streams = {name: w for name, w in weights.items() if w > 0}
-    self.world_model = world_model.make_world_model(config.world_model,
-                                                    observation, action)
+    self.world_model = world_model.make_world_model(
+      config.world_model, observation, action
+    )
     self.actor = actor_critic.make_actor(settings, action)
     self.critic = actor_critic.make_critic(settings)
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
     if subgoal is not None or NOVELTY in self.streams:
       self.autoencoder = subgoals.make_autoencoder(
-          config.subgoals, config.world_model.deter_size)
+        config.subgoals, config.world_model.deter_size
+      )
     self._optimizers = Params(
-        world_model=_make_optimizer(config.world_model.optimizer),
-        actor=_make_optimizer(settings.optimizer),
-        critics=_make_optimizer(settings.optimizer),
-        autoencoder=_make_optimizer(config.subgoals.optimizer))
+      world_model=_make_optimizer(config.world_model.optimizer),
+      actor=_make_optimizer(settings.optimizer),
+      critics=_make_optimizer(settings.optimizer),
+      autoencoder=_make_optimizer(config.subgoals.optimizer)
+      if self.autoencoder
+      else optax.identity(),
+    )
 
   def init(self, key: Array) -> TrainingState:
     """Draws the parameters."""
@@ -139,61 +153,87 @@ class Level:
     inputs = jnp.zeros((1, size))
     critic_keys = jax.random.split(critic_key, len(self.streams))
     critics = {
-        name: self.critic.init(k, inputs)
-        for name, k in zip(self.streams, critic_keys)
+      name: self.critic.init(k, inputs)
+      for name, k in zip(self.streams, critic_keys)
     }
     autoencoder = {}
     if self.autoencoder:
       deter = jnp.zeros((1, self._config.world_model.deter_size))
       autoencoder = self.autoencoder.init(coder_key, deter)
     params = Params(
-        world_model=self.world_model.init(model_key),
-        actor=self.actor.init(actor_key, inputs),
-        critics=critics,
-        autoencoder=autoencoder)
+      world_model=self.world_model.init(model_key),
+      actor=self.actor.init(actor_key, inputs),
+      critics=critics,
+      autoencoder=autoencoder,
+    )
     return TrainingState(
-        params=params,
-        # Copies: the update donates its input, which must not alias itself.
-        slow_critics=jax.tree.map(jnp.copy, critics),
-        optimizers=Params(*(
-            optimizer.init(part)
-            for optimizer, part in zip(self._optimizers, params))),
-        return_ranges={name: jnp.zeros(()) for name in self.streams},
-        key=key,
-        steps=jnp.zeros((), jnp.int32))
+      params=params,
+      # Copies: the update donates its input, which must not alias itself.
+      slow_critics=jax.tree.map(jnp.copy, critics),
+      optimizers=Params(
+        *(
+          optimizer.init(part)
+          for optimizer, part in zip(self._optimizers, params)
+        )
+      ),
+      return_ranges={name: jnp.zeros(()) for name in self.streams},
+      key=key,
+      steps=jnp.zeros((), jnp.int32),
+    )
 
   def initial_state(self, batch_size: int) -> world_model.State:
     """A State [B, ...] of zeros; the first step resets it anyway."""
     config = self._config.world_model
     stoch = jnp.zeros((batch_size, config.categoricals, config.classes))
     return world_model.State(
-        stoch=stoch,
-        log_probs=stoch,
-        deter=jnp.zeros((batch_size, config.deter_size)),
-        memory=jnp.zeros(
-            (batch_size, 2 * config.s5.num_blocks, config.s5.state_size),
-            jnp.complex64))
+      stoch=stoch,
+      log_probs=stoch,
+      deter=jnp.zeros((batch_size, config.deter_size)),
+      memory=jnp.zeros(
+        (batch_size, 2 * config.s5.num_blocks, config.s5.state_size),
+        jnp.complex64,
+      ),
+    )
 
-  def policy_inputs(self, features: Array, code: Optional[Array]) -> Array:
+  def policy_inputs(self, features: Array, code: Array | None) -> Array:
     """Features [..., F] and one-hot subgoal code [..., G] together."""
     if code is None:
       return features
     return jnp.concatenate([features, code], -1)
 
-  def act(self,
-          params: PolicyParams,
-          key: Array,
-          state: world_model.State,
-          code: Optional[Array],
-          deterministic: bool = False) -> Array:
+  def act(
+    self,
+    params: PolicyParams,
+    key: Array,
+    state: world_model.State,
+    code: Array | None,
+    deterministic: bool = False,
+  ) -> Array:
     """Chooses encoded actions [B, A] in states [B, ...] under codes [B, G]."""
     prediction = self.world_model.predict(params.world_model, state)
-    policy = self.actor.apply(params.actor,
-                              self.policy_inputs(prediction.features, code))
-    return policy.mode() if deterministic else policy.sample(key)
+    policy = self.actor.apply(
+      params.actor, self.policy_inputs(prediction.features, code)
+    )
+    return self._as_taken(
+      policy.mode() if deterministic else policy.sample(key)
+    )
 
-  def imagine(self, params: PolicyParams, key: Array, start: world_model.State,
-              start_features: Array, code: Optional[Array]) -> Trajectory:
+  def _as_taken(self, action: Array) -> Array:
+    """Encoded actions [..., A] as the environment takes them: within bounds.
+
+    This is what replay will say that was done. The gradient passes unchanged.
+    """
+    taken = self.action.encode(self.action.decode(action))
+    return action + jax.lax.stop_gradient(taken - action)
+
+  def imagine(
+    self,
+    params: PolicyParams,
+    key: Array,
+    start: world_model.State,
+    start_features: Array,
+    code: Array | None,
+  ) -> Trajectory:
     """Rolls the prior forward under the policy and a fixed subgoal.
 
     Args:
@@ -211,27 +251,36 @@ class Level:
       state, features = carry
       policy_key, model_key = jax.random.split(key)
       inputs = self.policy_inputs(features, code)
-      action = self.actor.apply(params.actor, inputs).sample(policy_key)
-      state = self.world_model.imagine_step(params.world_model, model_key,
-                                            state, action)
+      # As in DreamerV3 the actor is no path for gradients between states.
+      policy = self.actor.apply(params.actor, jax.lax.stop_gradient(inputs))
+      action = self._as_taken(policy.sample(policy_key))
+      state = self.world_model.imagine_step(
+        params.world_model, model_key, state, action
+      )
       prediction = self.world_model.predict(params.world_model, state)
-      return (state, prediction.features), (inputs, action, prediction.reward,
-                                            prediction.continuation,
-                                            state.deter)
+      return (state, prediction.features), (
+        inputs,
+        action,
+        prediction.reward,
+        prediction.continuation,
+        state.deter,
+      )
 
     keys = jax.random.split(key, self._config.actor_critic.horizon)
     (_, features), steps = jax.lax.scan(step, (start, start_features), keys)
     inputs, action, reward, continuation, deter = steps
     last = self.policy_inputs(features, code)
     return Trajectory(
-        inputs=jnp.concatenate([inputs, last[None]]),
-        action=action,
-        reward=distributions.symexp(reward),
-        continuation=continuation,
-        deter=deter)
+      inputs=jnp.concatenate([inputs, last[None]]),
+      action=action,
+      reward=distributions.symexp(reward),
+      continuation=continuation,
+      deter=deter,
+    )
 
-  def update(self, state: TrainingState,
-             batch: Batch) -> Tuple[TrainingState, Dict[str, Array]]:
+  def update(
+    self, state: TrainingState, batch: Batch
+  ) -> tuple[TrainingState, dict[str, Array]]:
     """One update of everything on one batch.
 
     Where a loss or a gradient is not finite, only the metrics tell: the state
@@ -248,14 +297,19 @@ class Level:
     key, model_key, behaviour_key = jax.random.split(state.key, 3)
 
     (_, (posterior, prediction, came, metrics)), model_grads = (
-        jax.value_and_grad(self.world_model.loss, has_aux=True)(
-            params.world_model, model_key, batch.sequence))
+      jax.value_and_grad(self.world_model.loss, has_aux=True)(
+        params.world_model, model_key, batch.sequence
+      )
+    )
 
     # Imagination starts from every posterior state of the batch, and nothing
     # that follows may change the world model.
-    flatten = lambda x: jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
-    start, prediction, came = jax.tree.map(flatten,
-                                           (posterior, prediction, came))
+    def flatten(x):
+      return jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
+
+    start, prediction, came = jax.tree.map(
+      flatten, (posterior, prediction, came)
+    )
     code = None
     if self.subgoal:
       code = flatten(self.subgoal.encode(batch.subgoal))
@@ -264,40 +318,62 @@ class Level:
 
     learned = params._replace(world_model=None)
     (_, (ranges, more)), grads = jax.value_and_grad(
-        self._behaviour_loss, has_aux=True)(
-            learned, params.world_model, state.slow_critics,
-            state.return_ranges, behaviour_key, start, prediction.features,
-            alive, code)
+      self._behaviour_loss, has_aux=True
+    )(
+      learned,
+      params.world_model,
+      state.slow_critics,
+      state.return_ranges,
+      behaviour_key,
+      start,
+      prediction.features,
+      alive,
+      code,
+    )
     metrics.update(more)
 
     updated, optimizers = [], []
     for name, optimizer, grad, part, optimizer_state in zip(
-        Params._fields, self._optimizers,
-        grads._replace(world_model=model_grads), params, state.optimizers):
+      Params._fields,
+      self._optimizers,
+      grads._replace(world_model=model_grads),
+      params,
+      state.optimizers,
+    ):
       if part:
-        metrics[f'{name}_grad_norm'] = optax.global_norm(grad)
-      steps, optimizer_state = optimizer.update(grad, optimizer_state, part)
-      updated.append(optax.apply_updates(part, steps))
+        metrics[f'{name}_grad_norm'] = optax.tree.norm(grad)
+      change, optimizer_state = optimizer.update(grad, optimizer_state, part)
+      updated.append(optax.apply_updates(part, change))
       optimizers.append(optimizer_state)
     updated = Params(*updated)
     new_state = TrainingState(
-        params=updated,
-        slow_critics=optax.incremental_update(
-            updated.critics, state.slow_critics,
-            self._config.actor_critic.slow_rate),
-        optimizers=Params(*optimizers),
-        return_ranges=ranges,
-        key=key,
-        steps=state.steps + 1)
+      params=updated,
+      slow_critics=optax.incremental_update(
+        updated.critics, state.slow_critics, self._config.actor_critic.slow_rate
+      ),
+      optimizers=Params(*optimizers),
+      return_ranges=ranges,
+      key=key,
+      steps=state.steps + 1,
+    )
     finite = jnp.all(jnp.isfinite(jnp.stack(list(metrics.values()))))
-    new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old),
-                             new_state, state)
+    new_state = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), new_state, state
+    )
     return new_state, metrics
 
-  def _behaviour_loss(self, learned: Params, model_params: hk.Params,
-                      slow_critics, return_ranges, key: Array,
-                      start: world_model.State, start_features: Array,
-                      alive: Array, code: Optional[Array]):
+  def _behaviour_loss(
+    self,
+    learned: Params,
+    model_params: hk.Params,
+    slow_critics,
+    return_ranges,
+    key: Array,
+    start: world_model.State,
+    start_features: Array,
+    alive: Array,
+    code: Array | None,
+  ):
     """Actor, critic and autoencoder losses on imagined trajectories.
 
     Args:
@@ -319,8 +395,12 @@ class Level:
     # improved through the dynamics.
     actor = learned.actor if through_dynamics else stop(learned.actor)
     trajectory = self.imagine(
-        PolicyParams(model_params, actor), imagine_key, start, start_features,
-        code)
+      PolicyParams(model_params, actor),
+      imagine_key,
+      start,
+      start_features,
+      code,
+    )
     inputs = stop(trajectory.inputs)
 
     losses, rewards = {}, {EXTRINSIC: trajectory.reward}
@@ -331,17 +411,22 @@ class Level:
     if self.autoencoder:
       # The same pass twice, of which the compiler makes one: the first learns
       # and leaves the states alone, the second rewards the states.
-      coded = subgoals.reconstruct(self.autoencoder, learned.autoencoder,
-                                   coder_key, stop(trajectory.deter))
-      seen = subgoals.reconstruct(self.autoencoder, stop(learned.autoencoder),
-                                  coder_key, trajectory.deter)
+      coded = subgoals.reconstruct(
+        self.autoencoder, learned.autoencoder, coder_key, stop(trajectory.deter)
+      )
+      seen = subgoals.reconstruct(
+        self.autoencoder, stop(learned.autoencoder), coder_key, trajectory.deter
+      )
       rewards[NOVELTY] = subgoals.novelty_reward(
-          seen.error, self._config.world_model.deter_size)
+        seen.error, self._config.world_model.deter_size
+      )
       losses['autoencoder'] = jnp.mean(coded.error) + (
-          self._config.subgoals.kl_scale * jnp.mean(coded.kl))
+        self._config.subgoals.kl_scale * jnp.mean(coded.kl)
+      )
       metrics.update(
-          autoencoder_error=jnp.mean(coded.error),
-          autoencoder_kl=jnp.mean(coded.kl))
+        autoencoder_error=jnp.mean(coded.error),
+        autoencoder_kl=jnp.mean(coded.kl),
+      )
 
     discount = settings.discount * trajectory.continuation
     weight = stop(actor_critic.trajectory_weights(alive, discount))
@@ -349,33 +434,41 @@ class Level:
     for name in self.streams:
       logits = self.critic.apply(learned.critics[name], inputs)
       value = distributions.symexp(
-          distributions.two_hot_mean(
-              self.critic.apply(stop(learned.critics[name]),
-                                trajectory.inputs)))
+        distributions.two_hot_mean(
+          self.critic.apply(stop(learned.critics[name]), trajectory.inputs)
+        )
+      )
       returns[name] = actor_critic.lambda_returns(
-          rewards[name], discount, value[1:], settings.return_lambda)
+        rewards[name], discount, value[1:], settings.return_lambda
+      )
       values[name] = stop(value[:-1])
       ranges[name] = actor_critic.update_return_range(
-          return_ranges[name], stop(returns[name]),
-          settings.return_range_decay)
+        return_ranges[name], stop(returns[name]), settings.return_range_decay
+      )
       slow = distributions.symexp(
-          distributions.two_hot_mean(
-              self.critic.apply(slow_critics[name], inputs[:-1])))
+        distributions.two_hot_mean(
+          self.critic.apply(slow_critics[name], inputs[:-1])
+        )
+      )
       loss = distributions.two_hot_loss(logits[:-1], stop(returns[name]))
       loss += settings.slow_scale * distributions.two_hot_loss(
-          logits[:-1], slow)
+        logits[:-1], slow
+      )
       critic_losses.append(jnp.mean(weight * loss))
-      metrics.update({
+      metrics.update(
+        {
           f'{name}_critic_loss': critic_losses[-1],
           f'{name}_reward': jnp.mean(rewards[name]),
           f'{name}_return': jnp.mean(returns[name]),
           f'{name}_value': jnp.mean(value),
           f'{name}_return_range': ranges[name],
-      })
+        }
+      )
     losses['critic'] = sum(critic_losses)
 
-    advantage, parts = actor_critic.advantages(returns, values, ranges,
-                                               self.streams)
+    advantage, parts = actor_critic.advantages(
+      returns, values, ranges, self.streams
+    )
     policy = self.actor.apply(learned.actor, inputs[:-1])
     entropy = policy.entropy()
     if through_dynamics:
@@ -383,30 +476,34 @@ class Level:
     else:
       objective = policy.log_prob(trajectory.action) * stop(advantage)
     losses['actor'] = -jnp.mean(
-        weight * (objective + settings.entropy_scale * entropy))
+      weight * (objective + settings.entropy_scale * entropy)
+    )
     magnitude = {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
     total = sum(magnitude.values())
-    metrics.update({
+    metrics.update(
+      {
         f'{name}_advantage_share': part / jnp.maximum(total, 1e-12)
         for name, part in magnitude.items()
-    })
+      }
+    )
     metrics.update(
-        policy_entropy=jnp.mean(entropy),
-        imagined_continuation=jnp.mean(trajectory.continuation),
-        **{f'{name}_loss': loss for name, loss in losses.items()})
+      policy_entropy=jnp.mean(entropy),
+      imagined_continuation=jnp.mean(trajectory.continuation),
+      **{f'{name}_loss': loss for name, loss in losses.items()},
+    )
     return sum(losses.values()), (stop(ranges), stop(metrics))
 
 
 def policy_params(params: Params) -> PolicyParams:
   """The part of the parameters that an actor needs."""
   used = hk.data_structures.filter(
-      lambda module, *_: 'decoder' not in module.split('/'),
-      params.world_model)
+    lambda module, *_: 'decoder' not in module.split('/'), params.world_model
+  )
   return PolicyParams(used, params.actor)
 
 
 def parameter_count(params: Any) -> int:
-  """Numbers in a tree; the complex B and C of S5 count once, as in the paper."""
+  """Numbers in a tree; the complex B and C of S5 count as one each."""
   count = 0
   for path, value in jax.tree_util.tree_flatten_with_path(params)[0]:
     module, name = (str(getattr(key, 'key', key)) for key in path[-2:])
@@ -416,7 +513,15 @@ def parameter_count(params: Any) -> int:
 
 
 def _make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  return optax.chain(
+  # One long vector: a few kernels to compile and run, where every array of the
+  # parameters would have its own.
+  return optax.flatten(
+    optax.chain(
       optax.clip_by_global_norm(config.clip_norm),
-      optax.adamw(config.learning_rate, eps=config.epsilon,
-                  weight_decay=config.weight_decay))
+      optax.adamw(
+        config.learning_rate,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+      ),
+    )
+  )

@@ -1,7 +1,5 @@
 """The multi-layer perceptron that heads, actors and encoders are made of."""
 
-from typing import Optional
-
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,7 @@ Array = jax.Array
 class Dense(hk.Module):
   """Linear map without bias, LayerNorm, SiLU: [..., any] to [..., units]."""
 
-  def __init__(self, units: int, name: Optional[str] = None):
+  def __init__(self, units: int, name: str | None = None):
     super().__init__(name)
     self._units = units
 
@@ -32,12 +30,14 @@ class MLP(hk.Module):
       predicts 0 and a policy is first uniform.
   """
 
-  def __init__(self,
-               layers: int,
-               units: int,
-               output_size: Optional[int] = None,
-               zero_output: bool = False,
-               name: Optional[str] = None):
+  def __init__(
+    self,
+    layers: int,
+    units: int,
+    output_size: int | None = None,
+    zero_output: bool = False,
+    name: str | None = None,
+  ):
     super().__init__(name)
     self._hidden = [units] * layers
     self._output_size = output_size

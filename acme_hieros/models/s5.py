@@ -5,7 +5,8 @@ diagonal complex Abar. It runs over a whole sequence (`scan`) or one step at a
 time (`step`) on the same parameters and with the same result.
 """
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -17,15 +18,15 @@ from acme_hieros.config import S5Config
 Array = jax.Array
 
 
-def hippo_normal(size: int) -> Tuple[np.ndarray, np.ndarray]:
-  """Eigenvalues [size] and eigenvectors [size, size] of HiPPO-LegS's normal part.
+def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Eigenvalues [size] and eigenvectors [size, size] of HiPPO-LegS, normal part.
 
   HiPPO-LegS is A = N - p p^T with p_n = sqrt(n + 1/2) and N normal: its
   symmetric part is -1/2 I, so its eigenvalues are -1/2 + i w (S5, appendix B).
   """
   n = np.arange(size)
   outer = np.sqrt(2 * n[:, None] + 1) * np.sqrt(2 * n[None, :] + 1)
-  legs = -np.tril(outer, -1) - np.diag(n + 1.)
+  legs = -np.tril(outer, -1) - np.diag(n + 1.0)
   p = np.sqrt(n + 0.5)
   skew = legs + p[:, None] * p[None, :] + 0.5 * np.eye(size)
   # -i times a skew-symmetric matrix is Hermitian: eigh is exact and stable.
@@ -39,6 +40,7 @@ class Coefficients(NamedTuple):
   B and C hold their real and imaginary halves side by side: inputs and outputs
   are real, so the complex products are two real ones.
   """
+
   a: Array
   b: Array
   c: Array
@@ -46,12 +48,18 @@ class Coefficients(NamedTuple):
 
   def drive(self, u: Array) -> Array:
     """Bbar u: real [..., H] to complex64 [..., P]."""
-    real, imag = jnp.split(u @ self.b, 2, -1)
+    real, imag = jnp.split(_matmul(u, self.b), 2, -1)
     return jax.lax.complex(real, imag)
 
   def read(self, x: Array, u: Array) -> Array:
     """Re(C x) + D u: real [..., H]."""
-    return jnp.concatenate([x.real, x.imag], -1) @ self.c + self.d * u
+    x = jnp.concatenate([x.real, x.imag], -1)
+    return _matmul(x, self.c) + self.d * u
+
+
+def _matmul(x: Array, y: Array) -> Array:
+  # In full precision everywhere: errors of the state last as long as it does.
+  return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
 def sequential_scan(a: Array, drive: Array, reset: Array, x: Array) -> Array:
@@ -66,21 +74,20 @@ def sequential_scan(a: Array, drive: Array, reset: Array, x: Array) -> Array:
   Returns:
     The states, complex [B, T, P].
   """
-  keep = jnp.where(reset[..., None], 0., a)
+  keep = jnp.where(reset[..., None], 0.0, a)
 
   def step(x, inputs):
     keep, drive = inputs
     x = keep * x + drive
     return x, x
 
-  _, states = jax.lax.scan(
-      step, x, (keep.swapaxes(0, 1), drive.swapaxes(0, 1)))
+  _, states = jax.lax.scan(step, x, (keep.swapaxes(0, 1), drive.swapaxes(0, 1)))
   return states.swapaxes(0, 1)
 
 
 def associative_scan(a: Array, drive: Array, reset: Array, x: Array) -> Array:
   """The same as `sequential_scan`, in log(T) parallel steps."""
-  keep = jnp.broadcast_to(jnp.where(reset[..., None], 0., a), drive.shape)
+  keep = jnp.broadcast_to(jnp.where(reset[..., None], 0.0, a), drive.shape)
   drive = drive.at[:, 0].add(keep[:, 0] * x)
 
   def compose(first, second):
@@ -96,14 +103,13 @@ def default_scan() -> Callable[..., Array]:
   with its gradient and the associative one 5.4 ms; an accelerator would wait
   for T dependent kernels.
   """
-  return (sequential_scan
-          if jax.default_backend() == 'cpu' else associative_scan)
+  return sequential_scan if jax.default_backend() == 'cpu' else associative_scan
 
 
 class S5Layer(hk.Module):
   """One S5 layer. Complex64 states whatever the type of the input."""
 
-  def __init__(self, config: S5Config, name: Optional[str] = None):
+  def __init__(self, config: S5Config, name: str | None = None):
     super().__init__(name)
     self._config = config
 
@@ -134,14 +140,18 @@ class S5Layer(hk.Module):
 
     # The real part is minus an exponential: it cannot become positive.
     log_decay = hk.get_parameter(
-        'log_decay', [size], init=constant(np.log(-eigenvalues.real)))
+      'log_decay', [size], init=constant(np.log(-eigenvalues.real))
+    )
     frequency = hk.get_parameter(
-        'frequency', [size], init=constant(eigenvalues.imag))
+      'frequency', [size], init=constant(eigenvalues.imag)
+    )
     log_step = hk.get_parameter('log_step', [size], init=log_uniform)
     b = hk.get_parameter(
-        'b', [2, width, size], init=rotated(lambda b: b @ inverse.T))
+      'b', [2, width, size], init=rotated(lambda b: b @ inverse.T)
+    )
     c = hk.get_parameter(
-        'c', [2, size, width], init=rotated(lambda c: vectors.T @ c))
+      'c', [2, size, width], init=rotated(lambda c: vectors.T @ c)
+    )
     d = hk.get_parameter('d', [width], init=hk.initializers.RandomNormal())
 
     rate = jax.lax.complex(-jnp.exp(log_decay), frequency)
@@ -150,17 +160,18 @@ class S5Layer(hk.Module):
     gain = jnp.expm1(scaled) / rate
     b = jax.lax.complex(b[0], b[1]) * gain
     return Coefficients(
-        a=jnp.exp(scaled),
-        b=jnp.concatenate([b.real, b.imag], -1),
-        # Re(c x) = Re(c) Re(x) - Im(c) Im(x).
-        c=jnp.concatenate([c[0], -c[1]], 0),
-        d=d)
+      a=jnp.exp(scaled),
+      b=jnp.concatenate([b.real, b.imag], -1),
+      # Re(c x) = Re(c) Re(x) - Im(c) Im(x).
+      c=jnp.concatenate([c[0], -c[1]], 0),
+      d=d,
+    )
 
 
 class S5Stack(hk.Module):
   """Double blocks of S5 layers: x += GELU(W S5(LN x)) twice, x += LN x."""
 
-  def __init__(self, config: S5Config, name: Optional[str] = None):
+  def __init__(self, config: S5Config, name: str | None = None):
     super().__init__(name)
     self._config = config
 
@@ -170,10 +181,11 @@ class S5Stack(hk.Module):
 
   def initial_state(self, batch_size: int) -> Array:
     """complex64 [B, L, P] of zeros."""
-    return jnp.zeros((batch_size, self.num_layers, self._config.state_size),
-                     jnp.complex64)
+    return jnp.zeros(
+      (batch_size, self.num_layers, self._config.state_size), jnp.complex64
+    )
 
-  def scan(self, u: Array, reset: Array, state: Array) -> Tuple[Array, Array]:
+  def scan(self, u: Array, reset: Array, state: Array) -> tuple[Array, Array]:
     """Runs over a sequence.
 
     Args:
@@ -186,17 +198,18 @@ class S5Stack(hk.Module):
     """
     run = default_scan()
     return self._apply(
-        u, lambda layer, drive, i: run(layer.a, drive, reset, state[:, i]))
+      u, lambda layer, drive, i: run(layer.a, drive, reset, state[:, i])
+    )
 
-  def step(self, u: Array, reset: Optional[Array],
-           state: Array) -> Tuple[Array, Array]:
+  def step(
+    self, u: Array, reset: Array | None, state: Array
+  ) -> tuple[Array, Array]:
     """Runs one step: [B, width], bool [B] or None, [B, L, P], as `scan`."""
     if reset is not None:
-      state = jnp.where(reset[:, None, None], 0., state)
-    return self._apply(
-        u, lambda layer, drive, i: layer.a * state[:, i] + drive)
+      state = jnp.where(reset[:, None, None], 0.0, state)
+    return self._apply(u, lambda layer, drive, i: layer.a * state[:, i] + drive)
 
-  def _apply(self, x: Array, advance) -> Tuple[Array, Array]:
+  def _apply(self, x: Array, advance) -> tuple[Array, Array]:
     states = []
     for block in range(self._config.num_blocks):
       for _ in range(2):

@@ -5,7 +5,8 @@ Observations are dicts of named arrays; each name has one of the spaces `Image`,
 use the same spaces as the environment, so a level cannot tell which it is.
 """
 
-from typing import Any, Dict, Mapping, NamedTuple, Tuple, Union
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ Array = jax.Array
 
 class Image(NamedTuple):
   """uint8 [height, width, channels]."""
-  shape: Tuple[int, int, int]
+
+  shape: tuple[int, int, int]
 
   @property
   def dtype(self) -> np.dtype:
@@ -27,7 +29,8 @@ class Image(NamedTuple):
 
 class Vector(NamedTuple):
   """Numbers of any shape; flattened, and compressed by symlog."""
-  shape: Tuple[int, ...]
+
+  shape: tuple[int, ...]
   dtype: np.dtype = np.dtype(np.float32)
 
   @property
@@ -36,13 +39,14 @@ class Vector(NamedTuple):
 
   def encode(self, x: Array) -> Array:
     """[..., *shape] to float32 [..., size] in symlog space."""
-    x = x.reshape(x.shape[:x.ndim - len(self.shape)] + (self.size,))
+    x = x.reshape(x.shape[: x.ndim - len(self.shape)] + (self.size,))
     return distributions.symlog(x.astype(jnp.float32))
 
 
 class OneHot(NamedTuple):
   """Indices in 0..classes-1, of any shape; index `classes` encodes as zeros."""
-  shape: Tuple[int, ...]
+
+  shape: tuple[int, ...]
   classes: int
   dtype: np.dtype = np.dtype(np.int32)
 
@@ -52,14 +56,16 @@ class OneHot(NamedTuple):
 
   def encode(self, x: Array) -> Array:
     """Indices [..., *shape] to float32 one-hot [..., size]."""
-    batch = x.shape[:x.ndim - len(self.shape)]
+    batch = x.shape[: x.ndim - len(self.shape)]
     return jax.nn.one_hot(x.astype(jnp.int32), self.classes).reshape(
-        batch + (self.size,))
+      batch + (self.size,)
+    )
 
 
 class Discrete(NamedTuple):
   """One choice, or an array of choices, each among `classes`."""
-  shape: Tuple[int, ...]
+
+  shape: tuple[int, ...]
   classes: int
   dtype: np.dtype = np.dtype(np.int32)
 
@@ -78,7 +84,9 @@ class Discrete(NamedTuple):
   def decode(self, onehot: Array) -> Array:
     """One-hot [..., size] to indices [..., *shape]."""
     onehot = onehot.reshape(onehot.shape[:-1] + self.shape + (self.classes,))
-    return jnp.argmax(onehot, -1).astype(self.dtype)
+    return jnp.argmax(onehot, -1).astype(
+      jax.dtypes.canonicalize_dtype(self.dtype)
+    )
 
 
 class Continuous(NamedTuple):
@@ -86,45 +94,55 @@ class Continuous(NamedTuple):
 
   Where the environment has no finite bounds its actions are taken as they are.
   """
-  shape: Tuple[int, ...]
-  minimum: Tuple[float, ...]
-  maximum: Tuple[float, ...]
+
+  shape: tuple[int, ...]
+  minimum: tuple[float, ...]
+  maximum: tuple[float, ...]
   dtype: np.dtype = np.dtype(np.float32)
 
   @property
   def size(self) -> int:
     return int(np.prod(self.shape, dtype=int))
 
-  def _centre_and_scale(self) -> Tuple[np.ndarray, np.ndarray]:
+  def _centre_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.asarray(self.minimum), np.asarray(self.maximum)
-    finite = np.isfinite(low) & np.isfinite(high) & (high > low)
-    low, high = np.where(finite, low, -1.), np.where(finite, high, 1.)
+    # The largest float also stands for no bound.
+    finite = (np.abs(low) < 1e6) & (np.abs(high) < 1e6) & (high > low)
+    low, high = np.where(finite, low, -1.0), np.where(finite, high, 1.0)
     return ((high + low) / 2).astype(np.float32), ((high - low) / 2).astype(
-        np.float32)
+      np.float32
+    )
 
   def encode(self, action: Array) -> Array:
     """Environment actions [..., *shape] to float32 [..., size] in [-1, 1]."""
     centre, scale = self._centre_and_scale()
-    batch = action.shape[:action.ndim - len(self.shape)]
+    batch = action.shape[: action.ndim - len(self.shape)]
     action = action.astype(jnp.float32).reshape(batch + (self.size,))
     return (action - centre) / scale
 
   def decode(self, action: Array) -> Array:
     """The inverse of `encode`, clipped to the environment's bounds."""
     centre, scale = self._centre_and_scale()
-    action = jnp.clip(action * scale + centre, np.asarray(self.minimum),
-                      np.asarray(self.maximum))
-    return action.reshape(action.shape[:-1] + self.shape).astype(self.dtype)
+    action = jnp.clip(
+      action * scale + centre,
+      np.asarray(self.minimum),
+      np.asarray(self.maximum),
+    )
+    return action.reshape(action.shape[:-1] + self.shape).astype(
+      jax.dtypes.canonicalize_dtype(self.dtype)
+    )
 
 
-ObservationSpace = Union[Image, Vector, OneHot]
-ActionSpace = Union[Discrete, Continuous]
+ObservationSpace = Image | Vector | OneHot
+ActionSpace = Discrete | Continuous
 
 # The name of an observation that is a single array rather than a dict.
 SINGLE = 'observation'
 
 
-def observation_spaces(spec: Any, name: str = '') -> Dict[str, ObservationSpace]:
+def observation_spaces(
+  spec: Any, name: str = ''
+) -> dict[str, ObservationSpace]:
   """Reads a (nested) dm_env observation spec as named spaces.
 
   Args:
@@ -142,8 +160,12 @@ def observation_spaces(spec: Any, name: str = '') -> Dict[str, ObservationSpace]
     items = spec.items() if isinstance(spec, Mapping) else enumerate(spec)
     spaces = {}
     for key, child in items:
-      spaces.update(
-          observation_spaces(child, f'{name}/{key}' if name else str(key)))
+      found = observation_spaces(child, f'{name}/{key}' if name else str(key))
+      if found.keys() & spaces.keys():
+        raise ValueError(
+          f'Two observations are named {min(found.keys() & spaces.keys())!r}.'
+        )
+      spaces.update(found)
     if not spaces:
       raise ValueError('The observation is empty: it has no array to encode.')
     return spaces
@@ -157,20 +179,25 @@ def observation_spaces(spec: Any, name: str = '') -> Dict[str, ObservationSpace]
     if len(shape) < 3 and 0 not in shape:
       return {name: Vector(shape, dtype)}
   raise ValueError(
-      f'No encoder fits the observation {name!r} of shape {shape} and type '
-      f'{dtype}: images are uint8 [height, width, channels], anything else is '
-      'a number, a vector or a matrix of numbers.')
+    f'No encoder fits the observation {name!r} of shape {shape} and type '
+    f'{dtype}: images are uint8 [height, width, channels], anything else is '
+    'a number, a vector or a matrix of numbers.'
+  )
 
 
-def flatten_observation(observation: Any, name: str = '') -> Dict[str, Any]:
+def flatten_observation(observation: Any, name: str = '') -> dict[str, Any]:
   """Names the arrays of an observation as `observation_spaces` does."""
   if isinstance(observation, Mapping) or isinstance(observation, (list, tuple)):
-    items = (observation.items() if isinstance(observation, Mapping) else
-             enumerate(observation))
+    items = (
+      observation.items()
+      if isinstance(observation, Mapping)
+      else enumerate(observation)
+    )
     flat = {}
     for key, child in items:
       flat.update(
-          flatten_observation(child, f'{name}/{key}' if name else str(key)))
+        flatten_observation(child, f'{name}/{key}' if name else str(key))
+      )
     return flat
   return {name or SINGLE: observation}
 
@@ -179,21 +206,29 @@ def action_space(spec: Any) -> ActionSpace:
   """Reads a dm_env action spec; raises ValueError if no actor fits it."""
   if isinstance(spec, (Mapping, list, tuple)):
     raise ValueError(
-        'Nested action specs are not supported: the actor needs one array of '
-        'choices or of numbers; flatten the action in an environment wrapper.')
+      'Nested action specs are not supported: the actor needs one array of '
+      'choices or of numbers; flatten the action in an environment wrapper.'
+    )
   shape, dtype = tuple(spec.shape), np.dtype(spec.dtype)
   if hasattr(spec, 'num_values'):
     return Discrete(shape, int(spec.num_values), dtype)
   if np.issubdtype(dtype, np.floating):
     bounds = [
-        tuple(float(v) for v in np.broadcast_to(b, shape).ravel())
-        for b in (getattr(spec, 'minimum', -np.inf),
-                  getattr(spec, 'maximum', np.inf))
+      tuple(float(v) for v in np.broadcast_to(b, shape).ravel())
+      for b in (
+        getattr(spec, 'minimum', -np.inf),
+        getattr(spec, 'maximum', np.inf),
+      )
     ]
     return Continuous(shape, *bounds, dtype)
-  if (np.issubdtype(dtype, np.integer) and hasattr(spec, 'maximum') and
-      len(set(np.ravel(spec.maximum))) == 1 and not np.any(spec.minimum)):
+  if (
+    np.issubdtype(dtype, np.integer)
+    and hasattr(spec, 'maximum')
+    and len(set(np.ravel(spec.maximum))) == 1
+    and not np.any(spec.minimum)
+  ):
     return Discrete(shape, int(np.ravel(spec.maximum)[0]) + 1, dtype)
   raise ValueError(
-      f'No actor fits actions of shape {shape} and type {dtype}: they must be '
-      'discrete (all choices from 0 and of equal number) or floating-point.')
+    f'No actor fits actions of shape {shape} and type {dtype}: they must be '
+    'discrete (all choices from 0 and of equal number) or floating-point.'
+  )

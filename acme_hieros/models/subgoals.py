@@ -1,15 +1,14 @@
 """Subgoals: an autoencoder of h, and the rewards made of it (section 3.4)."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from acme_hieros.config import SubgoalConfig
-from acme_hieros.models import distributions
-from acme_hieros.models import mlp
-from acme_hieros.models import spaces
+from acme_hieros.models import distributions, mlp, spaces
 
 Array = jax.Array
 
@@ -21,6 +20,7 @@ class Autoencoder(NamedTuple):
   encode: (params, deter [..., D]) -> log-probabilities [..., count, classes].
   decode: (params, code [..., count * classes]) -> symlog(h) [..., D].
   """
+
   init: Callable[..., hk.Params]
   encode: Callable[..., Array]
   decode: Callable[..., Array]
@@ -35,15 +35,21 @@ def make_autoencoder(config: SubgoalConfig, deter_size: int) -> Autoencoder:
   """Builds the autoencoder of a level whose h has `deter_size` numbers."""
 
   def modules():
-    encoder = mlp.MLP(config.encoder_layers, config.encoder_units,
-                      config.categoricals * config.classes, name='encoder')
-    decoder = mlp.MLP(config.decoder_layers, config.decoder_units, deter_size,
-                      name='decoder')
+    encoder = mlp.MLP(
+      config.encoder_layers,
+      config.encoder_units,
+      config.categoricals * config.classes,
+      name='encoder',
+    )
+    decoder = mlp.MLP(
+      config.decoder_layers, config.decoder_units, deter_size, name='decoder'
+    )
 
     def encode(deter):
       logits = encoder(distributions.symlog(deter))
-      logits = logits.reshape(deter.shape[:-1] +
-                              (config.categoricals, config.classes))
+      logits = logits.reshape(
+        deter.shape[:-1] + (config.categoricals, config.classes)
+      )
       return distributions.mix_uniform(logits, config.unimix)
 
     def init(deter):
@@ -63,13 +69,15 @@ class Reconstruction(NamedTuple):
   kl: KL(code || uniform) in nats, [...].
   log_probs: of the code, [..., count, classes].
   """
+
   error: Array
   kl: Array
   log_probs: Array
 
 
-def reconstruct(autoencoder: Autoencoder, params: hk.Params, key: Array,
-                deter: Array) -> Reconstruction:
+def reconstruct(
+  autoencoder: Autoencoder, params: hk.Params, key: Array, deter: Array
+) -> Reconstruction:
   """Encodes h [..., D], samples the code and decodes it."""
   log_probs = autoencoder.encode(params, deter)
   code = distributions.sample_onehot(key, log_probs)
@@ -77,7 +85,8 @@ def reconstruct(autoencoder: Autoencoder, params: hk.Params, key: Array,
   error = jnp.sum(jnp.square(decoded - distributions.symlog(deter)), -1)
   uniform = jnp.full_like(log_probs, -jnp.log(log_probs.shape[-1]))
   return Reconstruction(
-      error, distributions.kl_divergence(log_probs, uniform), log_probs)
+    error, distributions.kl_divergence(log_probs, uniform), log_probs
+  )
 
 
 def subgoal_reward(goal: Array, deter: Array) -> Array:
@@ -95,9 +104,10 @@ def subgoal_reward(goal: Array, deter: Array) -> Array:
   """
   state = distributions.symlog(deter)
   squared = jnp.maximum(
-      jnp.sum(jnp.square(goal), -1), jnp.sum(jnp.square(state), -1))
+    jnp.sum(jnp.square(goal), -1), jnp.sum(jnp.square(state), -1)
+  )
   similarity = jnp.sum(goal * state, -1) / jnp.maximum(squared, 1e-12)
-  return distributions.symlog(jnp.maximum(0., similarity))
+  return distributions.symlog(jnp.maximum(0.0, similarity))
 
 
 def novelty_reward(error: Array, deter_size: int) -> Array:

@@ -4,7 +4,8 @@ The posterior sees only the observation, so a whole sequence is inferred in
 parallel: all z_t at once, then one S5 scan over them gives priors and h_t.
 """
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Tuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -12,15 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models import convolution
-from acme_hieros.models import distributions
-from acme_hieros.models import mlp
-from acme_hieros.models import s5
-from acme_hieros.models import spaces
+from acme_hieros.models import convolution, distributions, mlp, s5, spaces
 
 Array = jax.Array
 Observation = Mapping[str, Array]
-Metrics = Dict[str, Array]
+Metrics = dict[str, Array]
 
 
 class State(NamedTuple):
@@ -32,6 +29,7 @@ class State(NamedTuple):
   deter: h, float32 [..., deter_size].
   memory: states of all S5 layers, complex64 [..., L, P].
   """
+
   stoch: Array
   log_probs: Array
   deter: Array
@@ -45,6 +43,7 @@ class Prediction(NamedTuple):
   reward: mean of the reward that came with the state, in symlog space [...].
   continuation: probability that the episode goes on, [...].
   """
+
   features: Array
   reward: Array
   continuation: Array
@@ -56,6 +55,7 @@ class Sequence(NamedTuple):
   observation: dict of named arrays; action: chosen after seeing it; reward and
   discount: what that action led to; start_of_episode: bool.
   """
+
   observation: Observation
   action: Array
   reward: Array
@@ -71,6 +71,7 @@ class Arrivals(NamedTuple):
   known: bool [B, T]; False at the first step of a sequence that starts in the
     middle of an episode: its previous step is not in the sequence.
   """
+
   previous_action: Array
   reward: Array
   continuation: Array
@@ -86,10 +87,11 @@ def arrivals(sequence: Sequence, action_space: spaces.ActionSpace) -> Arrivals:
   start = sequence.start_of_episode
   action = shift(action_space.encode(sequence.action))
   return Arrivals(
-      previous_action=jnp.where(start[..., None], 0., action),
-      reward=jnp.where(start, 0., shift(sequence.reward)),
-      continuation=jnp.where(start, 1., shift(sequence.discount) > 0),
-      known=start | (jnp.arange(start.shape[1]) > 0))
+    previous_action=jnp.where(start[..., None], 0.0, action),
+    reward=jnp.where(start, 0.0, shift(sequence.reward)),
+    continuation=jnp.where(start, 1.0, shift(sequence.discount) > 0),
+    known=start | (jnp.arange(start.shape[1]) > 0),
+  )
 
 
 class WorldModel(NamedTuple):
@@ -107,12 +109,13 @@ class WorldModel(NamedTuple):
   loss: (params, key, Sequence) -> (scalar, (State, Prediction, Arrivals,
     metrics)).
   """
+
   init: Callable[..., hk.Params]
   observe: Callable[..., State]
   observe_step: Callable[..., State]
   imagine_step: Callable[..., State]
   predict: Callable[..., Prediction]
-  decode: Callable[..., Dict[str, Array]]
+  decode: Callable[..., dict[str, Array]]
   loss: Callable[..., Any]
 
 
@@ -121,9 +124,11 @@ def feature_size(config: WorldModelConfig) -> int:
   return config.categoricals * config.classes + config.deter_size + 3
 
 
-def make_world_model(config: WorldModelConfig,
-                     observation: Mapping[str, spaces.ObservationSpace],
-                     action: spaces.ActionSpace) -> WorldModel:
+def make_world_model(
+  config: WorldModelConfig,
+  observation: Mapping[str, spaces.ObservationSpace],
+  action: spaces.ActionSpace,
+) -> WorldModel:
   """Builds the world model of one level.
 
   Args:
@@ -135,42 +140,53 @@ def make_world_model(config: WorldModelConfig,
     ValueError: an image does not fit the convolutions.
   """
   for name, space in observation.items():
-    stride = 2**len(config.cnn_depths)
+    stride = 2 ** len(config.cnn_depths)
     if isinstance(space, spaces.Image) and any(
-        side % stride for side in space.shape[:2]):
+      side % stride for side in space.shape[:2]
+    ):
       raise ValueError(
-          f'No encoder fits the observation {name!r} of shape {space.shape}: '
-          f'{len(config.cnn_depths)} halvings (world_model.cnn_depths) need '
-          f'sides that are multiples of {stride}.')
+        f'No encoder fits the observation {name!r} of shape {space.shape}: '
+        f'{len(config.cnn_depths)} halvings (world_model.cnn_depths) need '
+        f'sides that are multiples of {stride}.'
+      )
 
   def modules():
     model = _S5WorldModel(config, observation, action)
 
     def init():
       return model.loss(
-          Sequence(
-              observation={
-                  name: jnp.zeros((1, 2) + space.shape, space.dtype)
-                  for name, space in observation.items()
-              },
-              action=jnp.zeros((1, 2) + action.shape, action.dtype),
-              reward=jnp.zeros((1, 2)),
-              discount=jnp.ones((1, 2)),
-              start_of_episode=jnp.ones((1, 2), bool)))
+        Sequence(
+          observation={
+            name: jnp.zeros((1, 2) + space.shape, space.dtype)
+            for name, space in observation.items()
+          },
+          action=jnp.zeros((1, 2) + action.shape, action.dtype),
+          reward=jnp.zeros((1, 2)),
+          discount=jnp.ones((1, 2)),
+          start_of_episode=jnp.ones((1, 2), bool),
+        )
+      )
 
-    return init, (model.observe, model.observe_step, model.imagine_step,
-                  model.predict, model.decode, model.loss)
+    return init, (
+      model.observe,
+      model.observe_step,
+      model.imagine_step,
+      model.predict,
+      model.decode,
+      model.loss,
+    )
 
   init, apply = hk.multi_transform(modules)
   observe, observe_step, imagine_step, predict, decode, loss = apply
   return WorldModel(
-      init=init,
-      observe=observe,
-      observe_step=observe_step,
-      imagine_step=imagine_step,
-      predict=lambda params, *args: predict(params, None, *args),
-      decode=lambda params, *args: decode(params, None, *args),
-      loss=loss)
+    init=init,
+    observe=observe,
+    observe_step=observe_step,
+    imagine_step=imagine_step,
+    predict=lambda params, *args: predict(params, None, *args),
+    decode=lambda params, *args: decode(params, None, *args),
+    loss=loss,
+  )
 
 
 class _S5WorldModel(hk.Module):
@@ -188,28 +204,35 @@ class _S5WorldModel(hk.Module):
     self._input = mlp.Dense(config.s5.width, name='input')
     self._stack = s5.S5Stack(config.s5, name='s5')
     self._deter = hk.Linear(config.deter_size, name='deter')
-    self._reward = mlp.MLP(config.head_layers, config.head_units,
-                           config.reward_bins, zero_output=True, name='reward')
-    self._continue = mlp.MLP(config.head_layers, config.head_units, 1,
-                             name='continue')
+    self._reward = mlp.MLP(
+      config.head_layers,
+      config.head_units,
+      config.reward_bins,
+      zero_output=True,
+      name='reward',
+    )
+    self._continue = mlp.MLP(
+      config.head_layers, config.head_units, 1, name='continue'
+    )
 
   def _log_probs(self, logits: Array) -> Array:
     shape = (self._config.categoricals, self._config.classes)
     return distributions.mix_uniform(
-        logits.reshape(logits.shape[:-1] + shape), self._config.unimix)
+      logits.reshape(logits.shape[:-1] + shape), self._config.unimix
+    )
 
   def _initial_stoch(self) -> Array:
     """The learned z before an episode's first step: probabilities [C, K]."""
     shape = (self._config.categoricals, self._config.classes)
     return jax.nn.softmax(
-        hk.get_parameter('initial_stoch', shape, init=jnp.zeros))
+      hk.get_parameter('initial_stoch', shape, init=jnp.zeros)
+    )
 
   def _stack_input(self, stoch: Array, action: Array, reset: Array) -> Array:
     """u_t from z_{t-1}, a_{t-1}: [..., C, K], [..., A], [...] -> [..., W]."""
     stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
-    action = jnp.where(reset[..., None], 0., action)
-    return self._input(
-        jnp.concatenate([_flatten_stoch(stoch), action], -1))
+    action = jnp.where(reset[..., None], 0.0, action)
+    return self._input(jnp.concatenate([_flatten_stoch(stoch), action], -1))
 
   def _read_deter(self, output: Array, memory: Array) -> Array:
     if self._config.deter_from == 'state':
@@ -220,18 +243,17 @@ class _S5WorldModel(hk.Module):
     state, _ = self._observe(observation, previous_action, reset)
     return state
 
-  def _observe(self, observation, previous_action,
-               reset) -> Tuple[State, Array]:
-    batch, length = reset.shape
+  def _observe(
+    self, observation, previous_action, reset
+  ) -> tuple[State, Array]:
     reset = reset.at[:, 0].set(True)
     log_probs = self._log_probs(self._posterior(self._encoder(observation)))
-    # A key a step, so that stepping through the sequence draws the same z.
-    keys = jax.random.split(hk.next_rng_key(), length)
-    stoch = jax.vmap(distributions.sample_onehot, (0, 1), 1)(keys, log_probs)
+    stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     previous = jnp.concatenate([jnp.zeros_like(stoch[:, :1]), stoch[:, :-1]], 1)
     u = self._stack_input(previous, previous_action, reset)
-    output, memory = self._stack.scan(u, reset,
-                                      self._stack.initial_state(batch))
+    output, memory = self._stack.scan(
+      u, reset, self._stack.initial_state(len(u))
+    )
     state = State(stoch, log_probs, self._read_deter(output, memory), memory)
     return state, output
 
@@ -250,7 +272,7 @@ class _S5WorldModel(hk.Module):
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     return State(stoch, log_probs, self._read_deter(output, memory), memory)
 
-  def _heads(self, state: State) -> Tuple[Prediction, Array, Array]:
+  def _heads(self, state: State) -> tuple[Prediction, Array, Array]:
     latent = _latent(state)
     reward_logits = self._reward(latent)
     continue_logit = self._continue(latent)[..., 0]
@@ -265,14 +287,15 @@ class _S5WorldModel(hk.Module):
   def predict(self, state) -> Prediction:
     return self._heads(state)[0]
 
-  def decode(self, state) -> Dict[str, Array]:
+  def decode(self, state) -> dict[str, Array]:
     return self._decoder(_latent(state))
 
   def loss(self, sequence: Sequence):
     config = self._config
     came = arrivals(sequence, self._action)
-    state, output = self._observe(sequence.observation, came.previous_action,
-                                  sequence.start_of_episode)
+    state, output = self._observe(
+      sequence.observation, came.previous_action, sequence.start_of_episode
+    )
     prediction, reward_logits, continue_logit = self._heads(state)
     prior = self._log_probs(self._prior(output))
     posterior = state.log_probs
@@ -281,23 +304,27 @@ class _S5WorldModel(hk.Module):
     stop = jax.lax.stop_gradient
     dynamics = distributions.kl_divergence(stop(posterior), prior)
     representation = distributions.kl_divergence(posterior, stop(prior))
-    # What came before a sequence's first step is not known mid-episode.
+    # What came before a sequence's first step is not known mid-episode: neither
+    # what to predict there nor what to predict it from.
     weight = came.known / jnp.mean(came.known)
     losses.update(
-        reward=weight * distributions.two_hot_loss(reward_logits, came.reward),
-        continuation=weight * _bernoulli_loss(continue_logit,
-                                              came.continuation),
-        dynamics=config.dynamics_scale * jnp.maximum(config.free_nats,
-                                                     dynamics),
-        representation=config.representation_scale *
-        jnp.maximum(config.free_nats, representation))
+      reward=weight * distributions.two_hot_loss(reward_logits, came.reward),
+      continuation=weight * _bernoulli_loss(continue_logit, came.continuation),
+      dynamics=weight
+      * config.dynamics_scale
+      * jnp.maximum(config.free_nats, dynamics),
+      representation=weight
+      * config.representation_scale
+      * jnp.maximum(config.free_nats, representation),
+    )
     metrics = {f'{name}_loss': jnp.mean(x) for name, x in losses.items()}
     total = sum(metrics.values())
     metrics.update(
-        world_model_loss=total,
-        kl=jnp.mean(dynamics),
-        prior_entropy=jnp.mean(distributions.entropy(prior)),
-        posterior_entropy=jnp.mean(distributions.entropy(posterior)))
+      world_model_loss=total,
+      kl=jnp.mean(weight * dynamics),
+      prior_entropy=jnp.mean(distributions.entropy(prior)),
+      posterior_entropy=jnp.mean(distributions.entropy(posterior)),
+    )
     return total, (state, prediction, came, metrics)
 
 
@@ -310,8 +337,9 @@ def _latent(state: State) -> Array:
 
 
 def _bernoulli_loss(logit: Array, target: Array) -> Array:
-  return (target * jax.nn.softplus(-logit) +
-          (1. - target) * jax.nn.softplus(logit))
+  return target * jax.nn.softplus(-logit) + (1.0 - target) * jax.nn.softplus(
+    logit
+  )
 
 
 def _partition(observation):
@@ -343,7 +371,8 @@ class _Encoder(hk.Module):
     if self._vectors:
       x = _encode_vectors(self._spaces, self._vectors, observation)
       embeddings.append(
-          mlp.MLP(self._config.mlp_layers, self._config.mlp_units)(x))
+        mlp.MLP(self._config.mlp_layers, self._config.mlp_units)(x)
+      )
     return jnp.concatenate(embeddings, -1)
 
 
@@ -356,12 +385,12 @@ class _Decoder(hk.Module):
     self._spaces = observation
     self._images, self._vectors = _partition(observation)
 
-  def __call__(self, latent: Array) -> Dict[str, Array]:
+  def __call__(self, latent: Array) -> dict[str, Array]:
     depths = self._config.cnn_depths
     decoded = {}
     for name in self._images:
       height, width, channels = self._spaces[name].shape
-      scale = 2**len(depths)
+      scale = 2 ** len(depths)
       start = (height // scale, width // scale, depths[-1])
       x = hk.Linear(int(np.prod(start)))(latent)
       x = x.reshape((-1,) + start)
@@ -373,8 +402,9 @@ class _Decoder(hk.Module):
       decoded[name] = x.reshape(latent.shape[:-1] + (height, width, channels))
     if self._vectors:
       sizes = [self._spaces[name].size for name in self._vectors]
-      x = mlp.MLP(self._config.mlp_layers, self._config.mlp_units,
-                  sum(sizes))(latent)
+      x = mlp.MLP(self._config.mlp_layers, self._config.mlp_units, sum(sizes))(
+        latent
+      )
       parts = jnp.split(x, np.cumsum(sizes)[:-1], -1)
       decoded.update(zip(self._vectors, parts))
     return decoded
@@ -387,19 +417,22 @@ class _Decoder(hk.Module):
     for kind, names in (('image', self._images), ('vector', self._vectors)):
       for name in names:
         target = (
-            _scale_image(observation[name]) if kind == 'image' else
-            self._spaces[name].encode(observation[name]))
+          _scale_image(observation[name])
+          if kind == 'image'
+          else self._spaces[name].encode(observation[name])
+        )
         error = jnp.square(decoded[name] - target)
         axes = tuple(range(batch_axes, error.ndim))
-        losses[kind] = losses.get(kind, 0.) + jnp.sum(error, axes)
+        losses[kind] = losses.get(kind, 0.0) + jnp.sum(error, axes)
     return losses
 
 
 def _encode_vectors(observation_spaces, names, observation) -> Array:
   return jnp.concatenate(
-      [observation_spaces[n].encode(observation[n]) for n in names], -1)
+    [observation_spaces[n].encode(observation[n]) for n in names], -1
+  )
 
 
 def _scale_image(image: Array) -> Array:
   """uint8 to float32 in [-0.5, 0.5]."""
-  return image.astype(jnp.float32) / 255. - 0.5
+  return image.astype(jnp.float32) / 255.0 - 0.5

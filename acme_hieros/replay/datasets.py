@@ -1,7 +1,7 @@
 """Batches of every level's table, for one learner step after another."""
 
+from collections.abc import Iterator, Sequence
 import time
-from typing import Iterator, Optional, Sequence, Tuple
 
 from acme.adders.reverb import base as reverb_base
 import reverb
@@ -10,10 +10,10 @@ from acme_hieros.config import HierosConfig
 
 # What a learner step gets: a batch [B, T, ...] of each level, or None where the
 # level is not due or its table still too small.
-LevelBatches = Tuple[Optional[reverb_base.Step], ...]
+LevelBatches = tuple[reverb_base.Step | None, ...]
 
 # How long to pause while no level can learn. Long enough that a learner of its
-# own does not spin, short enough that an actor in the same thread does not mind.
+# own does not spin, short enough for an actor in the same thread not to mind.
 _IDLE_SECONDS = 0.01
 
 
@@ -26,8 +26,9 @@ class LevelDataset(Iterator[LevelBatches]):
   batch is None and no step is counted.
   """
 
-  def __init__(self, client: reverb.Client, tables: Sequence[str],
-               config: HierosConfig):
+  def __init__(
+    self, client: reverb.Client, tables: Sequence[str], config: HierosConfig
+  ):
     """Creates the dataset.
 
     Args:
@@ -43,16 +44,19 @@ class LevelDataset(Iterator[LevelBatches]):
 
   def __next__(self) -> LevelBatches:
     due = [
-        self._step % self._config.tick_period(level) == 0
-        for level in range(len(self._tables))
+      self._step % self._config.tick_period(level) == 0
+      for level in range(len(self._tables))
     ]
     if not self.ready():
       time.sleep(_IDLE_SECONDS)
       return (None,) * len(self._tables)
     self._step += 1
     return tuple(
-        next(self._iterators[level]) if due[level] and self._ready(level) else
-        None for level in range(len(self._tables)))
+      next(self._iterators[level])
+      if due[level] and self._ready(level)
+      else None
+      for level in range(len(self._tables))
+    )
 
   def ready(self) -> bool:
     """Whether level 0 can learn; it stays so once it is."""
@@ -70,10 +74,11 @@ class LevelDataset(Iterator[LevelBatches]):
 
   def _open(self, table: str) -> Iterator[reverb_base.Step]:
     dataset = reverb.TrajectoryDataset.from_table_signature(
-        server_address=self._client.server_address,
-        table=table,
-        max_in_flight_samples_per_worker=self._config.batch_size,
-        num_workers_per_iterator=1)
+      server_address=self._client.server_address,
+      table=table,
+      max_in_flight_samples_per_worker=self._config.batch_size,
+      num_workers_per_iterator=1,
+    )
     dataset = dataset.batch(self._config.batch_size, drop_remainder=True)
     # One batch is decoded while the learner works on another.
     samples = dataset.prefetch(1).as_numpy_iterator()

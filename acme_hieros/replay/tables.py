@@ -1,6 +1,6 @@
 """One Reverb table a level, and what its sequences look like."""
 
-from typing import Any, List
+from typing import Any
 
 from acme import specs
 from acme.adders.reverb import base as reverb_base
@@ -13,8 +13,9 @@ from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
 
 
-def step_spec(networks: hierarchy.Hierarchy, environment: specs.EnvironmentSpec,
-              level: int) -> reverb_base.Step:
+def step_spec(
+  networks: hierarchy.Hierarchy, environment: specs.EnvironmentSpec, level: int
+) -> reverb_base.Step:
   """What one step of a level's sequences holds, as dm_env specs."""
   own = networks.levels[level]
 
@@ -25,34 +26,44 @@ def step_spec(networks: hierarchy.Hierarchy, environment: specs.EnvironmentSpec,
   if own.subgoal:
     extras['subgoal'] = specs.Array(own.subgoal.shape, np.uint8)
   return reverb_base.Step(
-      observation=environment.observations if level == 0 else
-      {name: array(space) for name, space in own.observation.items()},
-      action=environment.actions if level == 0 else array(own.action),
-      reward=specs.Array((), np.float32),
-      discount=specs.Array((), np.float32),
-      start_of_episode=specs.Array((), bool),
-      extras=extras)
+    observation=environment.observations
+    if level == 0
+    else {name: array(space) for name, space in own.observation.items()},
+    action=environment.actions if level == 0 else array(own.action),
+    reward=specs.Array((), np.float32),
+    discount=specs.Array((), np.float32),
+    start_of_episode=specs.Array((), bool),
+    extras=extras,
+  )
 
 
 def signature(spec: Any, sequence_length: int) -> Any:
   """The Reverb signature of sequences of such steps."""
   return tree.map_structure_with_path(
-      lambda path, s: tf.TensorSpec((sequence_length,) + tuple(s.shape),
-                                    s.dtype, '/'.join(map(str, path))), spec)
+    lambda path, s: tf.TensorSpec(
+      (sequence_length,) + tuple(s.shape), s.dtype, '/'.join(map(str, path))
+    ),
+    spec,
+  )
 
 
-def make_tables(config: HierosConfig, networks: hierarchy.Hierarchy,
-                environment: specs.EnvironmentSpec,
-                names: List[str]) -> List[reverb.Table]:
+def make_tables(
+  config: HierosConfig,
+  networks: hierarchy.Hierarchy,
+  environment: specs.EnvironmentSpec,
+  names: list[str],
+) -> list[reverb.Table]:
   """Creates the table of every level: the oldest sequences leave first."""
   return [
-      reverb.Table(
-          name=name,
-          sampler=reverb.selectors.Uniform(),
-          remover=reverb.selectors.Fifo(),
-          max_size=config.replay.capacity,
-          rate_limiter=reverb.rate_limiters.MinSize(config.replay.min_size),
-          signature=signature(
-              step_spec(networks, environment, level), config.sequence_length))
-      for level, name in enumerate(names)
+    reverb.Table(
+      name=name,
+      sampler=reverb.selectors.Uniform(),
+      remover=reverb.selectors.Fifo(),
+      max_size=config.replay.capacity,
+      rate_limiter=reverb.rate_limiters.MinSize(config.replay.min_size),
+      signature=signature(
+        step_spec(networks, environment, level), config.sequence_length
+      ),
+    )
+    for level, name in enumerate(names)
   ]

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import ale_py
+from ale_py import roms
 import gymnasium
 import numpy as np
 import pytest
-from ale_py import roms
 
 from acme_hieros.environments import (
   atari,

@@ -1,10 +1,10 @@
 """Every kind of environment keeps the contract of dm_env, ends included."""
 
+from absl.testing import absltest
+from dm_env import specs, test_utils
 import numpy as np
 import pytest
 import tree
-from absl.testing import absltest
-from dm_env import specs, test_utils
 
 from acme_hieros.environments import make_environment
 

@@ -1,10 +1,10 @@
 """Gymnasium's environments keep their meaning under dm_env."""
 
+from dm_env import specs
 import gymnasium
+from gymnasium import spaces
 import numpy as np
 import pytest
-from dm_env import specs
-from gymnasium import spaces
 
 from acme_hieros.environments import gymnasium_adapter, make_environment
 

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-import pytest
 from PIL import Image
+import pytest
 
 from acme_hieros.environments import resize
 

@@ -10,6 +10,15 @@ import pytest
 from acme_hieros import config as config_lib
 
 
+@pytest.fixture(scope='module', autouse=True)
+def compile_fast():
+  """Compiling takes longer than running here, and half as long like this."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.fixture(scope='session')
 def config():
   """A depth-3 agent with a tick every 2 steps and odd, unequal sizes."""
@@ -71,3 +80,15 @@ def perturb():
     )
 
   return perturb
+
+
+@pytest.fixture(scope='session')
+def draw(perturb):
+  """Parameters as `init` shapes them, all random; `init` is not compiled."""
+
+  def draw(init, seed=0):
+    shapes = jax.eval_shape(init, jax.random.PRNGKey(0))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return perturb(zeros, 0.7, seed)
+
+  return draw

@@ -7,8 +7,7 @@ import pytest
 import scipy.stats
 
 from acme_hieros.config import ActorCriticConfig
-from acme_hieros.models import actor_critic
-from acme_hieros.models import spaces
+from acme_hieros.models import actor_critic, spaces
 
 CONFIG = ActorCriticConfig(layers=1, units=8, min_std=0.2, max_std=0.7)
 HORIZON = 5
@@ -132,17 +131,17 @@ def test_gaussian_agrees_with_scipy():
 def extreme(network, seed=0):
   """A network of large random parameters and the features to try it on."""
   features = jax.random.normal(jax.random.PRNGKey(seed), (200, 5))
-  params = network.init(jax.random.PRNGKey(seed), features)
+  params = jax.jit(network.init)(jax.random.PRNGKey(seed), features)
   noise = np.random.default_rng(seed)
   params = jax.tree.map(
     lambda x: x + jnp.asarray(noise.normal(size=x.shape) * 30, x.dtype), params
   )
-  return network.apply(params, features)
+  return jax.jit(network.apply)(params, features)
 
 
 def test_a_discrete_policy_starts_uniform_and_keeps_its_uniform_share():
   network = actor_critic.make_actor(CONFIG, spaces.Discrete((2,), 4))
-  params = network.init(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
+  params = jax.jit(network.init)(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
   start = network.apply(params, jnp.ones((3, 5))).log_probs
   assert start.shape == (3, 2, 4)
   np.testing.assert_allclose(np.exp(start), 0.25, rtol=1e-5)
@@ -165,7 +164,7 @@ def test_a_continuous_policy_keeps_mean_and_deviation_within_their_bounds():
 
 def test_a_critic_starts_at_0():
   network = actor_critic.make_critic(CONFIG)
-  params = network.init(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
+  params = jax.jit(network.init)(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
   logits = network.apply(params, jnp.ones((3, 5)))
   assert logits.shape == (3, CONFIG.value_bins)
   np.testing.assert_array_equal(logits, 0.0)

@@ -24,7 +24,16 @@ def test_symlog_and_symexp_are_inverse_odd_and_exact():
 @pytest.mark.parametrize(
   'f', [distributions.symlog, distributions.symexp], ids=['symlog', 'symexp']
 )
-@pytest.mark.parametrize('x', [-3.0, -1e-6, 1e-6, 2.0])
+@pytest.mark.parametrize(
+  'x',
+  [
+    -3.0,
+    -1e-6,
+    0.0,
+    1e-6,
+    2.0,
+  ],
+)
 def test_symlog_and_symexp_have_their_derivatives(f, x):
   power = -1 if f is distributions.symlog else None
   expected = (1 + abs(x)) ** power if power else np.exp(abs(x))

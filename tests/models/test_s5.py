@@ -209,17 +209,13 @@ def test_outputs_after_a_reset_are_those_of_a_fresh_sequence(stack):
 
   outputs, states = scan(params, u, reset.at[:, cut].set(True), state + 5.0)
   # The same length, so that nothing is compiled anew; the tail is ignored.
-  fresh_outputs, fresh_states = scan(
-    params, jnp.roll(u, -cut, 1), reset, state
-  )
+  fresh_outputs, fresh_states = scan(params, jnp.roll(u, -cut, 1), reset, state)
 
   tail = LENGTH - cut
   np.testing.assert_allclose(
     outputs[:, cut:], fresh_outputs[:, :tail], atol=1e-5
   )
-  np.testing.assert_allclose(
-    states[:, cut:], fresh_states[:, :tail], atol=1e-5
-  )
+  np.testing.assert_allclose(states[:, cut:], fresh_states[:, :tail], atol=1e-5)
   # Without the reset they differ, or the test would hold for no memory at all.
   carried, _ = scan(params, u, reset, state + 5.0)
   assert np.abs(carried[:, cut:] - outputs[:, cut:]).max() > 1e-2

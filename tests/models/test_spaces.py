@@ -73,7 +73,9 @@ def test_vectors_are_flattened_and_compressed():
   encoded = spaces.Vector((2, 3)).encode(jnp.asarray(x))
   expected = (np.sign(x) * np.log1p(np.abs(x))).reshape(1, 6)
   np.testing.assert_allclose(encoded, expected, rtol=1e-5)
-  flags = spaces.Vector((3,), np.dtype(bool)).encode(jnp.array([True, False, 1]))
+  flags = spaces.Vector((3,), np.dtype(bool)).encode(
+    jnp.array([True, False, 1])
+  )
   np.testing.assert_allclose(flags, np.log(2) * np.array([1, 0, 1]), rtol=1e-6)
   assert spaces.Vector(()).encode(jnp.zeros((4, 2))).shape == (4, 2, 1)
 

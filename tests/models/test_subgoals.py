@@ -56,9 +56,7 @@ def test_a_subgoal_too_short_loses_as_much_as_one_too_long(states, scale):
   reward = subgoals.subgoal_reward(
     jnp.asarray(scale * symlog(states)), jnp.asarray(states)
   )
-  np.testing.assert_allclose(
-    reward, np.log1p(min(scale, 1 / scale)), rtol=1e-5
-  )
+  np.testing.assert_allclose(reward, np.log1p(min(scale, 1 / scale)), rtol=1e-5)
 
 
 def test_subgoal_reward_equals_its_formula_and_stays_in_bounds(states):
@@ -91,9 +89,9 @@ def test_novelty_reward_is_the_symlog_of_the_mean_squared_error(autoencoder):
   # One of the codes that can be drawn must explain the error.
   log_probs = np.asarray(autoencoder.encode(params, deter))
   assert log_probs.shape == (5, 3, 4)
-  codes = np.stack(
-    np.meshgrid(*[np.arange(4)] * 3, indexing='ij'), -1
-  ).reshape(-1, 3)
+  codes = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing='ij'), -1).reshape(
+    -1, 3
+  )
   onehot = np.eye(4)[codes].reshape(-1, 12)
   decoded = np.asarray(autoencoder.decode(params, jnp.asarray(onehot)))
   mean_error = ((decoded[:, None] - symlog(np.asarray(deter))) ** 2).mean(-1)

@@ -1,0 +1,182 @@
+"""How the actor acts, and what it tells its adder."""
+
+import types
+
+import acme
+from acme import core, specs
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from acme_hieros.agent import acting
+from acme_hieros.agent import builder as builder_lib
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.environments import make_environment
+from acme_hieros.models import level as level_lib
+
+
+class Recorder:
+  """In place of an adder: keeps what it is told."""
+
+  def __init__(self):
+    self.calls = []
+
+  def add_first(self, timestep):
+    pass
+
+  def add(self, action, next_timestep, extras):
+    self.calls.append((action, next_timestep, extras))
+
+
+@pytest.fixture(scope='module')
+def hierarchy(make_config):
+  """A depth-2 agent for debug/random_length: its networks and parameters."""
+  environment = make_environment('debug/random_length', max_length=6)
+  networks = networks_lib.make_networks(
+    make_config(), specs.make_environment_spec(environment)
+  )
+  states = jax.jit(networks.init)(jax.random.PRNGKey(0))
+  params = tuple(level_lib.policy_params(state.params) for state in states)
+  return types.SimpleNamespace(networks=networks, params=params)
+
+
+@pytest.fixture(scope='module')
+def make_actor(hierarchy):
+  """Makes actors that share what is compiled."""
+  actors = {}
+
+  def make_actor(seed, deterministic=False):
+    if deterministic not in actors:
+      actors[deterministic] = acting.HierosActor(
+        networks_lib.make_policy(hierarchy.networks, deterministic),
+        jax.random.PRNGKey(seed),
+        types.SimpleNamespace(
+          params=hierarchy.params, update=lambda wait: None
+        ),
+        Recorder(),
+      )
+    actor = actors[deterministic]
+    actor._random_key = jax.random.PRNGKey(seed)
+    actor._adder = Recorder()
+    return actor
+
+  return make_actor
+
+
+def act(actor, seed, episodes):
+  """Runs Acme's loop; returns what the adder was told, by episode."""
+  environment = make_environment('debug/random_length', seed=seed, max_length=6)
+  acme.EnvironmentLoop(
+    environment, actor, logger=types.SimpleNamespace(write=lambda _: None)
+  ).run(num_episodes=episodes)
+  calls, actor._adder.calls = actor._adder.calls, []
+  split = [[]]
+  for call in calls:
+    split[-1].append(call)
+    if call[1].last():
+      split.append([])
+  return split[:-1]
+
+
+def equal(one, other):
+  same = jax.tree.map(np.array_equal, one, other)
+  return all(jax.tree.leaves(same))
+
+
+def test_only_last_steps_have_the_windows_at_the_end(make_actor):
+  for episode in act(make_actor(0), seed=0, episodes=8):
+    for _, timestep, extras in episode:
+      assert (extras.end is not None) == timestep.last()
+
+
+def test_the_adder_gets_arrays_of_no_device(make_actor):
+  for _, _, extras in act(make_actor(0), seed=0, episodes=1)[0]:
+    leaves = jax.tree.leaves(extras)
+    assert leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves)
+
+
+def test_ticks_count_from_each_episodes_start(make_actor):
+  for episode in act(make_actor(0), seed=1, episodes=8):
+    for t, (_, _, extras) in enumerate(episode):
+      ticks = [bool(step.ticked) for step in extras.steps]
+      assert ticks == [True, t % 2 == 0]
+
+
+@pytest.mark.parametrize('deterministic', [False, True])
+def test_the_same_key_gives_the_same_episodes(make_actor, deterministic):
+  one = act(make_actor(3, deterministic), seed=2, episodes=3)
+  other = act(make_actor(3, deterministic), seed=2, episodes=3)
+  assert equal(one, other)
+
+
+def test_other_keys_give_other_actions(make_actor):
+  one = act(make_actor(3), seed=2, episodes=6)
+  other = act(make_actor(4), seed=2, episodes=6)
+  one, other = ([int(c[0]) for e in x for c in e] for x in (one, other))
+  assert one != other
+
+
+def test_an_episode_does_not_depend_on_the_one_before(make_actor):
+  actor = make_actor(5)
+  act(actor, seed=10, episodes=1)
+  after_one = act(actor, seed=20, episodes=1)
+  actor = make_actor(5)
+  act(actor, seed=11, episodes=1)
+  assert equal(after_one, act(actor, seed=20, episodes=1))
+
+
+def test_deterministic_choices_are_the_likeliest(hierarchy):
+  networks, params = hierarchy.networks, hierarchy.params
+  policy = networks_lib.make_policy(networks, deterministic=True)
+  select = jax.jit(policy.select_action)
+  for seed in range(5):
+    state = policy.init(jax.random.PRNGKey(seed))
+    _, state = select(params, jnp.full((1,), float(seed)), state)
+    code = None
+    for level, own, memory in reversed(
+      list(zip(networks.levels, params, state.levels))
+    ):
+      prediction = level.world_model.predict(own.world_model, memory.state)
+      inputs = level.policy_inputs(prediction.features, code)
+      mode = level.actor.apply(own.actor, inputs).mode()
+      np.testing.assert_array_equal(memory.action, mode)
+      code = memory.action
+
+
+class Source(core.VariableSource):
+  """Gives 1, 2, 3, ..."""
+
+  def __init__(self):
+    self.requests = 0
+
+  def get_variables(self, names):
+    self.requests += 1
+    return [jnp.float32(self.requests) for _ in names]
+
+
+def test_actions_come_from_the_parameters_given_last(make_config):
+  policy = networks_lib.HierosPolicy(
+    init=lambda key: key,
+    select_action=lambda params, observation, state: (params, state),
+    get_extras=lambda state: None,
+    end=lambda params, observation, state: None,
+  )
+  source = Source()
+  actor = builder_lib.HierosBuilder(
+    make_config(variable_update_period=3)
+  ).make_actor(jax.random.PRNGKey(0), policy, variable_source=source)
+  first = make_environment('debug/random_length').reset()
+  actor.observe_first(first)
+  given = []
+  for _ in range(7):
+    given.append(float(actor.select_action(first.observation)))
+    actor.update(wait=True)
+  assert given == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_an_actor_without_parameters_is_refused(make_config):
+  with pytest.raises(ValueError, match='variable_source'):
+    builder_lib.HierosBuilder(make_config()).make_actor(
+      jax.random.PRNGKey(0), None
+    )

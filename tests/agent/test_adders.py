@@ -1,0 +1,427 @@
+"""What the adder puts into the replay tables, read back to the last item."""
+
+import types
+
+import acme
+from acme import specs
+import dm_env
+import jax
+import numpy as np
+import pytest
+import reverb
+import tree
+
+from acme_hieros.agent import acting, adders
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.environments import make_environment
+from acme_hieros.models import hierarchy
+from acme_hieros.models import level as level_lib
+from acme_hieros.replay import tables
+
+DEPTH = 3
+
+
+class Replay:
+  """Tables that give out every sequence once, oldest first."""
+
+  def __init__(self, config, environment):
+    spec = specs.make_environment_spec(environment)
+    self.config = config
+    self.networks = networks_lib.make_networks(config, spec)
+    signatures = [
+      tables.signature(
+        tables.step_spec(self.networks, spec, level), config.sequence_length
+      )
+      for level in range(config.depth)
+    ]
+    self._server = reverb.Server(
+      [
+        reverb.Table.queue(adders.table_name(i), 100_000, signature=s)
+        for i, s in enumerate(signatures)
+      ],
+      port=None,
+    )
+    self._client = reverb.Client(f'localhost:{self._server.port}')
+    self.adder = adders.HierarchicalAdder(self._client, config)
+
+  def sequences(self, level):
+    """Takes all sequences of a level out: [T, ...] each."""
+    self.adder.flush()
+    table = adders.table_name(level)
+    count = self._client.server_info()[table].current_size
+    if not count:
+      return []
+    samples = self._client.sample(
+      table, count, emit_timesteps=False, unpack_as_table_signature=True
+    )
+    return [sample.data for sample in samples]
+
+  def rows(self, level):
+    """All steps of a level [N, ...], after a check that sequences overlap."""
+    sequences = self.sequences(level)
+    for one, other in zip(sequences, sequences[1:]):
+      assert_equal(
+        tree.map_structure(lambda x: x[1:], one),
+        tree.map_structure(lambda x: x[:-1], other),
+      )
+    newest = [tree.map_structure(lambda x: x[-1:], s) for s in sequences[1:]]
+    return tree.map_structure(
+      lambda *x: np.concatenate(x), sequences[0], *newest
+    )
+
+  def stop(self):
+    # A server waits for writers that are still open.
+    self.adder = None
+    self._server.stop()
+
+
+def assert_equal(one, other):
+  tree.assert_same_structure(one, other)
+  tree.map_structure(np.testing.assert_array_equal, one, other)
+
+
+def make_extras(config, rng, step, subgoals, end):
+  """Extras of a scripted actor at a step of an episode."""
+  space = hierarchy.window_spaces(config)
+
+  def window():
+    return {
+      'stoch': rng.integers(0, 3, space['stoch'].shape).astype(np.uint8),
+      'deter': rng.normal(size=space['deter'].shape).astype(np.float32),
+    }
+
+  steps = []
+  for level in range(config.depth):
+    ticked = step % config.subgoals.duration**level == 0
+    if ticked and level:
+      code = config.subgoals
+      subgoals[level] = rng.integers(0, code.classes, code.categoricals)
+    steps.append(
+      hierarchy.LevelStep(
+        ticked=np.array(ticked),
+        observation=window() if level else {},
+        # Nothing may be taken from a level that does not tick.
+        action=subgoals[level].astype(np.int32)
+        if ticked and level
+        else np.full(config.subgoals.categoricals, 99, np.int32),
+        subgoal=None,
+      )
+    )
+  steps = [
+    s._replace(
+      subgoal=()
+      if level == config.depth - 1
+      else subgoals[level + 1].astype(np.uint8)
+    )
+    for level, s in enumerate(steps)
+  ]
+  windows = [window() for _ in range(config.depth - 1)] if end else None
+  return adders.Extras(steps, windows)
+
+
+def play(environment, adder, config, episodes, seed=0):
+  """Scripted episodes into the adder; returns what each one was."""
+  rng = np.random.default_rng(seed)
+  script = []
+  for _ in range(episodes):
+    timesteps, actions, extras, subgoals = [environment.reset()], [], [], {}
+    adder.add_first(timesteps[0])
+    while not timesteps[-1].last():
+      actions.append(
+        np.array(rng.integers(environment.action_spec().num_values), np.int32)
+      )
+      timesteps.append(environment.step(actions[-1]))
+      extras.append(
+        make_extras(
+          config, rng, len(actions) - 1, subgoals, timesteps[-1].last()
+        )
+      )
+      adder.add(actions[-1], timesteps[-1], extras[-1])
+    script.append(
+      types.SimpleNamespace(timesteps=timesteps, actions=actions, extras=extras)
+    )
+  return script
+
+
+@pytest.fixture(
+  scope='module',
+  params=[(2, 'mean', 4), (2, 'sum', 1), (4, 'mean', 3), (4, 'sum', 4)],
+  ids=lambda p: f'k={p[0]}-{p[1]}-chunk={p[2]}',
+)
+def stored(request, make_config):
+  """Scripted episodes of 1 to 40 steps, and every level's rows."""
+  duration, aggregation, chunk_length = request.param
+  config = make_config(
+    depth=DEPTH,
+    subgoals__duration=duration,
+    reward_aggregation=aggregation,
+    replay__chunk_length=chunk_length,
+  )
+  environment = make_environment('debug/random_length', seed=2)
+  replay = Replay(config, environment)
+  script = play(environment, replay.adder, config, episodes=15)
+  yield types.SimpleNamespace(
+    config=config,
+    script=script,
+    rows=[replay.rows(level) for level in range(DEPTH)],
+  )
+  replay.stop()
+
+
+def expected_ticks(config, level, length):
+  return range(0, length, config.subgoals.duration**level)
+
+
+def episodes_of(rows):
+  """Splits rows [N, ...] at the episodes' starts."""
+  starts = np.flatnonzero(rows.start_of_episode)
+  ends = [*starts[1:], len(rows.start_of_episode)]
+  return [
+    tree.map_structure(lambda x, a=a, b=b: x[a:b], rows)
+    for a, b in zip(starts, ends)
+  ]
+
+
+def test_lengths_are_as_varied_as_they_should_be(stored):
+  lengths = [len(episode.actions) for episode in stored.script]
+  assert min(lengths) < 8 and max(lengths) > 24
+  assert len({float(e.timesteps[-1].discount) for e in stored.script}) == 2
+
+
+@pytest.mark.parametrize('level', range(DEPTH))
+def test_every_level_holds_every_episode_from_start_to_end(stored, level):
+  episodes = episodes_of(stored.rows[level])
+  assert len(episodes) == len(stored.script)
+  for rows, episode in zip(episodes, stored.script):
+    ticks = expected_ticks(stored.config, level, len(episode.actions))
+    assert len(rows.reward) == len(ticks) + 1
+    assert rows.start_of_episode.tolist() == [True] + [False] * len(ticks)
+
+
+@pytest.mark.parametrize('level', range(DEPTH))
+def test_every_level_holds_every_reward(stored, level):
+  period = stored.config.subgoals.duration**level
+  for rows, episode in zip(episodes_of(stored.rows[level]), stored.script):
+    rewards = [float(t.reward) for t in episode.timesteps[1:]]
+    parts = [
+      rewards[t : t + period]
+      for t in expected_ticks(stored.config, level, len(rewards))
+    ]
+    sums = rows.reward[:-1].astype(float)
+    if stored.config.reward_aggregation == 'mean':
+      sums = sums * [len(part) for part in parts]
+    np.testing.assert_allclose(sums, [sum(p) for p in parts], atol=1e-5)
+    assert sums.sum() == pytest.approx(sum(rewards), abs=1e-4)
+
+
+@pytest.mark.parametrize('level', range(DEPTH))
+def test_only_termination_ends_discounts(stored, level):
+  for rows, episode in zip(episodes_of(stored.rows[level]), stored.script):
+    final = episode.timesteps[-1].discount
+    ticks = len(rows.discount) - 1
+    assert rows.discount[:-1].tolist() == [1] * (ticks - 1) + [final]
+
+
+@pytest.mark.parametrize('level', range(DEPTH))
+def test_the_last_row_has_the_last_observation_and_zeros(stored, level):
+  for rows, episode in zip(episodes_of(stored.rows[level]), stored.script):
+    last = (
+      episode.extras[-1].end[level - 1]
+      if level
+      else episode.timesteps[-1].observation
+    )
+    assert_equal(tree.map_structure(lambda x: x[-1], rows.observation), last)
+    assert rows.reward[-1] == 0 and rows.discount[-1] == 0
+    assert not rows.action[-1].any()
+
+
+@pytest.mark.parametrize('level', range(DEPTH))
+def test_rows_are_what_was_seen_and_done_at_the_ticks(stored, level):
+  for rows, episode in zip(episodes_of(stored.rows[level]), stored.script):
+    for row, t in enumerate(
+      expected_ticks(stored.config, level, len(episode.actions))
+    ):
+      step = episode.extras[t].steps[level]
+      seen = step.observation if level else episode.timesteps[t].observation
+      done = step.action if level else episode.actions[t]
+      assert_equal(
+        tree.map_structure(lambda x, i=row: x[i], rows.observation), seen
+      )
+      np.testing.assert_array_equal(rows.action[row], done)
+      if level < DEPTH - 1:
+        np.testing.assert_array_equal(rows.extras['subgoal'][row], step.subgoal)
+      else:
+        assert not rows.extras
+
+
+@pytest.mark.parametrize('level', range(DEPTH - 1))
+def test_subgoals_are_the_actions_of_the_level_above(stored, level):
+  duration = stored.config.subgoals.duration
+  for below, above in zip(
+    episodes_of(stored.rows[level]), episodes_of(stored.rows[level + 1])
+  ):
+    ticks = len(below.reward) - 1
+    held = above.action[np.arange(ticks) // duration]
+    np.testing.assert_array_equal(below.extras['subgoal'][:-1], held)
+
+
+@pytest.fixture
+def replay(make_config):
+  replay = Replay(
+    make_config(depth=DEPTH), make_environment('debug/random_length')
+  )
+  yield replay
+  replay.stop()
+
+
+def test_each_step_from_the_t_th_on_gives_one_sequence(replay):
+  config = replay.config
+  environment = make_environment('debug/random_length', max_length=9)
+  rows = [0] * DEPTH
+  for seed in range(4):
+    script = play(environment, replay.adder, config, 1, seed)
+    for level in range(DEPTH):
+      length = len(script[0].actions)
+      rows[level] += len(expected_ticks(config, level, length)) + 1
+      new = len(replay.sequences(level))
+      before = rows[level] - len(expected_ticks(config, level, length)) - 1
+      missing = config.sequence_length - 1
+      assert new == max(0, rows[level] - missing) - max(0, before - missing)
+
+
+def test_an_abandoned_episode_leaks_nothing_into_the_next(replay):
+  config, adder = replay.config, replay.adder
+  rng = np.random.default_rng(0)
+  step = dm_env.TimeStep(
+    dm_env.StepType.MID, np.float32(1000), np.float32(0), np.zeros(1, 'f')
+  )
+  adder.add_first(dm_env.restart(np.zeros(1, np.float32)))
+  subgoals = {}
+  for t in range(3):
+    extras = make_extras(config, rng, t, subgoals, end=False)
+    adder.add(np.array(1, np.int32), step, extras)
+  script = play(make_environment('debug/random_length'), adder, config, 3)
+  for level in range(DEPTH):
+    rows = episodes_of(replay.rows(level))
+    closed = 2 // config.subgoals.duration**level  # Steps before the cut.
+    assert len(rows) == len(script) + (closed > 0)
+    for own, episode in zip(rows[-len(script) :], script):
+      assert np.abs(own.reward).max() <= 3
+      assert own.discount[:-2].all()
+      assert own.discount[-2] == episode.timesteps[-1].discount
+
+
+def test_add_before_add_first_is_refused(replay):
+  extras = make_extras(replay.config, np.random.default_rng(0), 0, {}, True)
+  last = dm_env.truncation(0.0, np.zeros(1, np.float32))
+  with pytest.raises(ValueError, match='add_first'):
+    replay.adder.add(np.int32(0), last, extras)
+  replay.adder.add_first(dm_env.restart(np.zeros(1, np.float32)))
+  replay.adder.add(np.int32(0), last, extras)
+  with pytest.raises(ValueError, match='add_first'):
+    replay.adder.add(np.int32(0), last, extras)
+
+
+def test_a_last_step_without_end_is_refused(replay):
+  extras = make_extras(replay.config, np.random.default_rng(0), 0, {}, False)
+  replay.adder.add_first(dm_env.restart(np.zeros(1, np.float32)))
+  with pytest.raises(ValueError, match='extras.end'):
+    replay.adder.add(
+      np.int32(0), dm_env.termination(0.0, np.zeros(1, np.float32)), extras
+    )
+
+
+def test_add_first_takes_only_first_timesteps(replay):
+  with pytest.raises(ValueError, match='first'):
+    replay.adder.add_first(dm_env.transition(0.0, np.zeros(1, np.float32)))
+
+
+def test_environments_may_reuse_their_buffers(replay):
+  config, adder = replay.config, replay.adder
+  rng, subgoals = np.random.default_rng(0), {}
+  buffer = np.zeros(1, np.float32)
+  action = np.zeros((), np.int32)
+  adder.add_first(dm_env.restart(buffer))
+  for t in range(8):
+    action[...] = t % 2
+    extras = make_extras(config, rng, t, subgoals, t == 7)
+    buffer[0] = t + 1
+    step = dm_env.truncation if t == 7 else dm_env.transition
+    adder.add(action, step(0.0, buffer), extras)
+  rows = replay.rows(0)
+  assert rows.observation[:, 0].tolist() == list(range(9))
+  assert rows.action[:8].tolist() == [0, 1] * 4
+
+
+@pytest.fixture(scope='module')
+def acted(make_config):
+  """Episodes of debug/echo by a real actor: (config, actions, level rows)."""
+  config = make_config(depth=DEPTH)
+  environment = make_environment('debug/echo', length=11)
+  replay = Replay(config, environment)
+  states = jax.jit(replay.networks.init)(jax.random.PRNGKey(0))
+  params = tuple(level_lib.policy_params(state.params) for state in states)
+  actor = acting.HierosActor(
+    networks_lib.make_policy(replay.networks),
+    jax.random.PRNGKey(1),
+    types.SimpleNamespace(params=params, update=lambda wait: None),
+    replay.adder,
+  )
+  actions = []
+  step = environment.step
+
+  def recorded(action):
+    actions.append(int(action))
+    return step(action)
+
+  environment.step = recorded
+  acme.EnvironmentLoop(
+    environment, actor, logger=types.SimpleNamespace(write=lambda _: None)
+  ).run(num_episodes=4)
+  yield config, actions, [replay.rows(level) for level in range(DEPTH)]
+  replay.stop()
+
+
+def test_an_actions_row_is_the_one_before_what_it_caused(acted):
+  _, actions, rows = acted
+  episodes = episodes_of(rows[0])
+  assert len(set(actions)) > 1
+  assert np.concatenate([e.action[:-1] for e in episodes]).tolist() == actions
+  for episode in episodes:
+    assert not episode.observation[0].any()
+    caused = np.argmax(episode.observation[1:], -1)
+    np.testing.assert_array_equal(caused, episode.action[:-1])
+    np.testing.assert_allclose(episode.reward[:-1], episode.action[:-1] / 3)
+
+
+@pytest.mark.parametrize('level', [1, 2])
+def test_windows_start_padded_and_end_with_the_last_states(acted, level):
+  config, _, rows = acted
+  duration = config.subgoals.duration
+  padding = config.world_model.classes
+  for own, below in zip(episodes_of(rows[level]), episodes_of(rows[level - 1])):
+    stoch, deter = own.observation['stoch'], own.observation['deter']
+    assert (stoch[0, : duration - 1] == padding).all()
+    assert not deter[0, : duration - 1].any()
+    assert (stoch[0, -1] < padding).all()
+    # States that the level below took in since this one's last tick.
+    new = len(below.reward) - (len(own.reward) - 2) * duration - 1
+    assert 1 <= new <= duration
+    for window in (stoch, deter):
+      np.testing.assert_array_equal(
+        window[-1][: duration - new], window[-2][new:]
+      )
+      assert (window[-1][duration - new :] != padding).all()
+
+
+@pytest.mark.parametrize('level', range(DEPTH - 1))
+def test_real_subgoals_hold_until_the_level_above_ticks(acted, level):
+  config, _, rows = acted
+  for below, above in zip(
+    episodes_of(rows[level]), episodes_of(rows[level + 1])
+  ):
+    ticks = np.arange(len(below.reward) - 1)
+    np.testing.assert_array_equal(
+      below.extras['subgoal'][:-1],
+      above.action[ticks // config.subgoals.duration],
+    )

@@ -1,0 +1,259 @@
+"""What the learner does with batches, and that its state is everything."""
+
+from acme import specs
+from acme.utils import counting
+import jax
+import numpy as np
+import pytest
+import tree
+
+from acme_hieros.agent import learning
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.environments import make_environment
+from acme_hieros.experiments import checkpoints
+from acme_hieros.replay import tables
+
+
+class Records(list):
+  """In place of a logger."""
+
+  write = list.append
+
+
+class Setup:
+  """A depth-2 learner on a scripted dataset."""
+
+  def __init__(self, config, seed):
+    environment = make_environment('debug/catch', observation='vector')
+    self.spec = specs.make_environment_spec(environment)
+    self.config = config
+    self.networks = networks_lib.make_networks(config, self.spec)
+    self.batches = []
+    self.counter = counting.Counter(time_delta=0.0)
+    self.records = {}
+    self.learner = learning.HierosLearner(
+      self.networks,
+      jax.random.PRNGKey(seed),
+      iter(lambda: self.batches.pop(0), None),
+      self.counter,
+      lambda label: self.records.setdefault(label, Records()),
+    )
+    self.fresh = self.learner.save()
+
+  def batch(self, level, seed=0, rows=None):
+    """A random batch of a level."""
+    config = self.config
+    rng = np.random.default_rng((seed, level))
+    highest = {'action': 2, 'stoch': 2, 'subgoal': 3}
+
+    def draw(path, spec):
+      shape = (config.batch_size, config.sequence_length, *spec.shape)
+      if np.issubdtype(spec.dtype, np.floating):
+        if path[-1] == 'discount':
+          return np.ones(shape, spec.dtype)
+        return rng.normal(size=shape).astype(spec.dtype)
+      return rng.integers(highest.get(path[-1], 2), size=shape).astype(
+        spec.dtype
+      )
+
+    drawn = tree.map_structure_with_path(
+      lambda path, spec: draw(tuple(map(str, path)), spec),
+      tables.step_spec(self.networks, self.spec, level),
+    )
+    return drawn._replace(**(rows or {}))
+
+  def step(self, *batches):
+    self.batches.append(batches)
+    self.learner.step()
+
+  def steps(self, seeds):
+    for seed in seeds:
+      self.step(self.batch(0, seed), self.batch(1, seed) if seed % 2 else None)
+
+
+@pytest.fixture(scope='module')
+def setups(make_config):
+  """Two learners that began with different seeds."""
+  return [Setup(make_config(), seed) for seed in range(2)]
+
+
+@pytest.fixture
+def setup(setups):
+  """The first learner, as it was at its beginning."""
+  setup = setups[0]
+  setup.learner.restore(setup.fresh)
+  setup.records.get('level_0', []).clear()
+  setup.records.get('level_1', []).clear()
+  return setup
+
+
+def assert_equal(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def differ(one, other):
+  same = jax.tree.map(np.array_equal, one, other)
+  return not all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize('through_file', [False, True])
+def test_a_restored_learner_continues_bit_for_bit(
+  setups, setup, through_file, tmp_path
+):
+  other = setups[1]
+  other.learner.restore(other.fresh)
+  assert differ(setup.fresh, other.fresh)
+  setup.steps(range(2))
+  saved = setup.learner.save()
+  assert differ(saved, setup.fresh)
+  if through_file:
+    path = str(tmp_path / 'checkpoint.npz')
+    checkpoints.save(path, saved, {})
+    saved, _ = checkpoints.load(path, other.learner.save())
+  other.learner.restore(saved)
+  for one in (setup, other):
+    one.steps(range(2, 5))
+  assert_equal(setup.learner.save(), other.learner.save())
+  assert_equal(
+    setup.learner.get_variables(['policy']),
+    other.learner.get_variables(['policy']),
+  )
+
+
+def test_saved_states_outlive_later_steps(setup):
+  setup.steps([0])
+  saved = setup.learner.save()
+  copy = jax.tree.map(np.array, saved)
+  setup.steps([1])
+  assert_equal(saved, copy)
+  assert differ(saved, setup.learner.save())
+
+
+def test_published_parameters_outlive_later_steps(setup):
+  setup.steps([1])
+  (given,) = setup.learner.get_variables(['policy'])
+  copy = jax.tree.map(np.array, given)
+  setup.steps([1, 3])
+  assert_equal(jax.tree.map(np.array, given), copy)
+  (newer,) = setup.learner.get_variables(['policy'])
+  for one, other in zip(given, newer):
+    assert differ(one, other)
+
+
+def test_published_parameters_are_those_of_the_state(setup):
+  setup.steps([1])
+  (given,) = setup.learner.get_variables(['policy'])
+  for policy, state in zip(given, setup.learner.save()):
+    assert_equal(policy.actor, state.params.actor)
+    for module, values in policy.world_model.items():
+      assert_equal(values, state.params.world_model[module])
+
+
+def test_as_many_variables_as_names(setup):
+  assert len(setup.learner.get_variables(['policy', 'policy'])) == 2
+  assert setup.learner.get_variables([]) == []
+
+
+def test_unknown_variables_are_refused_by_name(setup):
+  with pytest.raises(ValueError, match="'critic'.*policy"):
+    setup.learner.get_variables(['policy', 'critic'])
+
+
+@pytest.mark.parametrize('level', range(2))
+def test_a_level_without_a_batch_is_left_alone(setup, level):
+  batches = [None, None]
+  batches[level] = setup.batch(level)
+  setup.step(*batches)
+  state = setup.learner.save()
+  assert_equal(state[1 - level], setup.fresh[1 - level])
+  assert int(state[level].steps) == 1
+  assert differ(state[level].params, setup.fresh[level].params)
+
+
+def test_a_step_without_batches_is_no_step(setup):
+  before = setup.counter.get_counts()
+  setup.step(None, None)
+  assert setup.counter.get_counts() == before
+  assert_equal(setup.learner.save(), setup.fresh)
+
+
+def test_every_level_logs_all_losses_and_streams(setup):
+  before = setup.counter.get_counts().get('steps', 0)
+  setup.steps([1, 2])
+  wanted = [
+    f'{stream}_{what}'
+    for stream in ('extrinsic', '{own}')
+    for what in ('reward', 'return', 'return_range', 'critic_loss')
+  ] + [
+    f'{name}_loss'
+    for name in ('actor', 'critic', 'autoencoder', 'reward', 'continuation')
+  ]
+  # Below the top subgoals reward; above the bottom, novelty does.
+  for level, own, times in ((0, 'subgoal', 2), (1, 'novelty', 1)):
+    records = setup.records[f'level_{level}']
+    assert len(records) == times
+    for record in records:
+      missing = {name.format(own=own) for name in wanted} - record.keys()
+      assert not missing
+      assert all(np.ndim(value) == 0 for value in record.values())
+    assert records[0]['steps'] == before + 1
+
+
+@pytest.mark.parametrize('level', range(2))
+def test_a_nan_names_level_and_loss_and_changes_nothing(setup, level):
+  setup.steps([1])
+  before = setup.learner.save()
+  count = setup.counter.get_counts()
+  batches = [None, None]
+  batches[level] = setup.batch(level)
+  batches[level].start_of_episode[:] = False
+  batches[level].reward[0, 1] = np.nan
+  with pytest.raises(learning.NonFiniteLossError) as caught:
+    setup.step(*batches)
+  assert caught.value.level == level
+  assert f'level {level}' in str(caught.value)
+  assert 'reward_loss' in caught.value.names
+  assert caught.value.names[0].endswith('_loss')
+  assert all(name in str(caught.value) for name in caught.value.names)
+  assert np.isnan(caught.value.batch.sequence.reward[0, 1])
+  assert_equal(setup.learner.save(), before)
+  assert setup.counter.get_counts() == count
+  setup.steps([1])
+  assert differ(setup.learner.save()[level].params, before[level].params)
+
+
+@pytest.mark.parametrize(
+  'rows',
+  [
+    {'start_of_episode': False, 'discount': 0},
+    {'start_of_episode': True, 'discount': 0},
+    {'start_of_episode': True, 'reward': 1e6},
+    {'start_of_episode': False, 'reward': -1e6, 'discount': 1},
+  ],
+  ids=str,
+)
+def test_odd_batches_stay_finite(setup, rows):
+  batches = []
+  for level in range(2):
+    zeros = tree.map_structure(np.zeros_like, setup.batch(level))
+    batches.append(
+      zeros._replace(
+        **{
+          name: np.full_like(getattr(zeros, name), value)
+          for name, value in rows.items()
+        }
+      )
+    )
+  setup.step(*batches)
+  leaves = jax.tree.leaves(setup.learner.save())
+  assert all(np.isfinite(leaf).all() for leaf in leaves)
+  assert [int(state.steps) for state in setup.learner.save()] == [1, 1]
+
+
+def test_to_batch_keeps_names_and_has_no_subgoal_at_the_top(setup):
+  below, top = (learning.to_batch(setup.batch(level)) for level in range(2))
+  assert below.subgoal.shape[:2] == below.sequence.reward.shape
+  assert top.subgoal is None
+  assert below.sequence.observation.keys() == {'observation'}
+  assert top.sequence.observation.keys() == {'stoch', 'deter'}

@@ -1,0 +1,458 @@
+"""The launcher from command line to files, at sizes that mean nothing."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import csv
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from absl import flags
+from absl.testing import flagsaver
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+from acme_hieros.agent import learning
+from acme_hieros.environments import make_environment
+from acme_hieros.experiments import checkpoints
+from acme_hieros.experiments import running
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
+
+OVERRIDES = {
+  'batch_size': 2,
+  'sequence_length': 4,
+  'world_model.s5.width': 4,
+  'world_model.s5.state_size': 4,
+  'world_model.categoricals': 2,
+  'world_model.classes': 2,
+  'world_model.deter_size': 4,
+  'world_model.mlp_layers': 1,
+  'world_model.head_layers': 1,
+  'actor_critic.layers': 1,
+  'actor_critic.horizon': 2,
+  'subgoals.duration': 2,
+  'subgoals.encoder_layers': 1,
+  'subgoals.decoder_layers': 1,
+  'replay.min_size': 4,
+  # One update for each step.
+  'replay.ratio': 8,
+}
+STEPS = 80
+SMALLEST = [
+  '--preset=tiny',
+  '--env=debug/catch',
+  '--env_option=observation=vector',
+  '--env_option=rows=5',
+  *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
+]
+
+
+@pytest.fixture(scope='module')
+def launcher():
+  jax.config.update('jax_disable_most_optimizations', True)
+  specification = importlib.util.spec_from_file_location('run_hieros', SCRIPT)
+  module = importlib.util.module_from_spec(specification)
+  specification.loader.exec_module(module)
+  yield module
+  jax.config.update('jax_disable_most_optimizations', False)
+  for name in flags.FLAGS.flags_by_module_dict().get('run_hieros', []):
+    if name.name in flags.FLAGS:
+      delattr(flags.FLAGS, name.name)
+
+
+@pytest.fixture(scope='module')
+def launch(launcher):
+  """Runs the launcher with flags; returns what it hands to sys.exit."""
+
+  def launch(*arguments):
+    with flagsaver.flagsaver():
+      for name in flags.FLAGS.get_key_flags_for_module(launcher):
+        name.unparse()
+      rest = flags.FLAGS(['run_hieros', *arguments])
+      with pytest.raises(SystemExit) as caught:
+        launcher.main(rest)
+    return caught.value.code
+
+  return launch
+
+
+def snapshot(path):
+  return {
+    str(file): file.read_bytes() if file.is_file() else None
+    for file in pathlib.Path(path).rglob('*')
+  }
+
+
+def read_csv(path):
+  with open(path) as file:
+    return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope='module')
+def finished(launch, tmp_path_factory):
+  """The work directory of a complete run."""
+  path = tmp_path_factory.mktemp('finished') / 'run'
+  code = launch(*SMALLEST, f'--num_steps={STEPS}', f'--workdir={path}')
+  assert code == 0
+  return path
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+  """A copy of that directory, to be spoilt."""
+  path = tmp_path / 'copy'
+  subprocess.run(['cp', '-r', finished, path], check=True)
+  return path
+
+
+def test_a_run_says_what_it_was(finished):
+  config = json.loads((finished / 'config.json').read_text())
+  assert config['environment'] == 'debug/catch'
+  assert config['environment_options'] == {'observation': 'vector', 'rows': 5}
+  assert config['num_steps'] == STEPS
+  assert config['agent']['world_model']['deter_size'] == 4
+  summary = json.loads((finished / 'summary.json').read_text())
+  # A ball falls through 5 rows in 4 steps.
+  assert summary['steps'] == STEPS and summary['episodes'] == STEPS // 4
+  assert -1 <= summary['mean_return'] <= summary['best_return'] <= 1
+  assert not summary['interrupted']
+  # Learning starts at latest when level 0 has min_size sequences, and chunks
+  # of 4 may hold one back; from then on there is an update a step.
+  assert STEPS - 16 <= summary['updates'] < STEPS
+
+
+def test_a_run_logs_every_episode(finished):
+  episodes = read_csv(finished / 'logs' / 'episodes.csv')
+  assert len(episodes) == STEPS // 4
+  assert [int(e['actor_steps']) for e in episodes] == list(
+    range(4, STEPS + 1, 4)
+  )
+  assert all(float(e['episode_return']) in (-1, 1) for e in episodes)
+  assert all(float(e['terminated']) == 1 for e in episodes)
+
+
+@pytest.mark.parametrize('level,own', [(0, 'subgoal'), (1, 'novelty')])
+def test_a_run_logs_losses_and_streams_of_every_level(finished, level, own):
+  rows = read_csv(finished / 'logs' / f'level_{level}.csv')
+  assert len(rows) > 1
+  wanted = {'actor_steps', 'learner_steps'} | {
+    f'{name}_loss'
+    for name in ('actor', 'critic', 'autoencoder', 'reward', 'continuation')
+  }
+  for stream in ('extrinsic', own):
+    wanted |= {
+      f'{stream}_{what}'
+      for what in ('reward', 'return', 'return_range', 'critic_loss')
+    }
+  assert not wanted - rows[0].keys()
+  for row in rows:
+    assert all(np.isfinite(float(value)) for value in row.values())
+  steps = [int(row['learner_steps']) for row in rows]
+  assert steps == sorted(set(steps))
+
+
+def test_a_run_writes_tensorboard_events_of_every_label(finished):
+  content = b''.join(
+    file.read_bytes() for file in (finished / 'tensorboard').iterdir()
+  )
+  for label in (b'episodes/', b'level_0/', b'level_1/'):
+    assert label in content
+
+
+def checkpoints_of(path):
+  """What a run's checkpoint says beside the arrays."""
+  with np.load(path / 'checkpoint.npz') as file:
+    return json.loads(file['metadata'].tobytes())
+
+
+def start(*arguments):
+  environment = {
+    **os.environ,
+    'PYTHONPATH': str(ROOT),
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  return subprocess.Popen(
+    [sys.executable, str(SCRIPT), *arguments],
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_ctrl_c_saves_and_the_run_can_be_continued(tmp_path, launch):
+  path = tmp_path / 'run'
+  process = start(*SMALLEST, '--num_steps=1000000', f'--workdir={path}')
+  try:
+    deadline = time.time() + 200
+    log = path / 'logs' / 'level_1.csv'
+    while not log.exists() or len(log.read_text().splitlines()) < 3:
+      assert process.poll() is None, process.communicate()[1]
+      assert time.time() < deadline
+      time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+  finally:
+    process.kill()
+  assert process.returncode == 130
+  assert 'Traceback' not in err
+  assert 'Interrupted after' in out and f'--resume --workdir={path}' in out
+  counts = checkpoints_of(path)['counts']
+  seconds = checkpoints_of(path)['seconds']
+  assert json.loads((path / 'summary.json').read_text())['interrupted']
+  assert counts['learner_steps'] > 10
+  # TensorBoard has what the process logged until its end.
+  events = b''.join(
+    file.read_bytes() for file in (path / 'tensorboard').iterdir()
+  )
+  assert b'level_1/' in events
+
+  steps = counts['actor_steps'] + 8
+  code = launch('--resume', f'--workdir={path}', f'--num_steps={steps}')
+  assert code == 0
+  summary = json.loads((path / 'summary.json').read_text())
+  assert summary['steps'] == steps and not summary['interrupted']
+  now = checkpoints_of(path)
+  assert now['counts']['learner_steps'] >= counts['learner_steps']
+  assert now['seconds'] > seconds
+  # The episode that Ctrl-C cut is not counted; no other is lost.
+  assert summary['episodes'] == counts['actor_episodes'] + 2
+
+
+BAD = {
+  'unknown-env': (['--env=debug/cach'], ['debug/cach', 'debug/catch']),
+  'unknown-family': (['--env=nowhere/Krull'], ['nowhere/Krull']),
+  'unknown-env-option': (['--env_option=colour=red'], ['colour']),
+  'malformed-env-option': (['--env_option=rows'], ['rows', 'name=value']),
+  'unknown-preset': (['--preset=huge'], ['huge', 'tiny']),
+  'unknown-field': (
+    ['--override=world_model.deter=1'],
+    ['world_model.deter', 'world_model.deter_size'],
+  ),
+  'bad-value': (['--override=batch_size=many'], ['batch_size', 'many']),
+  'nan-value': (
+    ['--override=actor_critic.discount=nan'],
+    ['actor_critic.discount'],
+  ),
+  'group': (['--override=subgoals.optimizer=3'], ['learning_rate']),
+  'depth-0': (['--depth=0'], ['depth=0', '1..8']),
+  'depth-word': (['--depth=deep'], ['depth', 'deep']),
+  'never-filled': (
+    ['--override=sequence_length=70', '--num_steps=100'],
+    ['Level 1', 'sequence_length=70'],
+  ),
+  'malformed-override': (
+    ['--override=batch_size'],
+    ['batch_size', 'name=value'],
+  ),
+  'stray-word': (['surely'], ['surely', '--name=value']),
+  'negative-seed': (['--seed=-1'], ['seed=-1']),
+  'huge-seed': (['--seed=99999999999999999999'], ['seed']),
+  'no-steps': (['--num_steps=0'], ['num_steps=0']),
+}
+
+
+def assert_sentence(error, parts):
+  assert isinstance(error, str), error
+  # sys.exit prints a string to stderr and exits with code 1.
+  assert error.startswith('run_hieros: ') and '\n' not in error
+  assert error.endswith(('.', '?'))
+  for part in parts:
+    assert part in error
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_bad_flags_give_one_sentence_and_leave_no_file(case, launch, tmp_path):
+  arguments, parts = BAD[case]
+  error = launch(
+    *SMALLEST, f'--workdir={tmp_path / "run"}', '--num_steps=80', *arguments
+  )
+  assert_sentence(error, parts)
+  assert not list(tmp_path.iterdir())
+
+
+class Unfit(gymnasium.Env):
+  """Observations that no encoder fits."""
+
+  observation_space = gymnasium.spaces.Box(0, 1, (2, 2, 2, 2))
+  action_space = gymnasium.spaces.Discrete(2)
+
+
+class Poisoned(gymnasium.Env):
+  """Yields a reward that is not a number after 20 steps."""
+
+  observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+  action_space = gymnasium.spaces.Discrete(2)
+  _steps = 0
+
+  def reset(self, *, seed=None, options=None):
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    self._steps += 1
+    reward = np.nan if self._steps == 20 else 1.0
+    return np.zeros(2, np.float32), reward, False, self._steps % 5 == 0, {}
+
+
+gymnasium.register('HierosUnfit-v0', Unfit)
+gymnasium.register('HierosPoisoned-v0', Poisoned)
+# Without the options of debug/catch.
+BARE = [flag for flag in SMALLEST if not flag.startswith('--env')]
+
+
+def test_an_observation_that_no_encoder_fits_is_refused(launch, tmp_path):
+  error = launch(
+    *BARE,
+    '--env=gym/HierosUnfit-v0',
+    '--num_steps=80',
+    f'--workdir={tmp_path / "run"}',
+  )
+  assert_sentence(error, ['encoder', '(2, 2, 2, 2)'])
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('place', ['file', 'file/run'])
+def test_a_work_directory_that_cannot_be_is_refused(launch, tmp_path, place):
+  (tmp_path / 'file').write_text('mine')
+  error = launch(*SMALLEST, '--num_steps=80', f'--workdir={tmp_path / place}')
+  assert_sentence(error, ['--workdir'])
+  assert snapshot(tmp_path) == {str(tmp_path / 'file'): b'mine'}
+
+
+def test_a_directory_with_a_run_is_refused(launch, finished):
+  before = snapshot(finished)
+  error = launch(*SMALLEST, '--num_steps=80', f'--workdir={finished}')
+  assert_sentence(error, [str(finished), '--resume'])
+  assert snapshot(finished) == before
+
+
+@pytest.mark.parametrize(
+  'flag,field',
+  [
+    ('--seed=5', 'seed'),
+    ('--depth=1', 'agent.depth'),
+    ('--env=debug/recall', 'environment'),
+    ('--override=batch_size=3', 'agent.batch_size'),
+  ],
+)
+def test_a_run_with_another_configuration_is_refused(
+  launch, finished, flag, field
+):
+  before = snapshot(finished)
+  extra = ['--env_option=delay=3'] if 'recall' in flag else []
+  error = launch('--resume', f'--workdir={finished}', flag, *extra)
+  assert_sentence(error, [str(finished), field])
+  assert snapshot(finished) == before
+
+
+def test_a_damaged_checkpoint_is_refused(launch, copied):
+  checkpoint = copied / 'checkpoint.npz'
+  checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+  before = snapshot(copied)
+  error = launch('--resume', f'--workdir={copied}', '--num_steps=200')
+  assert_sentence(error, ['checkpoint.npz', 'damaged'])
+  after = snapshot(copied)
+  assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+  'content',
+  ['{}', '{"environment": 3}', '[]', 'no'],
+)
+def test_a_configuration_of_something_else_is_refused(launch, copied, content):
+  (copied / 'config.json').write_text(content)
+  assert_sentence(launch('--resume', f'--workdir={copied}'), [str(copied)])
+
+
+@pytest.mark.parametrize(
+  'field,value',
+  [('agent', 3), ('num_steps', 'many'), ('environment_options', [1])],
+)
+def test_a_configuration_with_a_wrong_type_is_refused(
+  launch, copied, field, value
+):
+  config = json.loads((copied / 'config.json').read_text())
+  (copied / 'config.json').write_text(json.dumps({**config, field: value}))
+  assert_sentence(launch('--resume', f'--workdir={copied}'), [])
+
+
+def test_resume_without_a_work_directory_is_refused(launch):
+  assert_sentence(launch('--resume'), ['--workdir'])
+
+
+def test_resume_without_a_run_is_refused(launch, tmp_path):
+  error = launch('--resume', f'--workdir={tmp_path / "none"}')
+  assert_sentence(error, [str(tmp_path / 'none')])
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_nan_stops_the_run_and_can_be_reproduced(launch, tmp_path):
+  path = tmp_path / 'run'
+  error = launch(
+    *BARE,
+    '--env=gym/HierosPoisoned-v0',
+    '--depth=1',
+    '--num_steps=80',
+    f'--workdir={path}',
+  )
+  assert_sentence(error, ['level', 'reward_loss'])
+
+  run = running.read_run(str(path))
+  with np.load(path / 'failure' / 'batch.npz') as file:
+    names = set(file.files)
+  assert '.sequence.reward' in names
+  state, batch, level = load_failure(path, run)
+  assert f'level {level}' in error
+  assert np.isnan(batch.sequence.reward).any()
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+  hierarchy = make_hierarchy(run)
+  new, metrics = jax.jit(hierarchy.levels[level].update)(state[level], batch)
+  assert not np.isfinite(metrics['reward_loss'])
+  jax.tree.map(np.testing.assert_array_equal, new, state[level])
+
+
+def make_hierarchy(run):
+  from acme import specs
+
+  from acme_hieros.agent import networks
+
+  environment = make_environment(run.environment)
+  return networks.make_networks(
+    run.config, specs.make_environment_spec(environment)
+  )
+
+
+def load_failure(path, run):
+  """State, batch and level of a run that failed."""
+  from acme import specs
+  import tree
+
+  from acme_hieros.replay import tables
+
+  hierarchy = make_hierarchy(run)
+  template = jax.eval_shape(hierarchy.init, jax.random.PRNGKey(0))
+  template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+  state, metadata = checkpoints.load(
+    str(path / 'failure' / 'state.npz'), template
+  )
+  level = metadata['level']
+  lengths = (run.config.batch_size, run.config.sequence_length)
+  spec = specs.make_environment_spec(make_environment(run.environment))
+  rows = tree.map_structure(
+    lambda s: np.zeros(lengths + tuple(s.shape), s.dtype),
+    tables.step_spec(hierarchy, spec, level),
+  )
+  batch, _ = checkpoints.load(
+    str(path / 'failure' / 'batch.npz'), learning.to_batch(rows)
+  )
+  return state, batch, level

@@ -1,0 +1,420 @@
+"""What holds for one level's imagination and update."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from acme_hieros import config as config_lib
+from acme_hieros.models import (
+  actor_critic,
+  distributions,
+  hierarchy,
+  spaces,
+  subgoals,
+  world_model,
+)
+from acme_hieros.models import level as level_lib
+
+SEEN = {'body': spaces.Vector((3,))}
+CHOICE = spaces.Discrete((), 3)
+BOX = spaces.Continuous((2,), (-1.0, -1.0), (1.0, 1.0))
+
+
+def make_batch(level, seed=0, shape=(2, 5)):
+  rng = np.random.default_rng(seed)
+  if isinstance(level.action, spaces.Discrete):
+    action = jnp.asarray(rng.integers(0, level.action.classes, shape))
+  else:
+    action = jnp.asarray(rng.uniform(-1, 1, (*shape, 2)), jnp.float32)
+  subgoal = None
+  if level.subgoal:
+    size = (*shape, level.subgoal.count)
+    subgoal = jnp.asarray(rng.integers(0, level.subgoal.classes, size))
+  start = np.zeros(shape, bool)
+  start[0, 2] = start[1, 0] = True
+  return level_lib.Batch(
+    world_model.Sequence(
+      observation={
+        'body': jnp.asarray(rng.normal(size=(*shape, 3)), jnp.float32)
+      },
+      action=action,
+      reward=jnp.asarray(rng.normal(size=shape), jnp.float32),
+      discount=jnp.ones(shape).at[0, 1].set(0.0),
+      start_of_episode=jnp.asarray(start),
+    ),
+    subgoal,
+  )
+
+
+@pytest.fixture(scope='module', params=[CHOICE, BOX], ids=['choice', 'box'])
+def trained(request, config, draw):
+  """A level with every reward stream, its state, and its jitted update."""
+  code = subgoals.code_space(config.subgoals)
+  level = level_lib.Level(config, SEEN, request.param, code, novelty=True)
+  shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
+  state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  state = state._replace(
+    params=draw(lambda key: level.init(key).params),
+    slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),
+    key=jax.random.PRNGKey(2),
+  )
+  return level, state, jax.jit(level.update), make_batch(level)
+
+
+def assert_equal(one, two):
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def largest(tree):
+  return max((np.abs(x).max() for x in jax.tree.leaves(tree)), default=0.0)
+
+
+# The update.
+
+
+def test_update_is_pure_finite_and_moves_every_part_by_its_own_rate(
+  config, trained
+):
+  _, state, update, batch = trained
+  new, metrics = update(state, batch)
+  again, metrics_again = update(state, batch)
+  assert_equal(new, again)
+  assert_equal(metrics, metrics_again)
+  for leaf in jax.tree.leaves((new, metrics)):
+    assert np.all(np.isfinite(leaf))
+  assert new.steps == 1
+  assert not np.array_equal(new.key, state.key)
+  assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+  # The first step of Adam is at most the learning rate, and near it.
+  moved = jax.tree.map(lambda x, y: x - y, new.params, state.params)
+  rates = {
+    'world_model': config.world_model.optimizer.learning_rate,
+    'actor': config.actor_critic.optimizer.learning_rate,
+    'critics': config.actor_critic.optimizer.learning_rate,
+    'autoencoder': config.subgoals.optimizer.learning_rate,
+  }
+  for name, rate in rates.items():
+    assert 0.9 * rate < largest(getattr(moved, name)) < 1.02 * rate, name
+
+
+def test_what_is_not_finite_changes_nothing_and_shows_in_the_metrics(trained):
+  _, state, update, batch = trained
+  sequence = batch.sequence
+  lost = sequence._replace(reward=sequence.reward.at[1, 2].set(jnp.nan))
+  new, metrics = update(state, batch._replace(sequence=lost))
+  assert_equal(new, state)
+  assert np.isnan(metrics['reward_loss'])
+  assert np.isnan(metrics['world_model_grad_norm'])
+  assert np.isfinite(metrics['vector_loss'])
+  assert np.isfinite(metrics['dynamics_loss'])
+  assert np.isfinite(metrics['actor_loss'])
+
+  blind = jax.tree.map(lambda x: x.at[0, 0].set(jnp.inf), sequence.observation)
+  new, metrics = update(
+    state, batch._replace(sequence=sequence._replace(observation=blind))
+  )
+  assert_equal(new, state)
+  assert not np.isfinite(metrics['vector_loss'])
+
+
+def test_slow_critics_follow_at_their_rate(config, trained):
+  _, state, update, batch = trained
+  new, _ = update(state, batch)
+  rate = config.actor_critic.slow_rate
+  assert rate == 0.02
+  jax.tree.map(
+    lambda slow, old, fast: np.testing.assert_allclose(
+      slow, (1 - rate) * old + rate * fast, rtol=1e-4, atol=1e-6
+    ),
+    new.slow_critics,
+    state.slow_critics,
+    new.params.critics,
+  )
+
+
+def test_neither_actor_critics_nor_autoencoder_teach_the_world_model(
+  trained, perturb
+):
+  _, state, update, batch = trained
+  other = perturb(state.params, seed=2)
+  other = other._replace(world_model=state.params.world_model)
+  one, _ = update(state, batch)
+  two, _ = update(state._replace(params=other), batch)
+  assert_equal(one.params.world_model, two.params.world_model)
+  assert_equal(one.optimizers.world_model, two.optimizers.world_model)
+
+
+def test_each_behaviour_loss_teaches_only_its_own_part(
+  trained, config, replace, monkeypatch
+):
+  level, state, _, batch = trained
+  # Without the novelty reward all that leaves `reconstruct` is the
+  # autoencoder's loss.
+  level = level_lib.Level(
+    replace(config, 'actor_critic', novelty_weight=0.0),
+    SEEN,
+    level.action,
+    level.subgoal,
+  )
+  assert set(level.streams) == {'extrinsic', 'subgoal'}
+  scale = {}
+
+  def scaled(module, name, by, part=lambda result, x: result * x):
+    original = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a: part(original(*a), scale[by]))
+
+  scaled(distributions, 'two_hot_loss', 'critic')
+  scaled(
+    subgoals,
+    'reconstruct',
+    'autoencoder',
+    lambda r, x: r._replace(error=r.error * x, kl=r.kl * x),
+  )
+  scaled(actor_critic, 'advantages', 'actor', lambda r, x: (r[0] * x, r[1]))
+  scaled(actor_critic.Categoricals, 'entropy', 'entropy')
+  scaled(actor_critic.Gaussian, 'entropy', 'entropy')
+
+  shape = (4,)
+  start = jax.tree.map(lambda x: x + 0.5, level.initial_state(*shape))
+  code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
+
+  @jax.jit
+  def gradients(scales):
+    scale.update(scales)
+    features = level.world_model.predict(
+      state.params.world_model, start
+    ).features
+    learned = state.params._replace(world_model=None)
+    return jax.grad(level._behaviour_loss, has_aux=True)(
+      learned,
+      state.params.world_model,
+      state.slow_critics,
+      state.return_ranges,
+      jax.random.PRNGKey(1),
+      start,
+      features,
+      jnp.ones(shape),
+      code,
+    )[0]
+
+  names = ('critic', 'autoencoder', 'actor', 'entropy')
+  reached = {}
+  for name in names:
+    gradient = gradients({n: float(n == name) for n in names})
+    reached[name] = {
+      part for part, g in gradient._asdict().items() if largest(g) > 0
+    }
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(gradient))
+  assert reached == {
+    'critic': {'critics'},
+    'autoencoder': {'autoencoder'},
+    'actor': {'actor'},
+    'entropy': {'actor'},
+  }
+
+
+def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
+  trained, config
+):
+  level, state, _, batch = trained
+  params = level_lib.policy_params(state.params)
+  start = jax.tree.map(lambda x: x + 0.5, level.initial_state(4))
+  features = level.world_model.predict(params.world_model, start).features
+  code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
+  trajectory = jax.jit(level.imagine)(
+    params, jax.random.PRNGKey(0), start, features, code
+  )
+  horizon = config.actor_critic.horizon
+  size = features.shape[-1]
+  assert trajectory.inputs.shape == (horizon + 1, 4, size + code.shape[-1])
+  np.testing.assert_array_equal(trajectory.inputs[0, :, :size], features)
+  for inputs in trajectory.inputs:
+    np.testing.assert_array_equal(inputs[:, size:], code)
+  # The features hold z, h, symlog(reward), continuation and symlog(entropy).
+  arrived = np.asarray(trajectory.inputs[1:, :, :size])
+  reward = np.sign(arrived[..., -3]) * np.expm1(np.abs(arrived[..., -3]))
+  np.testing.assert_allclose(trajectory.reward, reward, rtol=1e-4, atol=1e-6)
+  np.testing.assert_array_equal(trajectory.continuation, arrived[..., -2])
+  deter = arrived[..., -3 - config.world_model.deter_size : -3]
+  np.testing.assert_array_equal(trajectory.deter, deter)
+
+
+# Policy improvement, in a world of one step.
+
+
+def one_step_world(reward, size, action_size):
+  """A world model that ends after one action, which it keeps as h."""
+
+  def state_of(deter):
+    batch = deter.shape[:-1]
+    zeros = jnp.zeros((*batch, 1, 1))
+    return world_model.State(zeros, zeros, deter, zeros.astype(jnp.complex64))
+
+  def predict(params, state):
+    batch = state.deter.shape[:-1]
+    return world_model.Prediction(
+      features=jnp.ones((*batch, size)),
+      reward=distributions.symlog(reward(state.deter)),
+      continuation=jnp.zeros(batch),
+    )
+
+  def loss(params, key, sequence):
+    start = state_of(jnp.zeros((*sequence.reward.shape, action_size)))
+    came = world_model.Arrivals(
+      previous_action=start.deter,
+      reward=sequence.reward,
+      continuation=sequence.discount,
+      known=jnp.ones(sequence.reward.shape, bool),
+    )
+    return jnp.sum(params['unused']), (start, predict(params, start), came, {})
+
+  return world_model.WorldModel(
+    init=lambda key: {'unused': jnp.zeros(())},
+    observe=None,
+    observe_step=None,
+    imagine_step=lambda params, key, state, action: state_of(action),
+    predict=predict,
+    decode=None,
+    loss=loss,
+  )
+
+
+def one_step_level(config, replace, action, reward):
+  config = replace(
+    config,
+    'actor_critic',
+    horizon=1,
+    entropy_scale=1e-4,
+    optimizer=config_lib.OptimizerConfig(1e-2, 1e-5, 100.0),
+  )
+  level = level_lib.Level(config, SEEN, action)
+  size = world_model.feature_size(config.world_model)
+  level.world_model = one_step_world(reward, size, action.size)
+  return level, jnp.ones((1, size))
+
+
+def one_step_batch(level, alive=1.0):
+  batch = make_batch(level, shape=(4, 8))
+  discount = jnp.full((4, 8), alive)
+  return batch._replace(sequence=batch.sequence._replace(discount=discount))
+
+
+def improve(level, batch):
+  state = level.init(jax.random.PRNGKey(0))
+  return jax.jit(
+    lambda state: jax.lax.scan(
+      lambda s, _: level.update(s, batch), state, None, 300
+    )[0]
+  )(state)
+
+
+@pytest.mark.parametrize('best', [0, 1])
+def test_reinforce_makes_the_better_action_likelier(config, replace, best):
+  level, features = one_step_level(
+    config, replace, spaces.Discrete((), 2), lambda a: a[..., best]
+  )
+  state = improve(level, one_step_batch(level))
+  policy = level.actor.apply(state.params.actor, features)
+  assert np.exp(policy.log_probs[0, 0, best]) > 0.9
+
+
+def test_dynamics_lead_a_continuous_policy_to_the_best_action(config, replace):
+  level, features = one_step_level(
+    config,
+    replace,
+    spaces.Continuous((1,), (-1.0,), (1.0,)),
+    lambda a: -10 * jnp.square(a[..., 0] - 0.5),
+  )
+  state = improve(level, one_step_batch(level))
+  policy = level.actor.apply(state.params.actor, features)
+  np.testing.assert_allclose(policy.mean, 0.5, atol=0.1)
+  # Noise costs reward, so it goes; the entropy bonus is too small to keep it.
+  assert policy.std < 0.3
+
+
+def test_a_start_whose_episode_is_over_teaches_nothing(config, replace):
+  level, _ = one_step_level(
+    config, replace, spaces.Discrete((), 2), lambda a: a[..., 0]
+  )
+  state = level.init(jax.random.PRNGKey(0))
+  update = jax.jit(level.update)
+  for alive in (1.0, 0.0):
+    _, metrics = update(state, one_step_batch(level, alive))
+    for name in ('actor_grad_norm', 'critics_grad_norm'):
+      assert (metrics[name] > 0) == bool(alive), (alive, name)
+
+
+# What a level is made of.
+
+
+@pytest.mark.parametrize('novelty_at_level_0', [False, True])
+def test_levels_have_the_reward_streams_of_their_place(
+  config, replace, novelty_at_level_0
+):
+  config = replace(
+    config, 'actor_critic', novelty_at_level_0=novelty_at_level_0
+  )
+
+  def build(depth):
+    changed = dataclasses.replace(config, depth=depth)
+    return hierarchy.Hierarchy(changed, SEEN, CHOICE).levels
+
+  bottom, middle, top = (level.streams for level in build(3))
+  novelty = {'novelty': 0.1} if novelty_at_level_0 else {}
+  assert bottom == {'extrinsic': 1.0, 'subgoal': 0.3, **novelty}
+  assert middle == {'extrinsic': 1.0, 'subgoal': 0.3, 'novelty': 0.1}
+  assert top == {'extrinsic': 1.0, 'novelty': 0.1}
+
+  (flat,) = build(1)
+  assert flat.streams == {'extrinsic': 1.0}
+  assert flat.subgoal is None and flat.autoencoder is None
+  state = jax.eval_shape(flat.init, jax.random.PRNGKey(0))
+  assert not state.params.autoencoder
+
+
+def test_policy_params_are_enough_to_act(trained):
+  level, state, *_ = trained
+  params = level_lib.policy_params(state.params)
+  assert not any('decoder' in name for name in params.world_model)
+  assert len(params.world_model) < len(state.params.world_model)
+  code = jnp.zeros((1, level.subgoal.size))
+  before = level.initial_state(1)
+  inferred = jax.eval_shape(
+    level.world_model.observe_step,
+    params.world_model,
+    jax.random.PRNGKey(0),
+    before,
+    jnp.zeros((1, level.action.size)),
+    {'body': jnp.zeros((1, 3))},
+    jnp.ones(1, bool),
+  )
+  assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, inferred)
+  action = jax.eval_shape(
+    level.act, params, jax.random.PRNGKey(0), inferred, code
+  )
+  assert action.shape == (1, level.action.size)
+
+
+def test_parameter_count_takes_a_complex_number_as_one(trained, config):
+  _, state, *_ = trained
+  params = state.params.world_model
+  s5 = config.world_model.s5
+  halves = 2 * s5.num_blocks * 2 * s5.width * s5.state_size
+  assert level_lib.parameter_count(params) == (
+    sum(x.size for x in jax.tree.leaves(params)) - halves
+  )
+
+
+def test_the_paper_s_levels_have_the_reference_s_parameter_counts():
+  config = config_lib.PRESETS['atari100k']
+  agent = hierarchy.Hierarchy(
+    config, {'eye': spaces.Image((64, 64, 3))}, spaces.Discrete((), 18)
+  )
+  states = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+  counts = [
+    level_lib.parameter_count((s.params, s.slow_critics)) / 1e6 for s in states
+  ]
+  np.testing.assert_allclose(counts, [11.4, 21.0, 20.0], rtol=0.1)

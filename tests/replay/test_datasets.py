@@ -1,0 +1,155 @@
+"""What each learner step gets from the tables."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+from acme import specs
+import numpy as np
+import pytest
+import reverb
+import tree
+
+from acme_hieros import config as config_lib
+from acme_hieros.agent import adders
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.environments import make_environment
+from acme_hieros.replay import datasets
+from acme_hieros.replay import tables
+
+DEPTH = 3
+MIN_SIZE = 3
+
+# Something that waits for a table waits forever.
+pytestmark = pytest.mark.timeout(60)
+
+
+class Replay:
+  """The tables of an agent, which ticks every 2 steps, and a writer."""
+
+  def __init__(self, observation='both'):
+    self.config = config_lib.override(
+      config_lib.preset('tiny'),
+      {
+        'depth': DEPTH,
+        'batch_size': 5,
+        'sequence_length': 4,
+        'subgoals.duration': 2,
+        'replay.min_size': MIN_SIZE,
+      },
+    )
+    environment = make_environment('debug/catch', observation=observation)
+    spec = specs.make_environment_spec(environment)
+    networks = networks_lib.make_networks(self.config, spec)
+    names = [adders.table_name(level) for level in range(DEPTH)]
+    self.step_specs = [
+      tables.step_spec(networks, spec, level) for level in range(DEPTH)
+    ]
+    self._server = reverb.Server(
+      tables.make_tables(self.config, networks, spec, names), port=None
+    )
+    self._client = reverb.Client(f'localhost:{self._server.port}')
+    self.dataset = datasets.LevelDataset(self._client, names, self.config)
+    self._values = 0
+
+  def fill(self, level, sequences):
+    """Writes sequences of steps that are numbered from 1 by their rewards."""
+    length = self.config.sequence_length
+    with self._client.trajectory_writer(num_keep_alive_refs=length) as writer:
+      for i in range(sequences + length - 1):
+        self._values += 1
+        writer.append(
+          tree.map_structure(
+            lambda s: np.full(s.shape, self._values % 2, s.dtype),
+            self.step_specs[level],
+          )._replace(reward=np.float32(self._values))
+        )
+        if i >= length - 1:
+          writer.create_item(
+            adders.table_name(level),
+            1.0,
+            tree.map_structure(lambda x: x[-length:], writer.history),
+          )
+      writer.flush()
+
+  def due(self, steps):
+    """Which levels get a batch, for one step after another."""
+    return [
+      [batch is not None for batch in next(self.dataset)] for _ in range(steps)
+    ]
+
+
+@pytest.fixture(scope='module')
+def replay():
+  """Tables of which all can be sampled."""
+  replay = Replay()
+  for level in range(DEPTH):
+    replay.fill(level, MIN_SIZE)
+  return replay
+
+
+# The steps at which each of the levels learns.
+SCHEDULE = [[True, t % 2 == 0, t % 4 == 0] for t in range(8)]
+
+
+def test_level_l_is_due_every_k_to_the_l_steps(replay):
+  assert replay.dataset.ready()
+  assert replay.due(8) == SCHEDULE
+
+
+def test_steps_with_nothing_ready_do_not_count():
+  replay = Replay()
+  assert not replay.dataset.ready()
+  assert replay.due(3) == [[False] * DEPTH] * 3
+  replay.fill(2, MIN_SIZE)
+  assert replay.due(1) == [[False] * DEPTH]  # Level 0 is what counts.
+  for level in range(2):
+    replay.fill(level, MIN_SIZE)
+  assert replay.due(8) == SCHEDULE
+
+
+def test_a_table_one_short_is_skipped_and_not_waited_for():
+  replay = Replay()
+  replay.fill(0, MIN_SIZE)
+  replay.fill(1, MIN_SIZE - 1)
+  assert replay.due(4) == [[True, False, False]] * 4
+  replay.fill(1, 1)
+  assert replay.due(4) == [[True, t % 2 == 0, False] for t in range(4)]
+
+
+def test_batches_have_the_names_shapes_and_types_of_the_spec(replay):
+  batches = next(b for b in replay.dataset if b[2] is not None)
+  lengths = (replay.config.batch_size, replay.config.sequence_length)
+  for batch, spec in zip(batches, replay.step_specs):
+    tree.assert_same_structure(batch, spec)
+    tree.map_structure(
+      lambda x, s: np.testing.assert_equal(
+        (x.shape, x.dtype), (lengths + tuple(s.shape), s.dtype)
+      ),
+      batch,
+      spec,
+    )
+
+
+def test_sequences_come_out_as_they_went_in(replay):
+  batch, *_ = next(replay.dataset)
+  assert (np.diff(batch.reward, axis=1) == 1).all()
+  odd = (batch.reward % 2)[..., None]
+  np.testing.assert_array_equal(
+    batch.observation['vector'], np.broadcast_to(odd, (5, 4, 3))
+  )
+
+
+def test_every_sequence_is_drawn():
+  replay = Replay()
+  replay.fill(0, 10)
+  firsts = {
+    int(first)
+    for _ in range(60)
+    for first in next(replay.dataset)[0].reward[:, 0]
+  }
+  assert firsts == set(range(1, 11))
+
+
+def test_windows_are_stored_as_one_byte_a_categorical(replay):
+  for spec in replay.step_specs[1:]:
+    assert spec.observation['stoch'].dtype == np.uint8
+  assert replay.step_specs[0].observation['image'].dtype == np.uint8

@@ -110,6 +110,9 @@ class WorldModelConfig:
   mlp_units: int = 1024
   # Hidden layer between encoder or S5 output and the logits of z.
   hidden_units: int = 256
+  # Scale of the posterior's first logits. Above 1, z starts as a sharp code of
+  # the observation rather than as noise, which a short run cannot afford.
+  posterior_init_scale: float = 1.0
   # Reward and continuation heads.
   head_layers: int = 2
   head_units: int = 256
@@ -121,6 +124,10 @@ class WorldModelConfig:
   free_nats: float = 1.0
   dynamics_scale: float = 0.5
   representation_scale: float = 0.1
+  # Learning rate of the S5 stack, as a share of the optimizer's. A large rate
+  # otherwise moves what the heads read faster than they can follow; the S5
+  # paper likewise gives its state space parameters a rate of their own.
+  s5_learning_rate_scale: float = 1.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-8, 1000.0)
 
   def __post_init__(self):
@@ -135,6 +142,8 @@ class WorldModelConfig:
       'hidden_units',
       'head_layers',
       'head_units',
+      'posterior_init_scale',
+      's5_learning_rate_scale',
     )
     _require_fraction(self, 'unimix')
     # Replay stores z as one byte a categorical, one value of which is padding.
@@ -393,14 +402,24 @@ _TINY = HierosConfig(
   sequence_length=32,
   variable_update_period=4,
   world_model=WorldModelConfig(
-    s5=S5Config(num_blocks=1, width=64, state_size=32, hippo_blocks=2),
-    categoricals=8,
+    # Time constants for episodes of some ten steps.
+    s5=S5Config(
+      num_blocks=1,
+      width=64,
+      state_size=64,
+      hippo_blocks=2,
+      dt_min=1e-2,
+      dt_max=1.0,
+    ),
+    categoricals=4,
     classes=8,
-    deter_size=64,
+    deter_size=128,
     cnn_depths=(8, 16),
     mlp_units=64,
     hidden_units=64,
+    posterior_init_scale=8.0,
     head_units=64,
+    s5_learning_rate_scale=0.1,
     optimizer=OptimizerConfig(3e-3, 1e-8, 1000.0),
   ),
   actor_critic=ActorCriticConfig(

@@ -80,7 +80,7 @@ def make_actor(
 
   def discrete(features):
     logits = mlp.MLP(
-      config.layers, config.units, action.size, zero_output=True, name='actor'
+      config.layers, config.units, action.size, output_scale=0.0, name='actor'
     )(features)
     logits = logits.reshape(
       features.shape[:-1] + (action.count, action.classes)
@@ -115,7 +115,7 @@ def make_critic(config: ActorCriticConfig) -> Network:
       config.layers,
       config.units,
       config.value_bins,
-      zero_output=True,
+      output_scale=0.0,
       name='critic',
     )(features)
 

@@ -137,7 +137,10 @@ class Level:
         config.subgoals, config.world_model.deter_size
       )
     self._optimizers = Params(
-      world_model=_make_optimizer(config.world_model.optimizer),
+      world_model=optax.chain(
+        _make_optimizer(config.world_model.optimizer),
+        _scale_s5(config.world_model.s5_learning_rate_scale),
+      ),
       actor=_make_optimizer(settings.optimizer),
       critics=_make_optimizer(settings.optimizer),
       autoencoder=_make_optimizer(config.subgoals.optimizer)
@@ -525,3 +528,13 @@ def _make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       ),
     )
   )
+
+
+def _scale_s5(scale: float) -> optax.GradientTransformation:
+  """Scales the steps of the S5 stack's parameters."""
+
+  def scaled(module, name, step):
+    del name
+    return step * scale if 's5' in module.split('/') else step
+
+  return optax.stateless(lambda steps, _: hk.data_structures.map(scaled, steps))

@@ -26,7 +26,7 @@ class MLP(hk.Module):
     layers: number of hidden layers.
     units: their width.
     output_size: numbers that come out; None leaves out the linear map.
-    zero_output: the linear map starts at zero, so that a two-hot head first
+    output_scale: of the linear map's first weights. With 0 a two-hot head first
       predicts 0 and a policy is first uniform.
   """
 
@@ -35,13 +35,17 @@ class MLP(hk.Module):
     layers: int,
     units: int,
     output_size: int | None = None,
-    zero_output: bool = False,
+    output_scale: float = 1.0,
     name: str | None = None,
   ):
     super().__init__(name)
     self._hidden = [units] * layers
     self._output_size = output_size
-    self._output_init = jnp.zeros if zero_output else None
+    self._output_init = (
+      hk.initializers.VarianceScaling(output_scale**2)
+      if output_scale
+      else jnp.zeros
+    )
 
   def __call__(self, x: Array) -> Array:
     for units in self._hidden:

@@ -34,6 +34,12 @@ def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:
   return -0.5 + 1j * frequency, vectors
 
 
+def initial_eigenvalues(config: S5Config) -> np.ndarray:
+  """Lambda at the start, complex [P]: the blocks' eigenvalues, repeated."""
+  eigenvalues, _ = hippo_normal(config.state_size // config.hippo_blocks)
+  return np.tile(eigenvalues, config.hippo_blocks)
+
+
 class Coefficients(NamedTuple):
   """One layer, discretised: complex Abar [P], real B [H, 2P], C [2P, H], D [H].
 
@@ -117,8 +123,8 @@ class S5Layer(hk.Module):
     """The zero-order-hold discretisation of this layer's parameters."""
     width, size = self._config.width, self._config.state_size
     blocks = self._config.hippo_blocks
-    eigenvalues, vectors = hippo_normal(size // blocks)
-    eigenvalues = np.tile(eigenvalues, blocks)
+    eigenvalues = initial_eigenvalues(self._config)
+    _, vectors = hippo_normal(size // blocks)
     # The inverse of a unitary matrix is its conjugate transpose.
     inverse = np.kron(np.eye(blocks), vectors.conj().T)
     vectors = np.kron(np.eye(blocks), vectors)

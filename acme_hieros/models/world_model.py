@@ -199,16 +199,24 @@ class _S5WorldModel(hk.Module):
     self._encoder = _Encoder(config, observation)
     self._decoder = _Decoder(config, observation)
     z_size = config.categoricals * config.classes
-    self._posterior = mlp.MLP(1, config.hidden_units, z_size, name='posterior')
+    self._posterior = mlp.MLP(
+      1,
+      config.hidden_units,
+      z_size,
+      output_scale=config.posterior_init_scale,
+      name='posterior',
+    )
     self._prior = mlp.MLP(1, config.hidden_units, z_size, name='prior')
     self._input = mlp.Dense(config.s5.width, name='input')
     self._stack = s5.S5Stack(config.s5, name='s5')
-    self._deter = hk.Linear(config.deter_size, name='deter')
+    self._deter = hk.Linear(
+      config.deter_size, w_init=self._deter_init, name='deter'
+    )
     self._reward = mlp.MLP(
       config.head_layers,
       config.head_units,
       config.reward_bins,
-      zero_output=True,
+      output_scale=0.0,
       name='reward',
     )
     self._continue = mlp.MLP(
@@ -233,6 +241,20 @@ class _S5WorldModel(hk.Module):
     stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
     action = jnp.where(reset[..., None], 0.0, action)
     return self._input(jnp.concatenate([_flatten_stoch(stoch), action], -1))
+
+  def _deter_init(self, shape, dtype) -> Array:
+    """Reads each S5 state in units of its response to a constant input.
+
+    Slow states add up whatever is the same at every step, until what differs is
+    a tenth of it; heads then take many thousand updates to find a cue given
+    some steps ago. The response of x_t = Abar x_{t-1} + Bbar u to a constant u
+    is |B / Lambda| u, and the rows of B have about unit length.
+    """
+    weights = hk.initializers.Orthogonal()(shape, dtype)
+    if self._config.deter_from == 'output':
+      return weights
+    magnitude = np.abs(s5.initial_eigenvalues(self._config.s5))
+    return weights * np.tile(magnitude, self._stack.num_layers)[:, None]
 
   def _read_deter(self, output: Array, memory: Array) -> Array:
     if self._config.deter_from == 'state':

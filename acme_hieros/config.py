@@ -231,8 +231,8 @@ class ActorCriticConfig:
       )
     _require(
       self.extrinsic_weight > 0,
-      f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: a flat '
-      'agent has no other reward.',
+      f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: a '
+      'flat agent has no other reward.',
     )
 
 

@@ -1,0 +1,1 @@
+"""The agent's pure functions; JAX, Haiku, Optax and NumPy only."""

@@ -19,7 +19,7 @@ Array = jax.Array
 
 
 def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Eigenvalues [size] and eigenvectors [size, size] of HiPPO-LegS, normal part.
+  """Eigenvalues [size] and -vectors [size, size] of HiPPO-LegS, normal part.
 
   HiPPO-LegS is A = N - p p^T with p_n = sqrt(n + 1/2) and N normal: its
   symmetric part is -1/2 I, so its eigenvalues are -1/2 + i w (S5, appendix B).

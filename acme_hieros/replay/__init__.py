@@ -1,0 +1,3 @@
+"""Reverb tables and the batches that are read from them."""
+
+from acme_hieros import compat  # noqa: F401  Comes before Acme.

@@ -1,0 +1,24 @@
+"""The flat agent learns to catch, in the time that a test may take."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+from acme_hieros import config as config_lib
+from acme_hieros.experiments import running
+
+
+def test_the_flat_agent_learns_to_catch(tmp_path):
+  # A ball on a board of 5 x 5 is caught one time in three by moving at random;
+  # the mean return is then -1/3. `benchmarks/learning.py` has the full games.
+  config = config_lib.override(
+    config_lib.preset('tiny'), {'depth': 1, 'replay.ratio': 160}
+  )
+  run = running.Run(
+    environment='debug/catch',
+    environment_options={'observation': 'vector', 'rows': 5, 'columns': 5},
+    config=config,
+    num_steps=3000,
+    workdir=str(tmp_path / 'run'),
+  )
+  summary = running.Trainer(run).train()
+  assert summary.steps == run.num_steps and not summary.interrupted
+  assert summary.mean_return > 0.5

@@ -72,9 +72,11 @@ class HierosLearner(acme.Learner):
     self._publish = jax.jit(
       lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params))
     )
-    self._states: list[level_lib.TrainingState] = list(
-      jax.jit(networks.init)(random_key)
+    # It runs once: compiling it well takes far longer than running it.
+    init = jax.jit(
+      networks.init, compiler_options={'xla_backend_optimization_level': 0}
     )
+    self._states: list[level_lib.TrainingState] = list(init(random_key))
     self._policies = [self._publish(state.params) for state in self._states]
 
   def step(self):

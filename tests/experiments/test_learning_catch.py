@@ -2,10 +2,13 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import pytest
+
 from acme_hieros import config as config_lib
 from acme_hieros.experiments import running
 
 
+@pytest.mark.timeout(900)
 def test_the_flat_agent_learns_to_catch(tmp_path):
   # A ball on a board of 5 x 5 is caught one time in three by moving at random;
   # the mean return is then -1/3. `benchmarks/learning.py` has the full games.
@@ -16,7 +19,7 @@ def test_the_flat_agent_learns_to_catch(tmp_path):
     environment='debug/catch',
     environment_options={'observation': 'vector', 'rows': 5, 'columns': 5},
     config=config,
-    num_steps=3000,
+    num_steps=2000,
     workdir=str(tmp_path / 'run'),
   )
   summary = running.Trainer(run).train()

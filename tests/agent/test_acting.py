@@ -161,6 +161,7 @@ def test_actions_come_from_the_parameters_given_last(make_config):
     select_action=lambda params, observation, state: (params, state),
     get_extras=lambda state: None,
     end=lambda params, observation, state: None,
+    action_dtype=np.dtype(np.float32),
   )
   source = Source()
   actor = builder_lib.HierosBuilder(

@@ -60,7 +60,9 @@ def test_catch_image_and_vector_show_the_same_cells():
         np.argwhere(cells[..., 0]),
         np.argwhere(cells[..., 2]),
       )
-      assert not cells[..., 1].any()
+      np.testing.assert_array_equal(
+        cells[..., 1], np.maximum(cells[..., 0], cells[..., 2])
+      )
       assert ball[0] == time and paddle[0] == 7
       np.testing.assert_allclose(
         step.observation['vector'],

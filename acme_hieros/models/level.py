@@ -533,8 +533,10 @@ def _make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 def _scale_s5(scale: float) -> optax.GradientTransformation:
   """Scales the steps of the S5 stack's parameters."""
 
-  def scaled(module, name, step):
-    del name
+  def scaled(path, step):
+    module = path[0].key
     return step * scale if 's5' in module.split('/') else step
 
-  return optax.stateless(lambda steps, _: hk.data_structures.map(scaled, steps))
+  return optax.stateless(
+    lambda steps, _: jax.tree_util.tree_map_with_path(scaled, steps)
+  )

@@ -48,8 +48,8 @@ CASES = {
       '--env_option=delay=15',
       '--depth=1',
       '--num_steps=40000',
-      # Noise adds up in a memory of 15 steps, and the reward tells nothing
-      # before it can be read: a small, sharp code, and a policy that may settle.
+      # Noise adds up in a memory of 15 steps: a small, sharp code, and a policy
+      # that may settle.
       '--override=world_model.categoricals=4',
       '--override=world_model.posterior_init_scale=8',
       '--override=actor_critic.entropy_scale=0.01',

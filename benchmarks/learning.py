@@ -47,11 +47,14 @@ CASES = {
       '--env=debug/recall',
       '--env_option=delay=15',
       '--depth=1',
-      '--num_steps=40000',
+      '--num_steps=15000',
       # Noise adds up in a memory of 15 steps: a small, sharp code, and a policy
-      # that may settle.
+      # that may settle. Cue and answer are two weak signals in h whose product
+      # is the reward: one wide layer finds it, two narrow ones do not.
       '--override=world_model.categoricals=4',
       '--override=world_model.posterior_init_scale=8',
+      '--override=world_model.head_layers=1',
+      '--override=world_model.head_units=256',
       '--override=actor_critic.entropy_scale=0.01',
     ],
     0.9,

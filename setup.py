@@ -1,5 +1,8 @@
 """Packaging of acme_hieros; `make setup` installs the exact lock instead."""
 
+import importlib.metadata
+import sys
+
 import setuptools
 
 INSTALL_REQUIRES = [
@@ -66,6 +69,51 @@ INSTALL_REQUIRES = [
   for requirement in INSTALL_REQUIRES
 ]
 
+
+def native_extensions() -> list[setuptools.Extension]:
+  """The ETBS sampler; without it the Python stand-in serves."""
+  try:
+    files = importlib.metadata.files('pybind11') or []
+  except importlib.metadata.PackageNotFoundError:
+    files = []
+  # Its own get_include() takes 3.10 for 3.1.
+  headers = [f for f in files if f.match('pybind11/pybind11.h')]
+  if not headers:
+    print(
+      'warning: without the headers of pybind11==2.4.3 the native ETBS sampler '
+      'is not built; its Python stand-in will serve.',
+      file=sys.stderr,
+    )
+    return []
+  native = 'acme_hieros/replay/native'
+  return [
+    setuptools.Extension(
+      'acme_hieros.replay._native',
+      [f'{native}/module.cc'],
+      include_dirs=[str(headers[0].locate().parent.parent.resolve())],
+      depends=[
+        f'{native}/{name}.h'
+        for name in ('reverb_interfaces', 'sampler', 'time_order')
+      ],
+      language='c++',
+      extra_compile_args=[
+        '-std=c++17',
+        '-O2',
+        '-g0',
+        '-fvisibility=hidden',
+        # pybind11 2.4.3 calls functions that Python 3.10 calls old.
+        '-Wno-deprecated-declarations',
+        # As dm-reverb 0.7.3 was built: pybind11's types are shared between
+        # modules of the same C++ ABI only.
+        '-fabi-version=11',
+        '-D_GLIBCXX_USE_CXX11_ABI=0',
+      ],
+      # Without a compiler the installation goes on.
+      optional=True,
+    )
+  ]
+
+
 setuptools.setup(
   name='acme_hieros',
   version='0.1.0',
@@ -76,8 +124,9 @@ setuptools.setup(
   # Namespace discovery: a subpackage without an __init__.py is still found.
   packages=setuptools.find_namespace_packages(
     include=['acme_hieros', 'acme_hieros.*'],
-    exclude=['*.__pycache__', '*.__pycache__.*'],
+    exclude=['*.__pycache__', '*.__pycache__.*', '*.native'],
   ),
+  ext_modules=native_extensions(),
   classifiers=[
     'Programming Language :: Python :: 3.10',
     'Operating System :: POSIX :: Linux',

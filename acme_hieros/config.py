@@ -281,8 +281,10 @@ class SubgoalConfig:
 class ReplayConfig:
   """The Reverb tables, one per level."""
 
-  # How sequences are drawn.
-  sampler: str = 'uniform'
+  # How sequences are drawn: 'etbs' (Hieros, section 3.3) or 'uniform'.
+  sampler: str = 'etbs'
+  # Of ETBS: 0 is uniform, and 1 favours the young most.
+  temperature: float = 0.3
   # Sequences that a table holds before it drops the oldest.
   capacity: int = 1_000_000
   # Sequences that a level's table must hold before that level learns.
@@ -296,9 +298,10 @@ class ReplayConfig:
   def __post_init__(self):
     _require_positive(self, 'capacity', 'min_size', 'chunk_length', 'ratio')
     _require(
-      self.sampler in ('uniform',),
-      f'sampler={self.sampler!r} is unknown; known: "uniform".',
+      self.sampler in ('etbs', 'uniform'),
+      f'sampler={self.sampler!r} must be "etbs" or "uniform".',
     )
+    _require_fraction(self, 'temperature')
     _require(
       self.min_size <= self.capacity,
       f'min_size={self.min_size} can never be reached in a table of '

@@ -13,6 +13,7 @@ import tree
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
+from acme_hieros.replay import etbs
 
 
 def table_name(level: int) -> str:
@@ -138,6 +139,8 @@ class _LevelWriter:
     self._length = config.sequence_length
     self._chunk_length = min(config.replay.chunk_length, self._length)
     self._mean = config.reward_aggregation == 'mean'
+    # Only the stand-in for the native ETBS sampler reads priorities.
+    self._priority = etbs.InsertionOrder(client, table)
     self._writer = client.trajectory_writer(
       num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000
     )
@@ -203,7 +206,9 @@ class _LevelWriter:
     trajectory = tree.map_structure(
       lambda column: column[-self._length :], self._writer.history
     )
-    self._writer.create_item(self._table, priority=1.0, trajectory=trajectory)
+    self._writer.create_item(
+      self._table, priority=self._priority(), trajectory=trajectory
+    )
     # Items wait for their last chunk to be full; all others are in the table
     # when this returns.
     self._writer.flush(self._chunk_length)

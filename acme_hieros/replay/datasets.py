@@ -7,6 +7,7 @@ from acme.adders.reverb import base as reverb_base
 import reverb
 
 from acme_hieros.config import HierosConfig
+from acme_hieros.replay import etbs
 
 # What a learner step gets: a batch [B, T, ...] of each level, or None where the
 # level is not due or its table still too small.
@@ -73,12 +74,18 @@ class LevelDataset(Iterator[LevelBatches]):
     return True
 
   def _open(self, table: str) -> Iterator[reverb_base.Step]:
-    dataset = reverb.TrajectoryDataset.from_table_signature(
+    settings = dict(
       server_address=self._client.server_address,
       table=table,
       max_in_flight_samples_per_worker=self._config.batch_size,
       num_workers_per_iterator=1,
     )
+    replay = self._config.replay
+    if replay.sampler == 'etbs':
+      sampler = etbs.Etbs(replay.temperature)
+      dataset = etbs.make_dataset(sampler=sampler, **settings)
+    else:
+      dataset = reverb.TrajectoryDataset.from_table_signature(**settings)
     dataset = dataset.batch(self._config.batch_size, drop_remainder=True)
     # One batch is decoded while the learner works on another.
     samples = dataset.prefetch(1).as_numpy_iterator()

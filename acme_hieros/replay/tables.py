@@ -11,6 +11,7 @@ import tree
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
+from acme_hieros.replay import etbs
 
 
 def step_spec(
@@ -54,10 +55,16 @@ def make_tables(
   names: list[str],
 ) -> list[reverb.Table]:
   """Creates the table of every level: the oldest sequences leave first."""
+  if config.replay.sampler == 'etbs':
+    make_table = etbs.make_table
+    samplers = [etbs.Etbs(config.replay.temperature) for _ in names]
+  else:
+    make_table = reverb.Table
+    samplers = [reverb.selectors.Uniform() for _ in names]
   return [
-    reverb.Table(
+    make_table(
       name=name,
-      sampler=reverb.selectors.Uniform(),
+      sampler=sampler,
       remover=reverb.selectors.Fifo(),
       max_size=config.replay.capacity,
       rate_limiter=reverb.rate_limiters.MinSize(config.replay.min_size),
@@ -65,5 +72,5 @@ def make_tables(
         step_spec(networks, environment, level), config.sequence_length
       ),
     )
-    for level, name in enumerate(names)
+    for level, (name, sampler) in enumerate(zip(names, samplers))
   ]

@@ -20,6 +20,7 @@ stand-in, draws from a uniform table and rejects, which asks for more:
 docs/etbs.md tells the whole story.
 """
 
+import builtins
 from collections.abc import Sequence
 import importlib
 import importlib.metadata
@@ -42,6 +43,9 @@ BACKEND_VARIABLE = 'ACME_HIEROS_ETBS'
 # Releases of dm-reverb that the native backend was tested with. It relies on
 # their binary interface, which no compiler checks.
 _TESTED_REVERB = ('0.7.3',)
+
+# Where those releases' pybind11 registers C++ types, among Python's builtins.
+_REGISTRY = '__pybind11_internals_v3_gcc_libstdcpp_cxxabi1011__'
 
 
 class Etbs:
@@ -226,7 +230,7 @@ class InsertionOrder:
 def probabilities(n: int, temperature: float) -> np.ndarray:
   """The probability of each of n items, oldest first: float64 [n]."""
   rejection.check_temperature(temperature)
-  return np.diff(rejection.cdf(np.arange(n + 1) / n, temperature))
+  return np.diff([rejection.cdf(i / n, temperature) for i in range(n + 1)])
 
 
 def _reverb_version() -> str:
@@ -245,7 +249,7 @@ _TRIAL = f"""
 import importlib, reverb
 native = importlib.import_module({_NATIVE_MODULE!r})
 uniform = reverb.selectors.Uniform()
-raise SystemExit(native.check_interface(uniform, repr(uniform)))
+raise SystemExit(native.check_interface(uniform, repr(uniform)) or None)
 """
 
 
@@ -259,6 +263,11 @@ def _load_native(required: bool) -> Any:
     ImportError: a sentence that says why there is none.
   """
   version = _reverb_version()
+  if not hasattr(builtins, _REGISTRY):
+    raise ImportError(
+      f'dm-reverb {version} has no pybind11 registry {_REGISTRY}, by which '
+      'Reverb would know it'
+    )
   if version not in _TESTED_REVERB:
     if not required:
       raise ImportError(

@@ -8,6 +8,7 @@ at the server a rank may lag by the few items inserted meanwhile.
 """
 
 import collections
+import math
 import time
 from typing import Any
 
@@ -43,26 +44,23 @@ def check_table(temperature: float, remover: Any, max_times_sampled: int):
     )
 
 
-def cdf(y: np.ndarray, temperature: float) -> np.ndarray:
+def cdf(y: float, temperature: float) -> float:
   """The distribution function of the age y in [0, 1], oldest at 0.
 
-  Solves y = u (1 - tau ln u) for u, by Newton's method from a
-  point below the solution, from where it rises without overshooting: the right
-  side is increasing and concave in u.
+  Solves y = u (1 - tau ln u) for u, by Newton's method from below: the right
+  side is increasing and concave, so that u rises and never overshoots.
   """
-  y = np.asarray(y, np.float64)
-  inner = (y > 0) & (y < 1)
-  target = np.where(inner, y, 0.5)
-  # u (1 - ln u) <= 2 sqrt(u), so that u >= (y / 2)^2.
-  u = np.square(target / 2)
-  for _ in range(60):
-    log_u = np.log(u)
+  if not 0 < y < 1:
+    return min(max(y, 0.0), 1.0)
+  # u (1 - ln u) <= 2 sqrt(u), so that the solution is at least this.
+  u = (y / 2) ** 2
+  step = u
+  while step > 1e-9 * u:  # The error is of the order of the last step's square.
+    log_u = math.log(u)
     slope = 1 - temperature - temperature * log_u
-    step = (target - u * (1 - temperature * log_u)) / slope
-    u = np.minimum(u + step, np.nextafter(1, 0))
-    if np.all(np.abs(step) <= 1e-15 * u):
-      break
-  return np.where(inner, u, np.clip(y, 0, 1))
+    step = (y - u * (1 - temperature * log_u)) / slope
+    u += step
+  return min(u, 1.0)
 
 
 def count_inserts(client: reverb.Client, table: str) -> tuple[int, int]:
@@ -102,10 +100,10 @@ class _Acceptor:
     self._check(int(key), number)
     n = self._size
     rank = min(max(number - (self._inserts - n), 0), n - 1)
-    edges = np.array([rank, rank + 1, n - 1, n]) / n
-    low, high, newest_low, newest_high = cdf(edges, self._temperature)
-    probability = high - low
-    accepted = self._rng.random() * (newest_high - newest_low) < probability
+    tau = self._temperature
+    probability = cdf((rank + 1) / n, tau) - cdf(rank / n, tau)
+    newest = 1.0 - cdf((n - 1) / n, tau)
+    accepted = self._rng.random() * newest < probability
     return np.bool_(accepted), np.float64(probability)
 
   def _look(self):
@@ -159,7 +157,6 @@ def time_balanced(
       acceptor,
       [sample.info.key, sample.info.priority],
       [tf.bool, tf.float64],
-      stateful=True,
     )
     accepted.set_shape(())
     probability.set_shape(())

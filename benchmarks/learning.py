@@ -40,7 +40,7 @@ CASES = {
     ['--env=debug/catch', '--depth=1', '--num_steps=15000'], 0.9, 15.0
   ),
   'catch_depth2': Case(
-    ['--env=debug/catch', '--depth=2', '--num_steps=20000'], 0.8
+    ['--env=debug/catch', '--depth=2', '--num_steps=15000'], 0.8
   ),
   'recall': Case(
     [
@@ -55,6 +55,7 @@ CASES = {
       '--override=world_model.posterior_init_scale=8',
       '--override=world_model.head_layers=1',
       '--override=world_model.head_units=256',
+      '--override=world_model.free_nats=1',
       '--override=actor_critic.entropy_scale=0.01',
     ],
     0.9,

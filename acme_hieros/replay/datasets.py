@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import time
 
 from acme.adders.reverb import base as reverb_base
+import numpy as np
 import reverb
 
 from acme_hieros.config import HierosConfig
@@ -90,3 +91,38 @@ class LevelDataset(Iterator[LevelBatches]):
     # One batch is decoded while the learner works on another.
     samples = dataset.prefetch(1).as_numpy_iterator()
     return (sample.data for sample in samples)
+
+
+def foreign_batches(
+  samples: Iterator[reverb.ReplaySample],
+) -> Iterator[LevelBatches]:
+  """Batches for a Hieros of depth 1 from sequences that any Acme agent wrote.
+
+  What such steps lack, the windows and subgoals of upper levels, needs Hieros'
+  own actor; what they have beyond (`extras`) is left out. The sequences must
+  run on across episodes, `SequenceAdder(end_of_episode_behavior=CONTINUE)`:
+  steps that only fill up a sequence would be taken for observations.
+
+  Args:
+    samples: batches of Acme `Step`s [B, T, ...].
+
+  Yields:
+    What `HierosLearner` takes.
+
+  Raises:
+    ValueError: a sequence was filled up.
+  """
+  for sample in samples:
+    step = sample.data
+    # The last step of an episode, its last observation, has no discount, and
+    # that before has none after a termination. A third one is padding.
+    ended = (step.discount == 0) & ~step.start_of_episode
+    if np.any(
+      ended[:, :-2] & ended[:, 1:-1] & ~step.start_of_episode[:, 2:]
+    ):
+      raise ValueError(
+        'Sequences are filled up with zeros at the end of an episode: write '
+        'them with SequenceAdder(end_of_episode_behavior='
+        'EndBehavior.CONTINUE).'
+      )
+    yield (step._replace(extras={}),)

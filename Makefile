@@ -8,9 +8,10 @@ export PYTHON
 venv := .venv
 python := $(venv)/bin/python
 stamp := $(venv)/.setup-done
-checked := $(wildcard acme_hieros launchers benchmarks tests scripts setup.py)
+checked := $(wildcard acme_hieros launchers benchmarks examples tests scripts \
+  setup.py)
 
-.PHONY: train test setup lint format lock clean
+.PHONY: train test setup asan lint format lock clean
 
 train: setup
 	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
@@ -20,8 +21,14 @@ test: setup
 
 setup: $(stamp)
 
-$(stamp): requirements/lock.txt setup.py scripts/setup.sh
+native := $(wildcard acme_hieros/replay/native/*)
+
+$(stamp): requirements/lock.txt setup.py scripts/setup.sh $(native)
 	@sh scripts/setup.sh
+
+# The native sampler under AddressSanitizer, in a build of its own.
+asan: setup
+	@sh scripts/asan.sh
 
 lint: setup
 	$(python) -m ruff format --check $(checked)
@@ -40,5 +47,6 @@ lock:
 
 clean:
 	rm -rf $(venv) build dist *.egg-info .pytest_cache .ruff_cache
-	find acme_hieros launchers benchmarks tests scripts -name __pycache__ \
+	rm -f acme_hieros/replay/_native*.so
+	find acme_hieros launchers benchmarks examples tests scripts -name __pycache__ \
 	  -prune -exec rm -rf {} + 2>/dev/null || true

@@ -120,12 +120,18 @@ install $(grep -E '^(pip|setuptools|wheel)==' "$lock")
 install -r "$lock"
 "$python" scripts/find_libpython.py --link >/dev/null ||
   die "libpython3.10.so.1.0 cannot be linked into $venv."
+# A library of an older state must not pass for the new one.
+rm -f acme_hieros/replay/_native.*.so
 install -e .
 "$python" -m pip check ||
   die "the packages in $venv do not fit together, see above: 'make clean' and" \
     "'make setup' start over."
 "$python" -c 'import launchpad, reverb' ||
   die "Launchpad or Reverb cannot be imported on this machine, see above."
+
+ls acme_hieros/replay/_native.*.so >/dev/null 2>&1 ||
+  say 'the native ETBS sampler could not be built, so its Python stand-in will' \
+    'serve (see docs/etbs.md): it needs g++ and the headers of Python.'
 
 rm -f "$unfinished"
 : >"$venv/.setup-done"

@@ -114,11 +114,12 @@ def foreign_batches(
   """
   for sample in samples:
     step = sample.data
-    # The last step of an episode, its last observation, has no discount, and
-    # that before has none after a termination. A third one is padding.
-    ended = (step.discount == 0) & ~step.start_of_episode
+    # An episode's last step, which is its last observation, has no discount,
+    # and after a termination neither has the one before. Then one must start.
+    ended = step.discount == 0
+    goes_on = ~step.start_of_episode
     if np.any(
-      ended[:, :-2] & ended[:, 1:-1] & ~step.start_of_episode[:, 2:]
+      ended[:, :-2] & ended[:, 1:-1] & goes_on[:, 1:-1] & goes_on[:, 2:]
     ):
       raise ValueError(
         'Sequences are filled up with zeros at the end of an episode: write '

@@ -3,6 +3,7 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 from acme import specs
+from acme.adders.reverb import base as reverb_base
 import numpy as np
 import pytest
 import reverb
@@ -153,3 +154,33 @@ def test_windows_are_stored_as_one_byte_a_categorical(replay):
   for spec in replay.step_specs[1:]:
     assert spec.observation['stoch'].dtype == np.uint8
   assert replay.step_specs[0].observation['image'].dtype == np.uint8
+
+
+def test_foreign_batches_leave_out_what_hieros_does_not_know():
+  def step(starts, discounts, **extras):
+    return reverb_base.Step(
+      observation=np.zeros((1, len(starts), 2), np.float32),
+      action=np.zeros((1, len(starts)), np.int32),
+      reward=np.zeros((1, len(starts)), np.float32),
+      discount=np.array([discounts], np.float32),
+      start_of_episode=np.array([starts], bool),
+      extras=extras,
+    )
+
+  def batches(step):
+    return datasets.foreign_batches(iter([reverb.ReplaySample((), step)]))
+
+  # A termination, a truncation, an episode of one step.
+  whole = step(
+    [1, 0, 0, 1, 0, 0, 1, 0, 1], [1, 0, 0, 1, 1, 0, 0, 0, 1], core_state=3
+  )
+  ((batch,),) = batches(whole)
+  assert batch.extras == {}
+  np.testing.assert_array_equal(batch.discount, whole.discount)
+  for starts, discounts in (
+    ([1, 0, 0, 0], [1, 0, 0, 0]),  # After a termination.
+    ([1, 0, 0, 0, 0], [1, 1, 0, 0, 0]),  # After a truncation.
+    ([1, 0, 0], [0, 0, 0]),  # After an episode of one step.
+  ):
+    with pytest.raises(ValueError, match='EndBehavior.CONTINUE'):
+      next(batches(step(starts, discounts)))

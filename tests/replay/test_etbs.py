@@ -15,8 +15,10 @@ import tensorflow as tf
 
 from acme_hieros.replay import etbs
 
+
 def min_size():
   return reverb.rate_limiters.MinSize(1)
+
 
 native_only = pytest.mark.skipif(
   etbs.BACKEND != 'native', reason='the native sampler was not built'
@@ -187,8 +189,7 @@ def test_items_leave_after_max_times_sampled():
   with Server(make_table(etbs.Etbs(0.3), max_times_sampled=2)) as server:
     server.insert(range(500))
     drawn = [
-      int(sample.data[0])
-      for (sample,) in server.client.sample('table', 1000)
+      int(sample.data[0]) for (sample,) in server.client.sample('table', 1000)
     ]
     assert sorted(drawn) == sorted(2 * list(range(500)))
     assert server.client.server_info()['table'].current_size == 0

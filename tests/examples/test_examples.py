@@ -1,0 +1,78 @@
+"""Every example runs, with the least that shows it does what it says."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / 'examples'
+
+
+def run(name, tmp_path, *flags, **environment):
+  done = subprocess.run(
+    [sys.executable, str(EXAMPLES / name), *flags],
+    env=os.environ | {'HOME': str(tmp_path)} | environment,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  return done.stdout
+
+
+def mean_return(said):
+  return float(re.search(r'mean return .* (-?[\d.]+)\s*$', said).group(1))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize('backend', ['native', 'python'])
+def test_r2d2_with_etbs(tmp_path, backend):
+  if backend == 'native':
+    pytest.importorskip('acme_hieros.replay.etbs')
+  said = run(
+    'r2d2_with_etbs.py',
+    tmp_path,
+    '--num_episodes=150',
+    ACME_HIEROS_ETBS=backend,
+  )
+  assert -1 <= mean_return(said) <= 1
+
+
+@pytest.mark.timeout(300)
+def test_dqn_learns_from_level_0(tmp_path):
+  said = run(
+    'dqn_from_level_0.py', tmp_path, '--num_steps=300', '--num_episodes=40'
+  )
+  # A policy that knows nothing has about -0.75.
+  assert mean_return(said) > -0.6
+
+
+@pytest.mark.timeout(300)
+def test_hieros_learns_from_another_agents_table(tmp_path):
+  said = run(
+    'hieros_offline.py', tmp_path, '--num_steps=5', '--num_episodes=40'
+  )
+  assert -1 <= mean_return(said) <= 1
+
+
+@pytest.mark.timeout(300)
+def test_local_layout(tmp_path):
+  run('local_layout.py', tmp_path, '--num_episodes=12')
+
+
+@pytest.mark.timeout(300)
+def test_distributed_layout(tmp_path):
+  run(
+    'distributed_layout.py',
+    tmp_path,
+    '--lp_launch_type=local_mp',
+    '--num_steps=100',
+    '--num_actors=1',
+    LAUNCHPAD_LOGGING_DIR=str(tmp_path / 'logs'),
+  )
+  learner = (tmp_path / 'logs' / 'learner' / '0').read_text()
+  assert 'Traceback' not in learner
+  limiter = (tmp_path / 'logs' / 'counter' / '1').read_text()
+  assert 'Max steps of 100 was reached' in limiter

@@ -47,7 +47,7 @@ CASES = {
       '--env=debug/recall',
       '--env_option=delay=15',
       '--depth=1',
-      '--num_steps=15000',
+      '--num_steps=10000',
       # Noise adds up in a memory of 15 steps: a small, sharp code, and a policy
       # that may settle. Cue and answer are two weak signals in h whose product
       # is the reward: one wide layer finds it, two narrow ones do not.

@@ -1,9 +1,11 @@
 """Packaging of acme_hieros; `make setup` installs the exact lock instead."""
 
 import importlib.metadata
+import pathlib
 import sys
 
 import setuptools
+from setuptools.command import build_ext
 
 INSTALL_REQUIRES = [
   # The last release of Acme. Its users' most frequent complaint is that it no
@@ -114,6 +116,14 @@ def native_extensions() -> list[setuptools.Extension]:
   ]
 
 
+class BuildExt(build_ext.build_ext):
+  """Never packs the library of an older state."""
+
+  def build_extension(self, ext):
+    pathlib.Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+    super().build_extension(ext)
+
+
 setuptools.setup(
   name='acme_hieros',
   version='0.1.0',
@@ -127,6 +137,7 @@ setuptools.setup(
     exclude=['*.__pycache__', '*.__pycache__.*', '*.native'],
   ),
   ext_modules=native_extensions(),
+  cmdclass={'build_ext': BuildExt},
   classifiers=[
     'Programming Language :: Python :: 3.10',
     'Operating System :: POSIX :: Linux',

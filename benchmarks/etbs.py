@@ -58,7 +58,7 @@ def time_selectors(rounds: int) -> dict[str, list[float]]:
 def time_tables(rounds: int) -> dict[str, float]:
   """Trajectories of one step a second, through `TrajectoryDataset`."""
   tables = [
-    reverb.Table(
+    (etbs.make_table if isinstance(sampler, etbs.Etbs) else reverb.Table)(
       name,
       sampler,
       reverb.selectors.Fifo(),

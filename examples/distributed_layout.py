@@ -1,6 +1,9 @@
 """Hieros in Acme's own DistributedLayout: a process for every part.
 
-python examples/distributed_layout.py --lp_launch_type=local_mp
+  python examples/distributed_layout.py --lp_launch_type=local_mp
+
+Several actors write into the same tables, which ETBS allows where its native
+sampler was built; elsewhere use one actor or `replay.sampler='uniform'`.
 """
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.

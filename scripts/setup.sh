@@ -131,7 +131,8 @@ install -e .
 
 ls acme_hieros/replay/_native.*.so >/dev/null 2>&1 ||
   say 'the native ETBS sampler could not be built, so its Python stand-in will' \
-    'serve (see docs/etbs.md): it needs g++ and the headers of Python.'
+    'serve (see docs/etbs.md): install g++ and the headers of Python, and run' \
+    "'make clean setup' to have it."
 
 rm -f "$unfinished"
 : >"$venv/.setup-done"

@@ -1,3 +1,4 @@
-"""Reverb tables and the batches that are read from them."""
+"""Replay: the Reverb tables, how they are sampled and read.
 
-from acme_hieros import compat  # noqa: F401  Comes before Acme.
+`etbs` needs nothing but Reverb and TensorFlow.
+"""

@@ -1,5 +1,7 @@
 """Batches of every level's table, for one learner step after another."""
 
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
 from collections.abc import Iterator, Sequence
 import time
 

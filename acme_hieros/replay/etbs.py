@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import importlib
 import importlib.metadata
 import logging
+import operator
 import os
 import secrets
 import subprocess
@@ -68,11 +69,15 @@ class Etbs:
     rejection.check_temperature(temperature)
     if seed is None:
       seed = secrets.randbits(64)
-    if not 0 <= seed < 2**64:
+    if not 0 <= operator.index(seed) < 2**64:
       raise ValueError(f'seed={seed} must lie in 0..2**64-1.')
     self._temperature = float(temperature)
     self._seed = int(seed)
     self._selector = None
+
+  def __reduce__(self):
+    # A copy, in this process or another, is for a table of its own.
+    return type(self), (self._temperature, self._seed)
 
   @property
   def temperature(self) -> float:
@@ -86,8 +91,12 @@ class Etbs:
     """What Reverb gets for it; the native backend calls this.
 
     Raises:
-      ValueError: a table has it already.
+      ValueError: a table has it already, or there is no native backend.
     """
+    if not _native:
+      raise ValueError(
+        'Without its native backend ETBS is no selector: use make_table.'
+      )
     if self._selector is not None and self._selector.in_table:
       raise ValueError(
         f'{self} belongs to a table already; a sampler knows the items of one '
@@ -110,7 +119,8 @@ def make_table(
   """Creates a table that samples by ETBS, also after a checkpoint is restored.
 
   Reverb restores a sampler that it does not know as a uniform one. A table made
-  here gets its ETBS back, with the old order, as often as it is restored.
+  here gets its ETBS back, with the old order, as often as it is restored. As
+  with any table of Reverb, a server that restores it needs a table made anew.
 
   Args:
     name: as of `reverb.Table`, which says more of all but the sampler.
@@ -175,16 +185,29 @@ def make_dataset(
     **kwargs: others of `reverb.TrajectoryDataset.from_table_signature`.
 
   Returns:
-    A dataset of `reverb.ReplaySample`. `info.probability` is that of ETBS.
+    A dataset of `reverb.ReplaySample`. `info.probability` is that of ETBS. It
+    raises, when iterated, if the table does not fit this process's backend.
+
+  Raises:
+    ValueError: the sampler is no Etbs, or there is no such table.
   """
-  dataset = reverb.TrajectoryDataset.from_table_signature(
+  if not isinstance(sampler, Etbs):
+    raise ValueError(f'make_dataset takes an Etbs, not {sampler!r}.')
+  settings = dict(
     server_address=server_address,
     table=table,
     max_in_flight_samples_per_worker=max_in_flight_samples_per_worker,
     **kwargs,
   )
+  dataset = reverb.TrajectoryDataset.from_table_signature(**settings)
   if _native:
-    return dataset
+    if sampler.temperature == 0:
+      return dataset
+    # One sample tells, and is given up; later ones are not slowed down.
+    first = reverb.TrajectoryDataset.from_table_signature(
+      **settings | {'max_samples': 1}
+    )
+    return first.filter(_refuse_uniform).concatenate(dataset)
   return rejection.time_balanced(
     dataset,
     server_address,
@@ -193,6 +216,25 @@ def make_dataset(
     # Of all workers, whose number is Reverb's choice, with room to spare.
     in_flight=64 * max_in_flight_samples_per_worker,
   )
+
+
+def _refuse_uniform(sample: reverb.ReplaySample) -> tf.Tensor:
+  """False, or an error if the sample is from a uniform table."""
+  size = tf.cast(sample.info.table_size, tf.float64)
+  drawn_uniformly = (sample.info.probability == 1 / size) & (size > 1)
+  with tf.control_dependencies(
+    [
+      tf.debugging.Assert(
+        ~drawn_uniformly,
+        [
+          'The table samples uniformly: it was not made by etbs.make_table, or '
+          'by a process without the native ETBS sampler. Let all processes use '
+          f'the same backend ({BACKEND_VARIABLE}).'
+        ],
+      )
+    ]
+  ):
+    return tf.constant(False)
 
 
 class InsertionOrder:
@@ -284,8 +326,9 @@ def _load_native(required: bool) -> Any:
     native = importlib.import_module(_NATIVE_MODULE)
   except ModuleNotFoundError:
     raise ImportError(
-      'it was not built: install a C++17 compiler (g++) and the headers of '
-      'Python, then install acme_hieros again'
+      'it was not built: install a C++17 compiler (g++), the headers of Python '
+      "and pybind11==2.4.3, then acme_hieros again ('make clean setup' in a "
+      'checkout sees to the last two)'
     ) from None
   uniform = reverb.selectors.Uniform()
   wrong = native.check_interface(uniform, repr(uniform))
@@ -303,7 +346,7 @@ def _choose_backend() -> Any:
       f'{BACKEND_VARIABLE}={wanted!r} must be "native" or "python".'
     )
   if wanted == 'python':
-    logging.info('ETBS: the stand-in samples, as %s says.', BACKEND_VARIABLE)
+    _logger.info('ETBS: the stand-in samples, as %s says.', BACKEND_VARIABLE)
     return None
   try:
     native = _load_native(required=wanted == 'native')
@@ -313,16 +356,17 @@ def _choose_backend() -> Any:
         f'{BACKEND_VARIABLE}=native, but the native sampler cannot be used: '
         f'{error}.'
       ) from error
-    logging.warning(
+    _logger.warning(
       'ETBS: the stand-in samples, since the native sampler cannot be used: '
       '%s.',
       error,
     )
     return None
-  logging.info('ETBS: the native sampler samples.')
+  _logger.info('ETBS: the native sampler samples.')
   return native
 
 
+_logger = logging.getLogger(__name__)
 _native = _choose_backend()
 BACKEND = 'native' if _native else 'python'
 

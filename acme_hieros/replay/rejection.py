@@ -9,6 +9,7 @@ at the server a rank may lag by the few items inserted meanwhile.
 
 import collections
 import math
+import numbers
 import time
 from typing import Any
 
@@ -24,8 +25,8 @@ _REMEMBERED = 10_000
 
 
 def check_temperature(temperature: float):
-  """Raises ValueError unless it lies in [0, 1]."""
-  if not 0 <= temperature <= 1:
+  """Raises ValueError unless it is a number in [0, 1]."""
+  if not isinstance(temperature, numbers.Real) or not 0 <= temperature <= 1:
     raise ValueError(f'temperature={temperature!r} must lie in [0, 1].')
 
 
@@ -90,9 +91,20 @@ class _Acceptor:
     self._seen = 0
 
   def __call__(
-    self, key: np.uint64, number: np.float64
+    self,
+    key: np.uint64,
+    number: np.float64,
+    probability: np.float64,
+    table_size: np.int64,
   ) -> tuple[np.bool_, np.float64]:
     """Whether to accept an item, and its probability under ETBS."""
+    if probability != 1.0 / table_size:
+      raise RuntimeError(
+        f'The table {self._table!r} does not sample uniformly, so the '
+        'stand-in for the native ETBS sampler must not choose among its '
+        'samples: let all processes use the same backend '
+        '(ACME_HIEROS_ETBS).'
+      )
     self._seen += 1
     number = int(number)
     if number >= self._inserts or time.time() - self._looked > _LOOK_SECONDS:
@@ -124,8 +136,9 @@ class _Acceptor:
         f'The items of the table {self._table!r} are not numbered in the order '
         'of insertion, or some were deleted, so the stand-in for the native '
         'ETBS sampler cannot tell their age: let one writer take all '
-        'priorities from etbs.InsertionOrder and delete nothing, or build the '
-        'native sampler, or sample uniformly.'
+        'priorities from one etbs.InsertionOrder (a new one if the table is '
+        'reset) and delete nothing, or build the native sampler, or sample '
+        'uniformly.'
       )
 
 
@@ -155,7 +168,12 @@ def time_balanced(
   def judge(sample: reverb.ReplaySample):
     accepted, probability = tf.numpy_function(
       acceptor,
-      [sample.info.key, sample.info.priority],
+      [
+        sample.info.key,
+        sample.info.priority,
+        sample.info.probability,
+        sample.info.table_size,
+      ],
       [tf.bool, tf.float64],
     )
     accepted.set_shape(())

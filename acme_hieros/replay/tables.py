@@ -1,5 +1,7 @@
 """One Reverb table a level, and what its sequences look like."""
 
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
 from typing import Any
 
 from acme import specs

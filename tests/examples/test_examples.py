@@ -30,7 +30,7 @@ def mean_return(said):
 @pytest.mark.parametrize('backend', ['native', 'python'])
 def test_r2d2_with_etbs(tmp_path, backend):
   if backend == 'native':
-    pytest.importorskip('acme_hieros.replay.etbs')
+    pytest.importorskip('acme_hieros.replay._native')
   said = run(
     'r2d2_with_etbs.py',
     tmp_path,

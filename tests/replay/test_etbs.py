@@ -1,6 +1,8 @@
 """ETBS in Reverb's tables: draws, checkpoints, threads, refusals."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -65,10 +67,10 @@ class Server:
         writer.create_item('table', self.order(), writer.history[-1:])
       writer.flush()
 
-  def sample(self, count):
+  def sample(self, count, temperature=0.3):
     """Numbers, keys and probabilities of that many samples."""
     dataset = etbs.make_dataset(
-      self.client.server_address, 'table', etbs.Etbs(0.3), 100
+      self.client.server_address, 'table', etbs.Etbs(temperature), 100
     )
     numbers, keys, probabilities = [], [], []
     for batch in dataset.batch(100).take(count // 100):
@@ -84,7 +86,7 @@ class Server:
 
 def check_draws(server, numbers, temperature=0.3, count=20_000):
   """Compares a table that holds `numbers`, oldest first, with the formula."""
-  drawn, _, probabilities = server.sample(count)
+  drawn, _, probabilities = server.sample(count, temperature)
   ranks = np.searchsorted(numbers, drawn)
   np.testing.assert_array_equal(np.asarray(numbers)[ranks], drawn)
   shares = etbs_formula.probabilities(len(numbers), temperature)
@@ -115,25 +117,83 @@ def test_native_table_at_other_temperatures(temperature):
 
 
 @native_only
-def test_order_survives_deletions_in_the_middle_and_restores(tmp_path):
+@pytest.mark.parametrize('temperature', [0.0, 0.3, 0.7, 1.0])
+def test_order_survives_deletions_in_the_middle_and_restores(
+  tmp_path, temperature
+):
+  def table():
+    return make_table(etbs.Etbs(temperature))
+
   numbers = list(range(500, 1500))
-  with Server(make_table(etbs.Etbs(0.3)), tmp_path) as server:
+  with Server(table(), tmp_path) as server:
     server.insert(range(1500))
     drawn, keys, _ = server.sample(5000)
     deleted = dict(zip(drawn[:300].tolist(), keys[:300].tolist()))
     server.client.mutate_priorities('table', deletes=list(deleted.values()))
     numbers = [n for n in numbers if n not in deleted]
-    check_draws(server, numbers)
+    check_draws(server, numbers, temperature)
     server.client.checkpoint()
   for i in range(2):
-    with Server(make_table(etbs.Etbs(0.3)), tmp_path) as server:
-      check_draws(server, numbers)
+    with Server(table(), tmp_path) as server:
+      check_draws(server, numbers, temperature)
       # The restored table goes on as the old one would have.
       added = list(range(1500 + 400 * i, 1900 + 400 * i))
       server.insert(added)
       numbers = (numbers + added)[-1000:]
-      check_draws(server, numbers)
+      check_draws(server, numbers, temperature)
       server.client.checkpoint()
+
+
+@native_only
+def test_a_large_table_is_restored(tmp_path):
+  n = 100_000
+
+  def table():
+    return make_table(etbs.Etbs(1.0), max_size=n)
+
+  with Server(table(), tmp_path) as server:
+    server.insert(range(n + n // 4))
+    server.client.checkpoint()
+  with Server(table(), tmp_path) as server:
+    drawn, _, _ = server.sample(50_000, 1.0)
+    edges = np.linspace(0, 1, 101)
+    shares = np.diff([etbs_formula.cdf(edge, 1.0) for edge in edges])
+    counts, _ = np.histogram((drawn - n // 4) / n, edges)
+    assert counts.sum() == len(drawn)
+    assert stats.chisquare(counts, len(drawn) * shares).pvalue > 1e-4
+
+
+@native_only
+@pytest.mark.parametrize(
+  'sampler', [reverb.selectors.Prioritized(1.0), reverb.selectors.Uniform()]
+)
+def test_a_checkpoint_of_another_sampler_becomes_etbs(tmp_path, sampler):
+  table = reverb.Table(
+    'table',
+    sampler,
+    fifo(),
+    1000,
+    min_size(),
+    signature=tf.TensorSpec([1], tf.int32),
+  )
+  with Server(table, tmp_path) as server:
+    server.insert(range(1000))
+    server.client.checkpoint()
+  with Server(make_table(etbs.Etbs(0.7)), tmp_path) as server:
+    check_draws(server, range(1000), 0.7)
+
+
+@native_only
+def test_a_seed_decides_a_tables_draws():
+  def draws(seed):
+    with Server(make_table(etbs.Etbs(0.3, seed))) as server:
+      server.insert(range(1000))
+      return [
+        int(sample.data[0]) for (sample,) in server.client.sample('table', 100)
+      ]
+
+  assert draws(1) == draws(1)
+  assert draws(1) != draws(2)
 
 
 def test_a_table_survives_checkpoints(tmp_path):
@@ -170,7 +230,8 @@ def test_a_restored_table_without_make_table_is_uniform(tmp_path):
     assert server.sample(100)[2].max() > 0.011
     server.client.checkpoint()
   with Server(table(), tmp_path) as server:
-    np.testing.assert_allclose(server.sample(100)[2], 0.01)
+    with pytest.raises(tf.errors.OpError, match='samples uniformly'):
+      server.sample(100)
 
 
 @native_only
@@ -211,6 +272,15 @@ def test_one_sampler_serves_one_table():
     reverb.Table('other', sampler, fifo(), 10, min_size())
   del table
   reverb.Table('other', sampler, fifo(), 10, min_size())
+
+
+@native_only
+def test_a_copy_of_a_sampler_is_for_another_table():
+  sampler = etbs.Etbs(0.7, seed=3)
+  tables = [make_table(sampler)]
+  for copied in (copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
+    assert copied.temperature == 0.7
+    tables.append(make_table(copied))
 
 
 @native_only
@@ -270,10 +340,48 @@ def test_writers_samplers_deletions_and_resets_at_once():
     check_draws(server, range(800, 1000))
 
 
-@pytest.mark.parametrize('temperature', [-0.1, 1.1, float('nan')])
+def test_a_dataset_refuses_a_table_of_another_backend():
+  """It is ETBS here and uniform there, or the other way round."""
+  if etbs.BACKEND == 'native':
+    table = reverb.Table(
+      'table',
+      reverb.selectors.Uniform(),
+      fifo(),
+      1000,
+      min_size(),
+      signature=tf.TensorSpec([1], tf.int32),
+    )
+  else:
+    table = reverb.Table(
+      'table',
+      reverb.selectors.Prioritized(1.0),
+      fifo(),
+      1000,
+      min_size(),
+      signature=tf.TensorSpec([1], tf.int32),
+    )
+  with Server(table) as server:
+    server.insert(range(1, 100))
+    with pytest.raises(tf.errors.OpError, match='use the same backend'):
+      server.sample(100)
+
+
+@pytest.mark.parametrize('sampler', [None, reverb.selectors.Uniform()])
+def test_make_dataset_takes_no_other_sampler(sampler):
+  with Server(make_table(etbs.Etbs(0.3))) as server:
+    with pytest.raises(ValueError, match='takes an Etbs'):
+      etbs.make_dataset(server.client.server_address, 'table', sampler, 10)
+
+
+@pytest.mark.parametrize('temperature', [-0.1, 1.1, float('nan'), '0.3', None])
 def test_a_temperature_out_of_range_is_refused(temperature):
   with pytest.raises(ValueError, match=r'temperature=.* must lie in \[0, 1\]'):
     etbs.Etbs(temperature)
+
+
+def test_a_seed_that_is_no_integer_is_refused():
+  with pytest.raises(TypeError, match='float'):
+    etbs.Etbs(0.3, 1.5)
 
 
 @pytest.mark.parametrize('seed', [-1, 2**64])
@@ -330,6 +438,14 @@ NOT_BUILT = """
 import sys
 sys.modules['acme_hieros.replay._native'] = None
 """
+
+
+def test_etbs_needs_no_acme():
+  code, said = run_python(
+    'import sys; from acme_hieros.replay import etbs;'
+    'sys.exit("acme" in sys.modules or "launchpad" in sys.modules)'
+  )
+  assert code == 0, said
 
 
 @native_only

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <typeinfo>
@@ -58,6 +59,8 @@ class Results {
     // Never destroyed: tables may outlive the interpreter's modules.
     uniform_ = new std::shared_ptr<ItemSelector>(std::move(uniform));
   }
+
+  static bool initialised() { return uniform_ != nullptr; }
 
   static Status Ok() { return uniform().Update(kKey, 1.0); }
   // "Key 123 not found."
@@ -167,9 +170,8 @@ class KeepSampler : public TableExtension {
       works_ = static_cast<void*>(mutex) == static_cast<void*>(table) &&
                *reinterpret_cast<void* const*>(sampler) == selector_;
       selector_ = nullptr;
-    } else if (works_ && VirtualTable(sampler->get()) ==
-                             VirtualTable(&Results::uniform())) {
-      // Another stretch of a run must not repeat its draws.
+    } else if (works_) {
+      // The draws that are to come must not be those of the beginning again.
       seed_ += 0x9e3779b97f4a7c15;
       *sampler = std::make_shared<EtbsSelector>(temperature_, seed_);
     }
@@ -177,18 +179,14 @@ class KeepSampler : public TableExtension {
   }
 
  private:
-  static const void* VirtualTable(const ItemSelector* selector) {
-    return *reinterpret_cast<const void* const*>(selector);
-  }
-
   const EtbsSelector* selector_;  // Null once the first table is registered.
   const double temperature_;
   uint64_t seed_;
   bool works_ = false;
 };
 
-// Calls every function of one of Reverb's own selectors that the declaration
-// here says it has. Says what is wrong, or nothing.
+// Calls what the declaration here says that one of Reverb's own selectors has.
+// Says what is wrong, or nothing.
 std::string CheckInterface(ItemSelector& uniform, const std::string& repr) {
   if (std::strcmp(typeid(uniform).name(),
                   "N8deepmind6reverb15UniformSelectorE") != 0) {
@@ -238,6 +236,9 @@ void ConvertToSelector(py::object python_class) {
 // the oldest, of any selector, with n keys in it.
 py::tuple TimeSelector(const std::shared_ptr<ItemSelector>& selector, size_t n,
                        size_t draws) {
+  if (n == 0 || draws == 0) {
+    throw py::value_error("n and draws must be at least 1.");
+  }
   using Clock = std::chrono::steady_clock;
   const auto nanoseconds = [](Clock::duration time, size_t calls) {
     return std::chrono::duration<double, std::nano>(time).count() / calls;
@@ -283,8 +284,13 @@ PYBIND11_MODULE(_native, m) {
 
   py::class_<EtbsSelector, ItemSelector, std::shared_ptr<EtbsSelector>>(
       m, "EtbsSelector")
-      .def(py::init<double, uint64_t>(), py::arg("temperature"),
-           py::arg("seed"))
+      .def(py::init([](double temperature, uint64_t seed) {
+             if (!Results::initialised()) {
+               throw std::runtime_error("Import acme_hieros.replay.etbs first.");
+             }
+             return std::make_shared<EtbsSelector>(temperature, seed);
+           }),
+           py::arg("temperature"), py::arg("seed"))
       .def_property_readonly("in_table", &EtbsSelector::in_table);
 
   py::class_<KeepSampler, TableExtension, std::shared_ptr<KeepSampler>>(
@@ -314,17 +320,20 @@ PYBIND11_MODULE(_native, m) {
            })
       .def("draw", &DrawMany, py::arg("count"));
 
-  m.def("check_interface", [](const std::shared_ptr<ItemSelector>& uniform,
-                              const std::string& repr) {
-    return CheckInterface(*uniform, repr);
-  });
-  m.def("initialise", [](std::shared_ptr<ItemSelector> uniform,
-                         py::object etbs) {
-    Results::Initialise(std::move(uniform));
-    ConvertToSelector(std::move(etbs));
-  });
-  m.def("time_selector", &TimeSelector, py::arg("selector"), py::arg("n"),
-        py::arg("draws"));
+  m.def(
+      "check_interface",
+      [](const std::shared_ptr<ItemSelector>& uniform,
+         const std::string& repr) { return CheckInterface(*uniform, repr); },
+      py::arg("uniform").none(false), py::arg("repr"));
+  m.def(
+      "initialise",
+      [](std::shared_ptr<ItemSelector> uniform, py::object etbs) {
+        Results::Initialise(std::move(uniform));
+        ConvertToSelector(std::move(etbs));
+      },
+      py::arg("uniform").none(false), py::arg("etbs"));
+  m.def("time_selector", &TimeSelector, py::arg("selector").none(false),
+        py::arg("n"), py::arg("draws"));
 }
 
 }  // namespace acme_hieros

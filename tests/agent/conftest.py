@@ -51,7 +51,7 @@ def make_config():
   return make_config
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def _compile_quickly():
   jax.config.update('jax_disable_most_optimizations', True)
   yield

@@ -11,14 +11,14 @@ import pytest
 EXAMPLES = pathlib.Path(__file__).parents[2] / 'examples'
 
 
-def run(name, tmp_path, *flags, **environment):
+def run(name, tmp_path, *flags, codes=(0,), **environment):
   done = subprocess.run(
     [sys.executable, str(EXAMPLES / name), *flags],
     env=os.environ | {'HOME': str(tmp_path)} | environment,
     capture_output=True,
     text=True,
   )
-  assert done.returncode == 0, done.stdout + done.stderr
+  assert done.returncode in codes, done.stdout + done.stderr
   return done.stdout
 
 
@@ -70,9 +70,11 @@ def test_distributed_layout(tmp_path):
     '--lp_launch_type=local_mp',
     '--num_steps=100',
     '--num_actors=1',
+    # Launchpad kills what does not stop within 10 s, and a learner that is
+    # still compiling does not.
+    codes=(0, 1, -9, 137),
     LAUNCHPAD_LOGGING_DIR=str(tmp_path / 'logs'),
   )
   # The actor has acted, which it does not without the learner's parameters.
-  # What the learner says while Launchpad stops it in mid-step does not matter.
   limiter = (tmp_path / 'logs' / 'counter' / '1').read_text()
   assert 'Max steps of 100 was reached' in limiter

@@ -43,6 +43,18 @@ def make_table(sampler, max_size=1000, remover=None, **kwargs):
   )
 
 
+def plain_table(sampler):
+  """A table of Reverb's own, like that of `make_table`."""
+  return reverb.Table(
+    'table',
+    sampler,
+    fifo(),
+    1000,
+    min_size(),
+    signature=tf.TensorSpec([1], tf.int32),
+  )
+
+
 class Server:
   """A server of one table of numbers, with its client."""
 
@@ -168,15 +180,7 @@ def test_a_large_table_is_restored(tmp_path):
   'sampler', [reverb.selectors.Prioritized(1.0), reverb.selectors.Uniform()]
 )
 def test_a_checkpoint_of_another_sampler_becomes_etbs(tmp_path, sampler):
-  table = reverb.Table(
-    'table',
-    sampler,
-    fifo(),
-    1000,
-    min_size(),
-    signature=tf.TensorSpec([1], tf.int32),
-  )
-  with Server(table, tmp_path) as server:
+  with Server(plain_table(sampler), tmp_path) as server:
     server.insert(range(1000))
     server.client.checkpoint()
   with Server(make_table(etbs.Etbs(0.7)), tmp_path) as server:
@@ -216,14 +220,7 @@ def test_a_restored_table_without_make_table_is_uniform(tmp_path):
     pytest.skip('only the native sampler goes into reverb.Table')
 
   def table():
-    return reverb.Table(
-      'table',
-      etbs.Etbs(1.0),
-      fifo(),
-      1000,
-      min_size(),
-      signature=tf.TensorSpec([1], tf.int32),
-    )
+    return plain_table(etbs.Etbs(1.0))
 
   with Server(table(), tmp_path) as server:
     server.insert(range(100))
@@ -342,25 +339,12 @@ def test_writers_samplers_deletions_and_resets_at_once():
 
 def test_a_dataset_refuses_a_table_of_another_backend():
   """It is ETBS here and uniform there, or the other way round."""
-  if etbs.BACKEND == 'native':
-    table = reverb.Table(
-      'table',
-      reverb.selectors.Uniform(),
-      fifo(),
-      1000,
-      min_size(),
-      signature=tf.TensorSpec([1], tf.int32),
-    )
-  else:
-    table = reverb.Table(
-      'table',
-      reverb.selectors.Prioritized(1.0),
-      fifo(),
-      1000,
-      min_size(),
-      signature=tf.TensorSpec([1], tf.int32),
-    )
-  with Server(table) as server:
+  other = (
+    reverb.selectors.Uniform()
+    if etbs.BACKEND == 'native'
+    else reverb.selectors.Prioritized(1.0)
+  )
+  with Server(plain_table(other)) as server:
     server.insert(range(1, 100))
     with pytest.raises(tf.errors.OpError, match='use the same backend'):
       server.sample(100)
@@ -405,11 +389,11 @@ def test_probabilities_are_those_of_the_formula():
     )
 
 
-def run_python(code, backend='', **environment):
+def run_python(code, backend=''):
   """Runs code in another Python; returns its exit code and what it said."""
   done = subprocess.run(
     [sys.executable, '-c', code],
-    env=os.environ | {'ACME_HIEROS_ETBS': backend} | environment,
+    env=os.environ | {'ACME_HIEROS_ETBS': backend},
     capture_output=True,
     text=True,
   )

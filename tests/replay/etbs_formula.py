@@ -1,10 +1,12 @@
 """ETBS by its definition (arXiv 2310.05167, section 3.3), for comparison.
 
-Uses scipy's root finder where the product has a Newton iteration of its own.
+Bisects where the product has a Newton iteration.
 """
 
+import functools
+
 import numpy as np
-from scipy import optimize
+from scipy import stats
 
 
 def quantile(u, tau):
@@ -14,20 +16,24 @@ def quantile(u, tau):
 
 
 def cdf(y, tau):
-  """u(y), the inverse, of a number in [0, 1]."""
-  if y in (0, 1):
-    return float(y)
-  return optimize.brentq(
-    lambda u: quantile(u, tau) - y, 1e-300, 1.0, xtol=1e-16, rtol=1e-14
-  )
+  """u(y), the inverse, of numbers in [0, 1]."""
+  y = np.asarray(y, np.float64)
+  low, high = np.zeros_like(y), np.ones_like(y)
+  for _ in range(80):
+    middle = (low + high) / 2
+    below = quantile(middle, tau) < y
+    low, high = np.where(below, middle, low), np.where(below, high, middle)
+  # At the ends the quantile is flat or steep: there it is known.
+  return np.where((y == 0) | (y == 1), y, high)
 
 
+@functools.lru_cache
 def probabilities(n, tau):
   """Of n items, oldest first."""
-  return np.diff([cdf(i / n, tau) for i in range(n + 1)])
+  return np.diff(cdf(np.arange(n + 1) / n, tau))
 
 
-def pooled(counts, expected, least=20):
+def _pooled(counts, expected, least=20):
   """Neighbours added up until every cell expects at least `least` draws."""
   observed_cells, expected_cells = [], []
   observed = wanted = 0.0
@@ -41,3 +47,18 @@ def pooled(counts, expected, least=20):
   observed_cells[-1] += observed
   expected_cells[-1] += wanted
   return np.array(observed_cells), np.array(expected_cells)
+
+
+def check_draws(ranks, drawn_probabilities, n, tau):
+  """Chi-square and Kolmogorov-Smirnov; and the probabilities that are told."""
+  shares = probabilities(n, tau)
+  np.testing.assert_allclose(drawn_probabilities, shares[ranks], rtol=1e-6)
+  if n == 1:
+    return  # Nothing to choose from.
+  counts = np.bincount(ranks, minlength=n)
+  observed, wanted = _pooled(counts, len(ranks) * shares)
+  assert stats.chisquare(observed, wanted).pvalue > 1e-4
+  # Spread evenly over the probability of its rank, a draw is uniform on [0, 1].
+  where = np.random.default_rng(0).random(len(ranks))
+  spread = np.cumsum(shares)[ranks] - where * shares[ranks]
+  assert stats.kstest(spread, 'uniform').pvalue > 1e-4

@@ -12,7 +12,6 @@ import etbs_formula
 import numpy as np
 import pytest
 import reverb
-from scipy import stats
 import tensorflow as tf
 
 from acme_hieros.replay import etbs
@@ -101,13 +100,7 @@ def check_draws(server, numbers, temperature=0.3, count=20_000):
   drawn, _, probabilities = server.sample(count, temperature)
   ranks = np.searchsorted(numbers, drawn)
   np.testing.assert_array_equal(np.asarray(numbers)[ranks], drawn)
-  shares = etbs_formula.probabilities(len(numbers), temperature)
-  np.testing.assert_allclose(probabilities, shares[ranks], rtol=1e-6)
-  if len(numbers) == 1:
-    return  # Nothing to choose from.
-  counts = np.bincount(ranks, minlength=len(numbers))
-  observed, wanted = etbs_formula.pooled(counts, count * shares)
-  assert stats.chisquare(observed, wanted).pvalue > 1e-4
+  etbs_formula.check_draws(ranks, probabilities, len(numbers), temperature)
 
 
 @pytest.mark.parametrize('n', [1, 2, 10, 1000])
@@ -121,58 +114,36 @@ def test_a_table_draws_by_the_formula(n):
 
 
 @native_only
-@pytest.mark.parametrize('temperature', [0.0, 0.7, 1.0])
-def test_native_table_at_other_temperatures(temperature):
-  with Server(make_table(etbs.Etbs(temperature, seed=1))) as server:
-    server.insert(range(1000))
-    check_draws(server, range(1000), temperature)
-
-
-@native_only
+@pytest.mark.parametrize('n', [1, 2, 10, 1000, 100_000])
 @pytest.mark.parametrize('temperature', [0.0, 0.3, 0.7, 1.0])
-def test_order_survives_deletions_in_the_middle_and_restores(
-  tmp_path, temperature
-):
-  def table():
-    return make_table(etbs.Etbs(temperature))
+def test_native_tables_draw_by_the_formula(tmp_path, temperature, n):
+  """Filled, after evictions, deletions in the middle and two restores."""
 
-  numbers = list(range(500, 1500))
+  def table():
+    return make_table(etbs.Etbs(temperature), max_size=n)
+
+  numbers = np.arange(n)
   with Server(table(), tmp_path) as server:
-    server.insert(range(1500))
-    drawn, keys, _ = server.sample(5000)
-    deleted = dict(zip(drawn[:300].tolist(), keys[:300].tolist()))
+    server.insert(numbers)
+    check_draws(server, numbers, temperature)
+    server.insert(range(n, n + n // 2))
+    numbers = np.arange(n // 2, n + n // 2)
+    check_draws(server, numbers, temperature)
+    drawn, keys, _ = server.sample(2000, temperature)
+    deleted = dict(zip(drawn[: n // 3].tolist(), keys[: n // 3].tolist()))
     server.client.mutate_priorities('table', deletes=list(deleted.values()))
-    numbers = [n for n in numbers if n not in deleted]
+    numbers = np.setdiff1d(numbers, list(deleted))
     check_draws(server, numbers, temperature)
     server.client.checkpoint()
-  for i in range(2):
+  for _ in range(2):
     with Server(table(), tmp_path) as server:
       check_draws(server, numbers, temperature)
       # The restored table goes on as the old one would have.
-      added = list(range(1500 + 400 * i, 1900 + 400 * i))
+      added = numbers[-1] + 1 + np.arange(n // 4)
       server.insert(added)
-      numbers = (numbers + added)[-1000:]
+      numbers = np.concatenate([numbers, added])[-n:]
       check_draws(server, numbers, temperature)
       server.client.checkpoint()
-
-
-@native_only
-def test_a_large_table_is_restored(tmp_path):
-  n = 100_000
-
-  def table():
-    return make_table(etbs.Etbs(1.0), max_size=n)
-
-  with Server(table(), tmp_path) as server:
-    server.insert(range(n + n // 4))
-    server.client.checkpoint()
-  with Server(table(), tmp_path) as server:
-    drawn, _, _ = server.sample(50_000, 1.0)
-    edges = np.linspace(0, 1, 101)
-    shares = np.diff([etbs_formula.cdf(edge, 1.0) for edge in edges])
-    counts, _ = np.histogram((drawn - n // 4) / n, edges)
-    assert counts.sum() == len(drawn)
-    assert stats.chisquare(counts, len(drawn) * shares).pvalue > 1e-4
 
 
 @native_only

@@ -3,7 +3,6 @@
 import etbs_formula
 import numpy as np
 import pytest
-from scipy import stats
 
 native = pytest.importorskip(
   'acme_hieros.replay._native', reason='the native sampler was not built'
@@ -27,24 +26,7 @@ def check_distribution(sampler, keys, temperature, draws):
   rank_of[keys] = np.arange(n)
   ranks = rank_of[drawn]
   assert ranks.min() >= 0
-  some = np.unique(np.linspace(0, len(ranks) - 1, 300).astype(int))
-  expected = [
-    etbs_formula.cdf((rank + 1) / n, temperature)
-    - etbs_formula.cdf(rank / n, temperature)
-    for rank in ranks[some]
-  ]
-  np.testing.assert_allclose(probabilities[some], expected, rtol=1e-6)
-  if n == 1:
-    return
-  # 500 cells at most, so that the reference stays cheap.
-  edges = np.unique(np.linspace(0, n, min(n, 500) + 1).astype(int))
-  shares = np.diff([etbs_formula.cdf(edge / n, temperature) for edge in edges])
-  counts, _ = np.histogram(ranks, edges)
-  observed, wanted = etbs_formula.pooled(counts, draws * shares)
-  assert stats.chisquare(observed, wanted).pvalue > 1e-4
-  # The Kolmogorov-Smirnov distance, at the edges; ties make it conservative.
-  distance = np.abs(np.cumsum(counts) / draws - np.cumsum(shares)).max()
-  assert stats.kstwobign.sf(distance * np.sqrt(draws)) > 1e-4
+  etbs_formula.check_draws(ranks, probabilities, n, temperature)
 
 
 @pytest.mark.parametrize('n', [1, 2, 10, 1_000, 100_000])

@@ -51,7 +51,7 @@ CASES = {
     [
       '--env=debug/catch',
       '--depth=2',
-      '--num_steps=15000',
+      '--num_steps=20000',
       '--override=actor_critic.entropy_scale=0.02',
     ],
     0.8,

@@ -11,8 +11,9 @@ trap 'rm -rf "$copy"' EXIT
 cp -r acme_hieros tests setup.py pyproject.toml "$copy" || exit 1
 cd "$copy" || exit 1
 rm -f acme_hieros/replay/_native*.so
-CFLAGS='-fsanitize=address -fno-omit-frame-pointer -g' \
-  LDFLAGS='-fsanitize=address' \
+# Some setuptools read CFLAGS for C++, others CXXFLAGS.
+flags='-fsanitize=address -fno-omit-frame-pointer -g'
+CFLAGS=$flags CXXFLAGS=$flags LDFLAGS=$flags \
   "$python" setup.py --quiet build_ext --inplace || exit 1
 nm -D acme_hieros/replay/_native*.so | grep -q __asan_init || {
   echo 'asan: the native sampler was not built with AddressSanitizer.' >&2

@@ -21,7 +21,7 @@ import jax
 
 from acme_hieros import config as config_lib
 from acme_hieros.agent import learning
-from acme_hieros.experiments import running, workdirs
+from acme_hieros.experiments import checkpoints, running
 
 _ENV = flags.DEFINE_string(
   'env', 'atari/Krull', 'Environment: atari/<Game>, gym/<Id> or debug/<name>.'
@@ -58,6 +58,12 @@ _OVERRIDE = flags.DEFINE_multi_string(
   'A field of the configuration, as name=value, for example '
   'world_model.deter_size=128; may be repeated.',
 )
+_CHECKPOINT_MINUTES = flags.DEFINE_float(
+  'checkpoint_minutes', 10.0, 'Minutes between two checkpoints.'
+)
+_KEEP_CHECKPOINTS = flags.DEFINE_integer(
+  'keep_checkpoints', 2, 'Of so many checkpoints the newest stay.'
+)
 _RESUME = flags.DEFINE_bool(
   'resume',
   False,
@@ -80,12 +86,16 @@ def main(argv: Sequence[str]):
     f'{run.environment}: {run.num_steps} steps, everything in {run.workdir}'
   )
   if run.resume:
-    print('The replay is not kept: learning goes on when it has been refilled.')
+    print(f'Continuing after {trainer.steps} steps.')
   for level, count in enumerate(trainer.parameter_counts()):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:
     summary = trainer.train()
-  except (learning.NonFiniteLossError, workdirs.WorkdirError, OSError) as error:
+  except (
+    learning.NonFiniteLossError,
+    checkpoints.CheckpointError,
+    OSError,
+  ) as error:
     sys.exit(f'run_hieros: {error}')
   print(summary)
   sys.exit(130 if summary.interrupted else 0)
@@ -114,6 +124,8 @@ def _new_run() -> running.Run:
     num_steps=num_steps,
     seed=_SEED.value,
     workdir=workdir,
+    checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+    keep_checkpoints=_KEEP_CHECKPOINTS.value,
   )
 
 
@@ -122,7 +134,10 @@ def _resumed_run() -> running.Run:
   if _WORKDIR.value is None:
     raise ValueError('--resume needs the --workdir of the run to continue.')
   run = running.read_run(_WORKDIR.value)
-  changes = {}
+  changes = {
+    'checkpoint_minutes': _CHECKPOINT_MINUTES.value,
+    'keep_checkpoints': _KEEP_CHECKPOINTS.value,
+  }
   if _ENV.present:
     changes['environment'] = _ENV.value
   if _ENV_OPTION.present:

@@ -209,6 +209,7 @@ class _LevelWriter:
     self._writer.create_item(
       self._table, priority=self._priority(), trajectory=trajectory
     )
-    # Items wait for their last chunk to be full; all others are in the table
-    # when this returns.
-    self._writer.flush(self._chunk_length)
+    # Items wait for their last chunk to be full. Then they are all in the table
+    # when this returns, so that what a table holds depends on nothing else.
+    if self._written % self._chunk_length == 0:
+      self._writer.flush()

@@ -32,15 +32,20 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     self,
     config: HierosConfig,
     logger_fn: learning.LoggerFactory | None = None,
+    seed: int | None = None,
   ):
     """Creates a builder.
 
     Args:
       config: the agent's configuration.
       logger_fn: label ('level_0', ...) to the logger of a level's learning.
+      seed: of what is drawn from the replay. With one, batches are drawn when
+        the learner asks for them: where actor and learner take turns in one
+        process, the same run draws the same. None: batches are prefetched.
     """
     self._config = config
     self._logger_fn = logger_fn
+    self._seed = seed
     self._table_names = [
       hieros_adders.table_name(level) for level in range(config.depth)
     ]
@@ -50,13 +55,18 @@ class HierosBuilder(builders.ActorLearnerBuilder):
   ) -> list[reverb.Table]:
     networks = hieros_networks.make_networks(self._config, environment_spec)
     return tables.make_tables(
-      self._config, networks, environment_spec, self._table_names
+      self._config, networks, environment_spec, self._table_names, self._seed
     )
 
   def make_dataset_iterator(
     self, replay_client: reverb.Client
   ) -> Iterator[datasets.LevelBatches]:
-    return datasets.LevelDataset(replay_client, self._table_names, self._config)
+    return datasets.LevelDataset(
+      replay_client,
+      self._table_names,
+      self._config,
+      prefetch=self._seed is None,
+    )
 
   def make_adder(
     self, replay_client: reverb.Client

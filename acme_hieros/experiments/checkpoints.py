@@ -1,94 +1,187 @@
-"""Checkpoints: a tree of arrays in one .npz file, complete or absent."""
+"""Checkpoints of a whole run: learner, counters and replay, together."""
 
 from collections.abc import Mapping
 import json
 import os
-from typing import Any
+import shutil
+from typing import Any, NamedTuple
+import zlib
 
-import jax
-import numpy as np
+import reverb
 
-_METADATA = 'metadata'
+from acme_hieros.experiments import arrays
+
+# The files of a checkpoint, which is a directory.
+_LEARNER = 'learner.npz'
+_REPLAY = 'replay'
+_MANIFEST = 'manifest.json'
+
+# What begins so is not complete.
+_PARTIAL = '.partial'
 
 
 class CheckpointError(ValueError):
-  """A checkpoint cannot be used; the message says why and what to do."""
+  """A checkpoint cannot be used or written; the message says why."""
 
 
-def save(path: str, tree: Any, metadata: Mapping[str, Any]):
-  """Writes a checkpoint; an older one stays until the new one is complete.
+class Restored(NamedTuple):
+  """A checkpoint that was read.
 
-  Args:
-    path: of the file.
-    tree: arrays, nested in dicts and tuples.
-    metadata: plain values, stored as JSON.
-
-  Raises:
-    OSError: it could not be written; whatever was there before still is.
+  state: the tree of arrays. metadata: plain values. replay: the path of the
+  Reverb checkpoint that belongs to them. skipped: a sentence on each newer
+  checkpoint that cannot be used.
   """
-  arrays = {
-    name: np.asarray(leaf) for name, leaf in _named_leaves(tree).items()
-  }
-  arrays[_METADATA] = np.frombuffer(
-    json.dumps(metadata).encode(), dtype=np.uint8
-  )
-  partial = path + '.partial'
-  try:
-    with open(partial, 'wb') as file:
-      np.savez(file, **arrays)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  finally:
-    if os.path.exists(partial):
-      os.remove(partial)
+
+  state: Any
+  metadata: Mapping[str, Any]
+  replay: str
+  skipped: list[str]
 
 
-def load(path: str, template: Any) -> tuple[Any, Mapping[str, Any]]:
-  """Reads a checkpoint.
+class Checkpoints:
+  """The checkpoints in a directory, numbered as they came.
 
-  Args:
-    path: of the file.
-    template: a tree of arrays, or of their shapes and types, to expect.
-
-  Returns:
-    The tree, and the metadata.
-
-  Raises:
-    CheckpointError: the file is absent, damaged, or of another agent.
+  Each is a directory of its own that gets its name when it is complete, and
+  whose manifest holds the size and the check sum of every file. Reverb writes
+  its part into the same directory tree, on the host of its server.
   """
-  if not os.path.exists(path):
-    raise CheckpointError(f'There is no checkpoint at {path}.')
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      # Reading an entry checks its sum, so damage shows here.
-      arrays = {name: file[name] for name in file.files}
-    metadata = json.loads(arrays.pop(_METADATA).tobytes())
-  except OSError as error:
-    raise CheckpointError(
-      f'The checkpoint {path} cannot be read ({error.strerror or error}).'
-    ) from error
-  except Exception as error:  # A damaged archive raises nearly anything.
-    raise CheckpointError(
-      f'The checkpoint {path} is damaged ({error}); restore the file from a '
-      'copy, or start again in another work directory.'
-    ) from error
-  expected = _named_leaves(template)  # Only shapes and types are looked at.
-  wrong = sorted(arrays.keys() ^ expected.keys()) or [
-    name
-    for name, value in expected.items()
-    if arrays[name].shape != value.shape or arrays[name].dtype != value.dtype
-  ]
-  if wrong:
-    raise CheckpointError(
-      f'The checkpoint {path} belongs to another agent or version: '
-      f'{len(wrong)} of its arrays do not fit, {wrong[0]} first; resume it '
-      'with the version and configuration that wrote it.'
+
+  def __init__(self, directory: str, keep: int):
+    """Creates the store; nothing is written yet.
+
+    Args:
+      directory: where the checkpoints are or shall be.
+      keep: of so many checkpoints the newest stay.
+    """
+    if keep < 1:
+      raise ValueError(f'keep={keep} must be at least 1.')
+    self._directory = directory
+    self._keep = keep
+    self._staging = os.path.join(directory, f'{_PARTIAL}-replay')
+
+  def save(
+    self, state: Any, metadata: Mapping[str, Any], replay: reverb.Client
+  ):
+    """Writes a checkpoint; those before it stay until it is complete.
+
+    Args:
+      state: a tree of arrays.
+      metadata: plain values.
+      replay: a client of the server with `replay_checkpointer`.
+
+    Raises:
+      CheckpointError: it could not be written. Those before it are untouched.
+    """
+    partial = os.path.join(self._directory, _PARTIAL)
+    number = max(map(int, self._names()), default=0) + 1
+    final = os.path.join(self._directory, f'{number:06d}')
+    try:
+      shutil.rmtree(partial, ignore_errors=True)
+      os.makedirs(partial)
+      # The replay first: where others go on writing to it, it is not ahead of
+      # the counters.
+      os.rename(replay.checkpoint(), os.path.join(partial, _REPLAY))
+      arrays.save(os.path.join(partial, _LEARNER), state, metadata)
+      manifest = {
+        name: _sum(os.path.join(partial, name)) for name in _files(partial)
+      }
+      with open(os.path.join(partial, _MANIFEST), 'w') as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+      os.rename(partial, final)
+    except (OSError, RuntimeError) as error:  # Reverb raises the latter.
+      shutil.rmtree(partial, ignore_errors=True)
+      reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+      raise CheckpointError(
+        f'The checkpoint {final} could not be written ({reason}); the one '
+        'before, if there is one, is still there to be resumed.'
+      ) from error
+    for name in self._names()[: -self._keep]:
+      shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+
+  def restore(self, template: Any) -> Restored | None:
+    """Reads the newest checkpoint that is whole; None if there never was one.
+
+    Args:
+      template: a tree of arrays, or of their shapes and types, to expect.
+
+    Raises:
+      CheckpointError: there are checkpoints, and none can be used.
+    """
+    skipped = []
+    for name in reversed(self._names()):
+      path = os.path.join(self._directory, name)
+      try:
+        _verify(path)
+        state, metadata = arrays.load(os.path.join(path, _LEARNER), template)
+      except ValueError as error:
+        skipped.append(str(error))
+        continue
+      return Restored(state, metadata, os.path.join(path, _REPLAY), skipped)
+    if skipped:
+      raise CheckpointError(
+        f'No checkpoint in {self._directory} can be used. {skipped[0]} Restore '
+        'it from a copy, resume with the version and configuration that wrote '
+        'it, or start again in another work directory.'
+      )
+    return None
+
+  def replay_checkpointer(
+    self, restored: Restored | None
+  ) -> reverb.platform.checkpointers_lib.CheckpointerBase:
+    """For the Reverb server: where to save, and what to restore."""
+    # What a dead server has left there would be taken for newer.
+    shutil.rmtree(self._staging, ignore_errors=True)
+    return reverb.platform.checkpointers_lib.DefaultCheckpointer(
+      self._staging, fallback_checkpoint_path=restored and restored.replay
     )
-  structure = jax.tree.structure(template)
-  return structure.unflatten([arrays[name] for name in expected]), metadata
+
+  def _names(self) -> list[str]:
+    """Of the complete checkpoints, oldest first."""
+    try:
+      names = os.listdir(self._directory)
+    except FileNotFoundError:
+      return []
+    return sorted((name for name in names if name.isdecimal()), key=int)
 
 
-def _named_leaves(tree: Any) -> Mapping[str, Any]:
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+def _files(directory: str) -> list[str]:
+  """Of a directory and those in it, relative to it."""
+  return [
+    os.path.relpath(os.path.join(parent, name), directory)
+    for parent, _, names in os.walk(directory)
+    for name in names
+  ]
+
+
+def _sum(path: str) -> list[int]:
+  """Size and CRC-32 of a file that has reached the disk."""
+  size, crc = 0, 0
+  with open(path, 'rb') as file:
+    os.fsync(file.fileno())
+    while block := file.read(1 << 20):
+      size += len(block)
+      crc = zlib.crc32(block, crc)
+  return [size, crc]
+
+
+def _verify(path: str):
+  """Raises CheckpointError unless all files are as they were written."""
+  try:
+    with open(os.path.join(path, _MANIFEST)) as file:
+      manifest = json.load(file)
+    damaged = [
+      name
+      for name, expected in manifest.items()
+      if _sum(os.path.join(path, name)) != expected
+    ]
+  except (OSError, ValueError, AttributeError) as error:
+    reason = getattr(error, 'strerror', None) or error
+    raise CheckpointError(
+      f'The checkpoint {path} is damaged or incomplete ({reason}).'
+    ) from error
+  if damaged:
+    raise CheckpointError(
+      f'The checkpoint {path} is damaged: {damaged[0]} is not what was written.'
+    )

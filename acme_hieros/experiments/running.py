@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from absl import logging
 from acme import specs
 from acme.utils import counting
 import dm_env
@@ -23,7 +24,7 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, workdirs
+from acme_hieros.experiments import arrays, checkpoints, workdirs
 from acme_hieros.models import level as level_lib
 
 # The mean return is over so many of the last episodes.
@@ -41,6 +42,7 @@ class Run:
   workdir: where everything is written.
   resume: continue the run in `workdir`.
   checkpoint_minutes: time between two checkpoints.
+  keep_checkpoints: of so many the newest stay.
   """
 
   environment: str
@@ -53,6 +55,7 @@ class Run:
   )
   resume: bool = False
   checkpoint_minutes: float = 10.0
+  keep_checkpoints: int = 2
 
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
@@ -149,6 +152,14 @@ class Trainer:
       raise ValueError(f'num_steps={run.num_steps} must be at least 1.')
     if not 0 <= run.seed < 2**32:
       raise ValueError(f'seed={run.seed} must lie in 0..{2**32 - 1}.')
+    if not run.checkpoint_minutes > 0:
+      raise ValueError(
+        f'checkpoint_minutes={run.checkpoint_minutes} must be positive.'
+      )
+    if run.keep_checkpoints < 1:
+      raise ValueError(
+        f'keep_checkpoints={run.keep_checkpoints} must be at least 1.'
+      )
     self._run = run
     config = run.config
     config.check_fillable(run.num_steps)
@@ -160,22 +171,38 @@ class Trainer:
     learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
     self._shapes = jax.eval_shape(self._networks.init, learner_key)
     self._workdir = workdirs.Workdir(run.workdir)
-    checkpoint = None
-    if run.resume:
-      self._workdir.check(run.identity(), run.resume)
-      checkpoint = checkpoints.load(self._workdir.checkpoint, self._shapes)
+    self._workdir.check(run.identity(), run.resume)
+    self._checkpoints = checkpoints.Checkpoints(
+      self._workdir.checkpoints, run.keep_checkpoints
+    )
+    restored = self._checkpoints.restore(self._shapes) if run.resume else None
     self._workdir.open(run.identity(), run.num_steps, run.resume)
 
-    builder = builder_lib.HierosBuilder(
-      config, self._workdir.make_learner_logger
-    )
-    self._server = reverb.Server(
-      builder.make_replay_tables(environment_spec), port=None
-    )
-    client = reverb.Client(f'localhost:{self._server.port}')
     # Counts are wanted as they are at each step, not as of a second ago.
     self._counter = counting.Counter(time_delta=0.0)
-    self._counter.increment(actor_steps=0, actor_episodes=0)
+    self._counter.increment(actor_steps=0, actor_episodes=0, learner_steps=0)
+    if restored:
+      for skipped in restored.skipped:
+        logging.warning('%s The one before is used.', skipped)
+      self._counter.restore(
+        {'counts': restored.metadata['counts'], 'cache': {}}
+      )
+    if run.resume:
+      self._workdir.cut_logs(self.steps)
+    # Another stretch of the same run must not repeat its randomness.
+    actor_key = jax.random.fold_in(actor_key, self.steps)
+    builder = builder_lib.HierosBuilder(
+      config,
+      self._workdir.make_learner_logger,
+      seed=run.seed + (self.steps << 32),
+    )
+    self._server = reverb.Server(
+      builder.make_replay_tables(environment_spec),
+      port=None,
+      checkpointer=self._checkpoints.replay_checkpointer(restored),
+    )
+    client = reverb.Client(f'localhost:{self._server.port}')
+    self._client = client
     self._dataset = builder.make_dataset_iterator(client)
     self._learner = builder.make_learner(
       learner_key,
@@ -187,10 +214,9 @@ class Trainer:
     self._returns = collections.deque(maxlen=RECENT_EPISODES)
     self._best_return = None
     self._seconds_before = 0.0
-    if checkpoint:
-      self._restore(*checkpoint)
-      # Another stretch of the same run must not repeat its randomness.
-      actor_key = jax.random.fold_in(actor_key, self._steps)
+    self._owed = 0.0  # Learner steps that are due.
+    if restored:
+      self._restore(restored.state, restored.metadata)
     self._adder = builder.make_adder(client)
     self._actor = builder.make_actor(
       actor_key,
@@ -200,12 +226,10 @@ class Trainer:
     )
     self._episode_logger = self._workdir.make_logger('episodes')
     self._start = time.time()
-    if not run.resume:
-      # From here on there is always something to resume.
-      self.save()
 
   @property
-  def _steps(self) -> int:
+  def steps(self) -> int:
+    """Environment steps so far."""
     return self._counter.get_counts()['actor_steps']
 
   @property
@@ -220,13 +244,13 @@ class Trainer:
     ]
 
   def train(self) -> Summary:
-    """Runs to the last step, or to Ctrl-C, and saves, whatever happens.
+    """Runs to the last step or to Ctrl-C, and saves, whatever happens.
 
     The trainer is closed then, and cannot be used again.
 
     Raises:
       learning.NonFiniteLossError: after saving state and batch.
-      workdirs.WorkdirError: the checkpoint could not be written.
+      checkpoints.CheckpointError: the last one could not be written.
     """
     self._start = time.time()
     with _Interruption() as interruption:
@@ -245,24 +269,18 @@ class Trainer:
     return summary
 
   def save(self):
-    """Writes the checkpoint; raises WorkdirError if that is not possible."""
-    try:
-      checkpoints.save(
-        self._workdir.checkpoint,
-        self._learner.save(),
-        {
-          'counts': self._counter.get_counts(),
-          'recent_returns': list(self._returns),
-          'best_return': self._best_return,
-          'seconds': self._seconds,
-        },
-      )
-    except OSError as error:
-      raise workdirs.WorkdirError(
-        f'{self._workdir.checkpoint} could not be written '
-        f'({error.strerror or error}); the one before, if there is one, is '
-        'still there to be resumed.'
-      ) from error
+    """Writes a checkpoint; raises CheckpointError if that is not possible."""
+    self._checkpoints.save(
+      self._learner.save(),
+      {
+        'counts': self._counter.get_counts(),
+        'owed_updates': self._owed,
+        'recent_returns': list(self._returns),
+        'best_return': self._best_return,
+        'seconds': self._seconds,
+      },
+      self._client,
+    )
 
   def _close(self):
     self._workdir.close()
@@ -274,7 +292,8 @@ class Trainer:
     self, state: learning.TrainingState, metadata: Mapping[str, Any]
   ):
     self._learner.restore(state)
-    self._counter.restore({'counts': metadata['counts'], 'cache': {}})
+    self._dataset.step = metadata['counts']['learner_steps']
+    self._owed = metadata['owed_updates']
     self._returns.extend(metadata['recent_returns'])
     self._best_return = metadata['best_return']
     self._seconds_before = metadata['seconds']
@@ -282,11 +301,10 @@ class Trainer:
   def _loop(self, interruption: '_Interruption'):
     run = self._run
     saved = time.time()
-    owed = 0.0  # Learner steps that are due.
     learning_started = False
     timestep = None
-    with _progress_bar(run.num_steps, self._steps) as bar:
-      while self._steps < run.num_steps and not interruption.requested:
+    with _progress_bar(run.num_steps, self.steps) as bar:
+      while self.steps < run.num_steps and not interruption.requested:
         if timestep is None or timestep.last():
           timestep = self._environment.reset()
           self._actor.observe_first(timestep)
@@ -303,16 +321,16 @@ class Trainer:
 
         learning_started = learning_started or self._dataset.ready()
         if learning_started:
-          owed += run.config.updates_per_step
-        while owed >= 1.0 and not interruption.requested:
+          self._owed += run.config.updates_per_step
+        while self._owed >= 1.0 and not interruption.requested:
           self._learner.step()
-          owed -= 1.0
+          self._owed -= 1.0
         self._show(bar, learning_started)
         if time.time() - saved > 60 * run.checkpoint_minutes:
           saved = time.time()
           try:
             self.save()
-          except workdirs.WorkdirError as error:
+          except checkpoints.CheckpointError as error:
             # There may be room again by the next time.
             bar.write(f'Warning: {error}', file=sys.stderr)
 
@@ -339,7 +357,7 @@ class Trainer:
   def _show(self, bar: tqdm.tqdm, learning_started: bool):
     shown = {}
     if learning_started:
-      shown['updates'] = self._counter.get_counts().get('learner_steps', 0)
+      shown['updates'] = self._counter.get_counts()['learner_steps']
     else:
       shown['updates'] = 'filling replay'
     if self._returns:
@@ -352,7 +370,7 @@ class Trainer:
     return Summary(
       steps=counts['actor_steps'],
       episodes=counts['actor_episodes'],
-      updates=counts.get('learner_steps', 0),
+      updates=counts['learner_steps'],
       mean_return=float(np.mean(self._returns)) if self._returns else None,
       best_return=self._best_return,
       seconds=self._seconds,
@@ -368,12 +386,10 @@ class Trainer:
       'names': list(error.names),
       'counts': self._counter.get_counts(),
     }
-    checkpoints.save(
+    arrays.save(
       os.path.join(directory, 'state.npz'), self._learner.save(), metadata
     )
-    checkpoints.save(
-      os.path.join(directory, 'batch.npz'), error.batch, metadata
-    )
+    arrays.save(os.path.join(directory, 'batch.npz'), error.batch, metadata)
 
 
 class _Interruption:

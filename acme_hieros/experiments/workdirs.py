@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 import contextlib
+import csv
+import glob
 import json
 import os
 from typing import Any
@@ -24,7 +26,7 @@ class Workdir:
   config.json     what is run: environment, seed, the whole configuration
   logs/*.csv      episodes.csv, and one file a level
   tensorboard/    the same for TensorBoard
-  checkpoint.npz  the learner's state, see `checkpoints`
+  checkpoints/    learner, counters and replay, see `checkpoints`
   summary.json    what came of it, at the end
   failure/        the state and the batch of a loss that was not finite
   """
@@ -32,7 +34,7 @@ class Workdir:
   def __init__(self, path: str):
     self.path = os.path.abspath(os.path.expanduser(path))
     self.config = self._file('config.json')
-    self.checkpoint = self._file('checkpoint.npz')
+    self.checkpoints = self._file('checkpoints')
     self.summary = self._file('summary.json')
     self.tensorboard = self._file('tensorboard')
     self.logs = self._file('logs')
@@ -68,16 +70,10 @@ class Workdir:
       resume: continue the run that lives here.
     """
     found = self.read_config()
-    if found and not os.path.exists(self.checkpoint):
-      raise WorkdirError(
-        f'{self.path} holds a run that ended before its first checkpoint; '
-        'choose another --workdir.'
-      )
     if resume:
       if found is None:
         raise WorkdirError(
-          f'{self.path} holds no checkpoint to resume; start the run without '
-          '--resume.'
+          f'{self.path} holds no run to resume; start it without --resume.'
         )
       expected = {**_plain(identity), 'num_steps': found.get('num_steps')}
       differing = sorted(_differences(found, expected))
@@ -118,6 +114,23 @@ class Workdir:
         f'{self.path} cannot be written ({error.strerror}); choose another '
         '--workdir.'
       ) from error
+
+  def cut_logs(self, steps: int):
+    """Drops what the CSV files say of later steps, which are to come again."""
+    for path in glob.glob(os.path.join(self.logs, '*.csv')):
+      with open(path, newline='') as file:
+        # A process that was killed may have left half a line.
+        lines = [line for line in file if line.endswith('\n')]
+      rows = list(csv.DictReader(lines))
+      kept = [
+        line
+        for line, row in zip(lines[1:], rows)
+        if float(row['actor_steps']) <= steps
+      ]
+      with open(path + '.partial', 'w', newline='') as file:
+        # Without rows the header comes again with the first one.
+        file.writelines(lines[:1] + kept if kept else [])
+      os.replace(path + '.partial', path)
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
     """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""

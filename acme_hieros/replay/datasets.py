@@ -8,6 +8,7 @@ import time
 from acme.adders.reverb import base as reverb_base
 import numpy as np
 import reverb
+import tree
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.replay import etbs
@@ -31,7 +32,11 @@ class LevelDataset(Iterator[LevelBatches]):
   """
 
   def __init__(
-    self, client: reverb.Client, tables: Sequence[str], config: HierosConfig
+    self,
+    client: reverb.Client,
+    tables: Sequence[str],
+    config: HierosConfig,
+    prefetch: bool = True,
   ):
     """Creates the dataset.
 
@@ -39,22 +44,27 @@ class LevelDataset(Iterator[LevelBatches]):
       client: of the server that holds the tables.
       tables: their names, level 0 first.
       config: batch size, tick periods and least table size.
+      prefetch: draw the next batch while the learner works on the last one,
+        which takes it from the table as it happens to be then. Without it a
+        batch is drawn when it is asked for, so that a run can be repeated.
     """
     self._client = client
     self._tables = tables
     self._config = config
+    self._prefetch = prefetch
     self._iterators = [None] * len(tables)
-    self._step = 0
+    # Of the learner, those before a restart included; decides who is due.
+    self.step = 0
 
   def __next__(self) -> LevelBatches:
     due = [
-      self._step % self._config.tick_period(level) == 0
+      self.step % self._config.tick_period(level) == 0
       for level in range(len(self._tables))
     ]
     if not self.ready():
       time.sleep(_IDLE_SECONDS)
       return (None,) * len(self._tables)
-    self._step += 1
+    self.step += 1
     return tuple(
       next(self._iterators[level])
       if due[level] and self._ready(level)
@@ -77,13 +87,17 @@ class LevelDataset(Iterator[LevelBatches]):
     return True
 
   def _open(self, table: str) -> Iterator[reverb_base.Step]:
+    replay = self._config.replay
+    # The stand-in for the native ETBS sampler filters a stream.
+    native = replay.sampler != 'etbs' or etbs.BACKEND == 'native'
+    if not self._prefetch and native:
+      return self._draw(table)
     settings = dict(
       server_address=self._client.server_address,
       table=table,
       max_in_flight_samples_per_worker=self._config.batch_size,
       num_workers_per_iterator=1,
     )
-    replay = self._config.replay
     if replay.sampler == 'etbs':
       sampler = etbs.Etbs(replay.temperature)
       dataset = etbs.make_dataset(sampler=sampler, **settings)
@@ -93,6 +107,18 @@ class LevelDataset(Iterator[LevelBatches]):
     # One batch is decoded while the learner works on another.
     samples = dataset.prefetch(1).as_numpy_iterator()
     return (sample.data for sample in samples)
+
+  def _draw(self, table: str) -> Iterator[reverb_base.Step]:
+    while True:
+      samples = self._client.sample(
+        table,
+        self._config.batch_size,
+        emit_timesteps=False,
+        unpack_as_table_signature=True,
+      )
+      yield tree.map_structure(
+        lambda *columns: np.stack(columns), *(sample.data for sample in samples)
+      )
 
 
 def foreign_batches(

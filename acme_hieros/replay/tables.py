@@ -2,6 +2,7 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+from collections.abc import Sequence
 from typing import Any
 
 from acme import specs
@@ -54,12 +55,26 @@ def make_tables(
   config: HierosConfig,
   networks: hierarchy.Hierarchy,
   environment: specs.EnvironmentSpec,
-  names: list[str],
+  names: Sequence[str],
+  seed: int | None = None,
 ) -> list[reverb.Table]:
-  """Creates the table of every level: the oldest sequences leave first."""
+  """Creates the table of every level: the oldest sequences leave first.
+
+  Args:
+    config: of the agent.
+    networks: whose levels' steps the tables hold.
+    environment: of level 0.
+    names: of the tables, level 0 first.
+    seed: decides the draws of ETBS; None: a random one. Reverb's own samplers
+      cannot be seeded.
+  """
   if config.replay.sampler == 'etbs':
     make_table = etbs.make_table
-    samplers = [etbs.Etbs(config.replay.temperature) for _ in names]
+    seeds = [None] * len(names)
+    if seed is not None:
+      state = np.random.SeedSequence(seed).generate_state(len(names), np.uint64)
+      seeds = state.tolist()
+    samplers = [etbs.Etbs(config.replay.temperature, s) for s in seeds]
   else:
     make_table = reverb.Table
     samplers = [reverb.selectors.Uniform() for _ in names]

@@ -1,138 +1,237 @@
-"""A checkpoint is complete or absent, and says what is wrong with it."""
+"""Checkpoints of learner, counters and replay: complete, or the one before."""
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import errno
 import os
-import pickle
-import re
-from typing import NamedTuple
+import pathlib
 
-import jax
 import numpy as np
 import pytest
+import reverb
 
+from acme_hieros.experiments import arrays
 from acme_hieros.experiments import checkpoints
 
-
-class Pair(NamedTuple):
-  left: np.ndarray
-  right: tuple
+TEMPLATE = {'weights': np.zeros(3, np.float32)}
 
 
-def make_tree(scale=1):
-  return {
-    'floats': np.arange(6, dtype=np.float32).reshape(2, 3) * scale,
-    'complex': np.array([1 + 2j, -3j], np.complex64),
-    'pair': Pair(np.uint32([7, 8]), (np.int32(3), {})),
-    'empty': np.zeros((0, 4), np.float32),
-    'nan': np.float32(np.nan),
-  }
+def state(value):
+  return {'weights': np.full(3, value, np.float32)}
 
 
-METADATA = {'counts': {'steps': 3}, 'best': None, 'recent': [1.5, -2.0]}
+class Run:
+  """A replay of numbers, and the checkpoints that it belongs to."""
+
+  def __init__(self, directory, keep=2, template=None):
+    self.store = checkpoints.Checkpoints(str(directory), keep)
+    self.restored = self.store.restore(template or TEMPLATE)
+    self._server = reverb.Server(
+      [
+        reverb.Table.queue('table', 100),
+      ],
+      port=None,
+      checkpointer=self.store.replay_checkpointer(self.restored),
+    )
+    self.client = reverb.Client(f'localhost:{self._server.port}')
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused_error):
+    self._server.stop()
+
+  def advance(self, value):
+    """Inserts a number and saves."""
+    self.client.insert(np.int64(value), {'table': 1.0})
+    self.save(value)
+
+  def save(self, value):
+    self.store.save(state(value), {'steps': value}, self.client)
+
+  def size(self):
+    return self.client.server_info()['table'].current_size
 
 
-@pytest.fixture
-def path(tmp_path):
-  path = str(tmp_path / 'checkpoint.npz')
-  checkpoints.save(path, make_tree(), METADATA)
-  return path
+def names(directory):
+  return sorted(os.listdir(directory))
 
 
-def assert_refused(path, template=None):
-  """Loading gives one sentence that names the file."""
-  with pytest.raises(checkpoints.CheckpointError) as caught:
-    checkpoints.load(path, template or make_tree())
-  sentence = str(caught.value)
-  assert path in sentence and '\n' not in sentence and sentence.endswith('.')
-  return sentence
+def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
+  with Run(tmp_path / 'new') as run:
+    assert run.restored is None
+    assert run.size() == 0
 
 
-def test_what_is_saved_is_what_is_loaded(path):
-  tree, metadata = checkpoints.load(path, make_tree(scale=0))
-  assert metadata == METADATA
-  assert jax.tree.structure(tree) == jax.tree.structure(make_tree())
-  for one, other in zip(jax.tree.leaves(tree), jax.tree.leaves(make_tree())):
-    assert one.dtype == other.dtype and one.shape == other.shape
-    np.testing.assert_array_equal(one, other)
+def test_state_metadata_and_replay_come_back_together(tmp_path):
+  with Run(tmp_path) as run:
+    run.advance(1)
+    run.advance(2)
+    run.client.insert(np.int64(3), {'table': 1.0})  # Not saved.
+  # More than once, and a restored one can be saved.
+  for value in (2, 3, 4):
+    with Run(tmp_path) as run:
+      np.testing.assert_array_equal(
+        run.restored.state['weights'], state(value)['weights']
+      )
+      assert run.restored.metadata == {'steps': value}
+      assert run.restored.skipped == []
+      assert run.size() == value
+      run.advance(value + 1)
 
 
-def test_nothing_else_is_left_in_the_directory(path, tmp_path):
-  assert os.listdir(tmp_path) == ['checkpoint.npz']
+def test_the_newest_stay(tmp_path):
+  with Run(tmp_path, keep=3) as run:
+    for value in range(1, 13):
+      run.advance(value)
+  assert [n for n in names(tmp_path) if not n.startswith('.')] == [
+    '000010',
+    '000011',
+    '000012',
+  ]
 
 
-@pytest.mark.parametrize('function', ['np.savez', 'os.fsync', 'os.replace'])
-def test_a_failure_while_writing_leaves_the_old_file(
-  path, tmp_path, monkeypatch, function
-):
-  def fail(*unused_arguments, **unused_fields):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(f'{checkpoints.__name__}.{function}', fail)
-  with pytest.raises(OSError, match='No space'):
-    checkpoints.save(path, make_tree(scale=2), {})
-  monkeypatch.undo()
-  assert os.listdir(tmp_path) == ['checkpoint.npz']
-  assert checkpoints.load(path, make_tree())[1] == METADATA
+@pytest.mark.parametrize('keep', [0, -1])
+def test_at_least_one_is_kept(tmp_path, keep):
+  with pytest.raises(ValueError, match=f'keep={keep}'):
+    checkpoints.Checkpoints(str(tmp_path), keep)
 
 
-def test_a_missing_file_is_refused(tmp_path):
-  assert 'no checkpoint' in assert_refused(str(tmp_path / 'none.npz'))
-
-
-def test_a_file_cut_anywhere_is_refused(path):
-  with open(path, 'rb') as file:
-    content = file.read()
-  for length in range(0, len(content), 37):
-    with open(path, 'wb') as file:
-      file.write(content[:length])
-    assert 'damaged' in assert_refused(path)
-
-
-def test_a_flipped_bit_never_passes_for_other_values(path):
-  with open(path, 'rb') as file:
-    content = file.read()
-  for i in range(len(content)):
-    damaged = bytearray(content)
-    damaged[i] ^= 1 << i % 8
-    with open(path, 'wb') as file:
-      file.write(damaged)
-    try:
-      tree, metadata = checkpoints.load(path, make_tree())
-    except checkpoints.CheckpointError:
-      continue
-    # A byte that nothing depends on, such as a date.
-    assert metadata == METADATA
-    jax.tree.map(np.testing.assert_array_equal, tree, make_tree())
-
-
-@pytest.mark.parametrize('kind', ['text', 'npy', 'npz', 'pickle', 'directory'])
-def test_a_file_of_another_kind_is_refused(path, kind):
-  os.remove(path)
-  if kind == 'directory':
-    os.mkdir(path)
-  else:
-    with open(path, 'wb') as file:
-      if kind == 'text':
-        file.write(b'not an archive')
-      elif kind == 'npy':
-        np.save(file, np.zeros(3))
-      elif kind == 'npz':
-        np.savez(file, a=np.zeros(3))
-      else:
-        pickle.dump(make_tree(), file)
-  assert_refused(path)
+FILES = [
+  'learner.npz',
+  'manifest.json',
+  'replay/tables.tfrecord',
+  'replay/chunks.tfrecord',
+  'replay/DONE',
+]
 
 
 @pytest.mark.parametrize(
-  'name,value',
-  [
-    ('floats', np.zeros((3, 2), np.float32)),
-    ('floats', np.zeros((2, 3), np.float64)),
-    ('more', np.zeros(1)),
-    ('nan', None),
-  ],
+  ['name', 'damage'],
+  [(name, 'gone') for name in FILES]
+  # Reverb's mark of completion is an empty file.
+  + [(name, how) for name in FILES[:-1] for how in ('cut', 'flipped')],
 )
-def test_the_checkpoint_of_another_agent_is_refused(path, name, value):
-  sentence = assert_refused(path, {**make_tree(), name: value})
-  assert re.search(rf"another agent.*\['{name}'\]", sentence)
+def test_the_one_before_stands_in_for_a_damaged_one(tmp_path, name, damage):
+  with Run(tmp_path) as run:
+    run.advance(1)
+    run.advance(2)
+  path = tmp_path / '000002' / name
+  content = path.read_bytes()
+  if damage == 'gone':
+    path.unlink()
+  elif damage == 'cut':
+    path.write_bytes(content[: len(content) // 2])
+  else:
+    middle = len(content) // 2
+    flipped = bytes([content[middle] ^ 0x80])
+    path.write_bytes(content[:middle] + flipped + content[middle + 1 :])
+  with Run(tmp_path) as run:
+    assert run.restored.metadata == {'steps': 1}
+    assert run.size() == 1
+    (sentence,) = run.restored.skipped
+    assert str(tmp_path / '000002') in sentence
+    assert sentence.endswith('.') and '\n' not in sentence
+    # It is not in the way of the next.
+    run.advance(3)
+  with Run(tmp_path) as run:
+    assert run.restored.metadata == {'steps': 3}
+
+
+def test_without_any_whole_one_the_run_is_refused(tmp_path):
+  with Run(tmp_path) as run:
+    run.advance(1)
+    run.advance(2)
+  for number in ('000001', '000002'):
+    os.remove(tmp_path / number / 'learner.npz')
+  before = sorted(pathlib.Path(tmp_path).rglob('*'))
+  with pytest.raises(checkpoints.CheckpointError) as caught:
+    checkpoints.Checkpoints(str(tmp_path), 2).restore(TEMPLATE)
+  assert '000002' in str(caught.value) and '\n' not in str(caught.value)
+  assert sorted(pathlib.Path(tmp_path).rglob('*')) == before
+
+
+def test_the_checkpoint_of_another_agent_is_not_used(tmp_path):
+  with Run(tmp_path) as run:
+    run.advance(1)
+  with pytest.raises(checkpoints.CheckpointError, match='another agent'):
+    checkpoints.Checkpoints(str(tmp_path), 2).restore(
+      {'weights': np.zeros(4, np.float32)}
+    )
+
+
+def fail_in_arrays(monkeypatch):
+  def save(*unused_arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(arrays, 'save', save)
+
+
+def fail_in_reverb(monkeypatch):
+  def checkpoint(*unused_arguments):
+    raise RuntimeError('No space left on device\nand more')
+
+  monkeypatch.setattr(reverb.Client, 'checkpoint', checkpoint)
+
+
+@pytest.mark.parametrize('fail', [fail_in_arrays, fail_in_reverb])
+def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch, fail):
+  with Run(tmp_path) as run:
+    run.advance(1)
+    with monkeypatch.context() as patch:
+      fail(patch)
+      with pytest.raises(checkpoints.CheckpointError) as caught:
+        run.advance(2)
+    sentence = str(caught.value)
+    assert 'No space left' in sentence and '\n' not in sentence
+    assert set(names(tmp_path)) <= {'000001', '.partial-replay'}
+    run.advance(3)
+  with Run(tmp_path) as run:
+    assert run.restored.metadata == {'steps': 3}
+    assert run.size() == 3
+
+
+@pytest.mark.parametrize('done', range(4))
+def test_what_a_killed_process_left_is_no_checkpoint(
+  tmp_path, monkeypatch, done
+):
+  """Killed after the replay, the state, the manifest, or before all."""
+
+  class Killed(BaseException):
+    pass
+
+  def killed(*unused_arguments, **unused_keywords):
+    raise Killed
+
+  with Run(tmp_path) as run:
+    run.advance(1)
+    with monkeypatch.context() as patch:
+      if done == 0:
+        patch.setattr(reverb.Client, 'checkpoint', killed)
+      elif done == 1:
+        patch.setattr(arrays, 'save', killed)
+      elif done == 2:
+        patch.setattr(checkpoints, '_sum', killed)
+      else:
+        patch.setattr(os, 'rename', killed_the_second_time(os.rename, killed))
+      with pytest.raises(Killed):
+        run.advance(2)
+    assert '.partial' in names(tmp_path)
+  with Run(tmp_path) as run:
+    assert run.restored.metadata == {'steps': 1}
+    assert run.restored.skipped == []
+    assert run.size() == 1
+    run.advance(3)
+  with Run(tmp_path) as run:
+    assert run.restored.metadata == {'steps': 3}
+  assert '.partial' not in names(tmp_path)
+
+
+def killed_the_second_time(rename, killed):
+  calls = []
+
+  def patched(*arguments):
+    calls.append(arguments)
+    return rename(*arguments) if len(calls) == 1 else killed()
+
+  return patched

@@ -36,18 +36,17 @@ def assert_refused(path, identity=IDENTITY, num_steps=10, resume=False):
 
 @pytest.fixture
 def path(tmp_path):
-  """A run with a checkpoint."""
+  """A run that was begun."""
   path = tmp_path / 'run'
   workdir = workdirs.Workdir(str(path))
   workdir.open(IDENTITY, 10, resume=False)
-  pathlib.Path(workdir.checkpoint).write_bytes(b'a checkpoint')
   return path
 
 
 def test_a_new_run_writes_its_configuration_and_no_litter(path):
   config = json.loads((path / 'config.json').read_text())
   assert config == {**json.loads(json.dumps(IDENTITY)), 'num_steps': 10}
-  assert sorted(os.listdir(path)) == ['checkpoint.npz', 'config.json', 'logs']
+  assert sorted(os.listdir(path)) == ['config.json', 'logs']
 
 
 def test_directories_that_hold_other_things_may_be_used(tmp_path):
@@ -64,7 +63,6 @@ def test_an_existing_run_can_be_resumed_and_be_made_longer(path):
   workdirs.Workdir(str(path)).open(IDENTITY, 20, resume=True)
   config = workdirs.Workdir(str(path)).read_config()
   assert config['num_steps'] == 20
-  assert (path / 'checkpoint.npz').read_bytes() == b'a checkpoint'
 
 
 @pytest.mark.parametrize('num_steps', [10, 20])
@@ -75,16 +73,24 @@ def test_another_configuration_is_named_field_by_field(path, num_steps):
 
 
 def test_what_is_not_there_cannot_be_resumed(tmp_path):
-  assert 'no checkpoint' in assert_refused(tmp_path / 'none', resume=True)
+  assert 'no run' in assert_refused(tmp_path / 'none', resume=True)
 
 
-def test_a_run_without_checkpoint_has_a_way_out(path):
-  (path / 'checkpoint.npz').unlink()
-  advice = assert_refused(path, resume=True)
-  refusal = assert_refused(path)
-  # Neither may send to the other.
-  assert 'another --workdir' in advice + refusal
-  assert 'start the run without --resume' not in advice
+@pytest.mark.parametrize(
+  ['steps', 'left'],
+  [(0, ''), (9, ''), (10, '10'), (29, '10 20'), (40, '10 20')],
+)
+def test_logs_are_cut_where_a_run_goes_on(path, steps, left):
+  log = path / 'logs' / 'level_0.csv'
+  # The process was killed while it wrote the last line.
+  log.write_bytes(b'actor_steps,loss\r\n10,1.5\r\n20,nan\r\n30,0.')
+  whole = path / 'logs' / 'empty.csv'
+  whole.touch()
+  workdirs.Workdir(str(path)).cut_logs(steps)
+  lines = log.read_bytes().decode().split('\r\n')
+  assert ' '.join(line.split(',')[0] for line in lines[1:-1]) == left
+  assert lines[0] == ('actor_steps,loss' if left else '')
+  assert sorted(os.listdir(path / 'logs')) == ['empty.csv', 'level_0.csv']
 
 
 @pytest.mark.parametrize('content', ['', '{', '[]', '3', '\0'])

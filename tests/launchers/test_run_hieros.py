@@ -21,7 +21,7 @@ import pytest
 
 from acme_hieros.agent import learning
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints
+from acme_hieros.experiments import arrays
 from acme_hieros.experiments import running
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -169,9 +169,13 @@ def test_a_run_writes_tensorboard_events_of_every_label(finished):
 
 
 def checkpoints_of(path):
-  """What a run's checkpoint says beside the arrays."""
-  with np.load(path / 'checkpoint.npz') as file:
+  """What a run's last checkpoint says beside the arrays."""
+  with np.load(last_checkpoint(path) / 'learner.npz') as file:
     return json.loads(file['metadata'].tobytes())
+
+
+def last_checkpoint(path):
+  return max((path / 'checkpoints').glob('[0-9]*'))
 
 
 def start(*arguments):
@@ -223,8 +227,9 @@ def test_ctrl_c_saves_and_the_run_can_be_continued(tmp_path, launch):
   summary = json.loads((path / 'summary.json').read_text())
   assert summary['steps'] == steps and not summary['interrupted']
   now = checkpoints_of(path)
-  assert now['counts']['learner_steps'] >= counts['learner_steps']
   assert now['seconds'] > seconds
+  # The replay is there at once.
+  assert now['counts']['learner_steps'] == counts['learner_steps'] + 8
   # The episode that Ctrl-C cut is not counted; no other is lost.
   assert summary['episodes'] == counts['actor_episodes'] + 2
 
@@ -356,11 +361,11 @@ def test_a_run_with_another_configuration_is_refused(
 
 
 def test_a_damaged_checkpoint_is_refused(launch, copied):
-  checkpoint = copied / 'checkpoint.npz'
-  checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+  path = last_checkpoint(copied) / 'learner.npz'
+  path.write_bytes(path.read_bytes()[:-100])
   before = snapshot(copied)
   error = launch('--resume', f'--workdir={copied}', '--num_steps=200')
-  assert_sentence(error, ['checkpoint.npz', 'damaged'])
+  assert_sentence(error, ['learner.npz', 'damaged'])
   after = snapshot(copied)
   assert {name: after[name] for name in before} == before
 
@@ -384,6 +389,30 @@ def test_a_configuration_with_a_wrong_type_is_refused(
   config = json.loads((copied / 'config.json').read_text())
   (copied / 'config.json').write_text(json.dumps({**config, field: value}))
   assert_sentence(launch('--resume', f'--workdir={copied}'), [])
+
+
+def test_the_same_run_gives_the_same(launch, finished, tmp_path):
+  """Bit for bit; a run that was killed before its first checkpoint, too."""
+  path = tmp_path / 'run'
+  (path / 'logs').mkdir(parents=True)
+  (path / 'logs' / 'episodes.csv').write_text('actor_steps,more\r\n4,1\r\n')
+  (path / 'config.json').write_bytes((finished / 'config.json').read_bytes())
+  assert launch('--resume', f'--workdir={path}') == 0
+  for name in ('episodes.csv', 'level_0.csv', 'level_1.csv'):
+    one, other = (
+      [
+        {field: value for field, value in row.items() if field != 'walltime'}
+        for row in read_csv(run / 'logs' / name)
+      ]
+      for run in (finished, path)
+    )
+    assert one == other and len(one) > 2
+  one, other = (
+    np.load(last_checkpoint(run) / 'learner.npz') for run in (finished, path)
+  )
+  assert one.files == other.files
+  for name in set(one.files) - {'metadata'}:
+    np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_resume_without_a_work_directory_is_refused(launch):
@@ -442,9 +471,7 @@ def load_failure(path, run):
   hierarchy = make_hierarchy(run)
   template = jax.eval_shape(hierarchy.init, jax.random.PRNGKey(0))
   template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
-  state, metadata = checkpoints.load(
-    str(path / 'failure' / 'state.npz'), template
-  )
+  state, metadata = arrays.load(str(path / 'failure' / 'state.npz'), template)
   level = metadata['level']
   lengths = (run.config.batch_size, run.config.sequence_length)
   spec = specs.make_environment_spec(make_environment(run.environment))
@@ -452,7 +479,7 @@ def load_failure(path, run):
     lambda s: np.zeros(lengths + tuple(s.shape), s.dtype),
     tables.step_spec(hierarchy, spec, level),
   )
-  batch, _ = checkpoints.load(
+  batch, _ = arrays.load(
     str(path / 'failure' / 'batch.npz'), learning.to_batch(rows)
   )
   return state, batch, level

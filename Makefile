@@ -17,7 +17,7 @@ train: setup
 	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
 
 test: setup
-	$(python) -m pytest tests
+	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile tests
 
 setup: $(stamp)
 

@@ -54,7 +54,7 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-  'test': ['pytest', 'pytest-timeout', 'ruff'],
+  'test': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
   # Must be the very version pinned above.
   'cuda12': ['jax[cuda12]==0.6.2'],
 }

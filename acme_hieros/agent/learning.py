@@ -1,4 +1,9 @@
-"""The learner: one jitted update of every level that is due."""
+"""The learner: one jitted update of every level that is due.
+
+With several devices each takes an equal share of every batch. The update is the
+same program on arrays of the same shapes, which XLA splits: means, percentiles
+and random numbers are those of the whole batch.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,6 +13,7 @@ from acme.jax import networks as networks_lib
 from acme.utils import counting, loggers
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from acme_hieros.models import hierarchy, spaces, world_model
@@ -18,6 +24,9 @@ from acme_hieros.replay import datasets
 LoggerFactory = Callable[[str], loggers.Logger]
 
 TrainingState = tuple[level_lib.TrainingState, ...]
+
+# The axis of the mesh, and the first of every array of a batch.
+_BATCH = 'batch'
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -46,6 +55,7 @@ class HierosLearner(acme.Learner):
     dataset: Iterator[datasets.LevelBatches],
     counter: counting.Counter | None = None,
     logger_fn: LoggerFactory | None = None,
+    devices: Sequence[jax.Device] | None = None,
   ):
     """Creates a learner with fresh parameters.
 
@@ -55,7 +65,13 @@ class HierosLearner(acme.Learner):
       dataset: what each step needs; see `datasets.LevelDataset`.
       counter: counts learner steps.
       logger_fn: label to logger; called with 'level_0', 'level_1', ...
+      devices: as in `make_mesh`.
+
+    Raises:
+      ValueError: the devices cannot share a batch equally.
     """
+    mesh = make_mesh(networks.config.batch_size, devices)
+    self._replicated = NamedSharding(mesh, PartitionSpec())
     self._networks = networks
     self._dataset = dataset
     self._counter = counter or counting.Counter()
@@ -64,20 +80,24 @@ class HierosLearner(acme.Learner):
       logger_fn(f'level_{i}') for i in range(len(networks.levels))
     ]
     self._updates = [
-      # The old state is overwritten in place.
-      jax.jit(level.update, donate_argnums=0)
+      jax.jit(
+        level.update,
+        # The old state is overwritten in place.
+        donate_argnums=0,
+        in_shardings=(
+          self._replicated,
+          NamedSharding(mesh, PartitionSpec(_BATCH)),
+        ),
+        out_shardings=self._replicated,
+      )
       for level in networks.levels
     ]
-    # Actors hold what they were given while later updates overwrite the state.
-    self._publish = jax.jit(
-      lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params))
-    )
+    self._copy = jax.jit(lambda params: jax.tree.map(jnp.copy, params))
     # It runs once: compiling it well takes far longer than running it.
     init = jax.jit(
       networks.init, compiler_options={'xla_backend_optimization_level': 0}
     )
-    self._states: list[level_lib.TrainingState] = list(init(random_key))
-    self._policies = [self._publish(state.params) for state in self._states]
+    self._set_states(init(random_key))
 
   def step(self):
     """Updates every level that the dataset has a batch for.
@@ -117,8 +137,43 @@ class HierosLearner(acme.Learner):
 
   def restore(self, state: TrainingState):
     """Continues from what `save` returned."""
-    self._states = [jax.tree.map(jnp.array, level) for level in state]
-    self._policies = [self._publish(level.params) for level in self._states]
+    # Copies: updates overwrite the learner's state, but not the caller's.
+    self._set_states(jax.tree.map(jnp.array, state))
+
+  def _set_states(self, states: TrainingState):
+    self._states = [jax.device_put(state, self._replicated) for state in states]
+    self._policies = [self._publish(state.params) for state in self._states]
+
+  def _publish(self, params: level_lib.Params) -> level_lib.PolicyParams:
+    """What actors get: on one device, however many the learner has."""
+    # Every device has all of it; no actor should have to know the mesh.
+    ours = jax.tree.map(
+      lambda x: x.addressable_data(0), level_lib.policy_params(params)
+    )
+    # Actors hold what they were given while later updates overwrite the state.
+    return self._copy(ours)
+
+
+def make_mesh(
+  batch_size: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """Lines up the devices that share a batch [B, ...] along its first axis.
+
+  Args:
+    batch_size: B, of the whole batch.
+    devices: to use; without it all that JAX has for this process.
+
+  Raises:
+    ValueError: the shares would not be equal.
+  """
+  devices = jax.local_devices() if devices is None else devices
+  if batch_size % len(devices):
+    raise ValueError(
+      f'batch_size={batch_size} cannot be shared equally by {len(devices)} '
+      f'devices: make it a multiple of {len(devices)}, or show JAX fewer '
+      'devices, for example with CUDA_VISIBLE_DEVICES.'
+    )
+  return Mesh(np.array(devices), (_BATCH,))
 
 
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:

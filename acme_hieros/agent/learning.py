@@ -13,7 +13,12 @@ from acme.jax import networks as networks_lib
 from acme.utils import counting, loggers
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+  SingleDeviceSharding,
+)
 import numpy as np
 
 from acme_hieros.models import hierarchy, spaces, world_model
@@ -24,9 +29,6 @@ from acme_hieros.replay import datasets
 LoggerFactory = Callable[[str], loggers.Logger]
 
 TrainingState = tuple[level_lib.TrainingState, ...]
-
-# The axis of the mesh, and the first of every array of a batch.
-_BATCH = 'batch'
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -65,13 +67,25 @@ class HierosLearner(acme.Learner):
       dataset: what each step needs; see `datasets.LevelDataset`.
       counter: counts learner steps.
       logger_fn: label to logger; called with 'level_0', 'level_1', ...
-      devices: as in `make_mesh`.
+      devices: that share each batch; by default all that JAX has for this
+        process.
 
     Raises:
-      ValueError: the devices cannot share a batch equally.
+      ValueError: they cannot share a batch equally.
     """
-    mesh = make_mesh(networks.config.batch_size, devices)
-    self._replicated = NamedSharding(mesh, PartitionSpec())
+    devices = check_devices(networks.config.batch_size, devices)
+    if len(devices) == 1:
+      # Shardings would make XLA round some results in another way.
+      self._placement = SingleDeviceSharding(devices[0])
+      shardings = {}
+    else:
+      mesh = Mesh(np.array(devices), ('batch',))
+      self._placement = NamedSharding(mesh, PartitionSpec())
+      rows = NamedSharding(mesh, PartitionSpec('batch'))
+      shardings = {
+        'in_shardings': (self._placement, rows),
+        'out_shardings': self._placement,
+      }
     self._networks = networks
     self._dataset = dataset
     self._counter = counter or counting.Counter()
@@ -80,19 +94,14 @@ class HierosLearner(acme.Learner):
       logger_fn(f'level_{i}') for i in range(len(networks.levels))
     ]
     self._updates = [
-      jax.jit(
-        level.update,
-        # The old state is overwritten in place.
-        donate_argnums=0,
-        in_shardings=(
-          self._replicated,
-          NamedSharding(mesh, PartitionSpec(_BATCH)),
-        ),
-        out_shardings=self._replicated,
-      )
+      # The old state is overwritten in place.
+      jax.jit(level.update, donate_argnums=0, **shardings)
       for level in networks.levels
     ]
-    self._copy = jax.jit(lambda params: jax.tree.map(jnp.copy, params))
+    # Actors hold what they were given while later updates overwrite the state.
+    self._publish = jax.jit(
+      lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params))
+    )
     # It runs once: compiling it well takes far longer than running it.
     init = jax.jit(
       networks.init, compiler_options={'xla_backend_optimization_level': 0}
@@ -125,11 +134,15 @@ class HierosLearner(acme.Learner):
       self._loggers[i].write({**values, **counts})
 
   def get_variables(self, names: Sequence[str]) -> list[networks_lib.Params]:
-    """'policy': what acting needs of every level."""
+    """'policy': what acting needs of every level, on one device."""
     for name in names:
       if name != 'policy':
         raise ValueError(f'Unknown variables {name!r}; known: "policy".')
-    return [tuple(self._policies) for _ in names]
+    # Every device has all of it, and no actor has to know how many they are.
+    policies = jax.tree.map(
+      lambda x: x.addressable_data(0), tuple(self._policies)
+    )
+    return [policies for _ in names]
 
   def save(self) -> TrainingState:
     """The whole learning state, as NumPy arrays."""
@@ -141,27 +154,18 @@ class HierosLearner(acme.Learner):
     self._set_states(jax.tree.map(jnp.array, state))
 
   def _set_states(self, states: TrainingState):
-    self._states = [jax.device_put(state, self._replicated) for state in states]
+    self._states = [jax.device_put(state, self._placement) for state in states]
     self._policies = [self._publish(state.params) for state in self._states]
 
-  def _publish(self, params: level_lib.Params) -> level_lib.PolicyParams:
-    """What actors get: on one device, however many the learner has."""
-    # Every device has all of it; no actor should have to know the mesh.
-    ours = jax.tree.map(
-      lambda x: x.addressable_data(0), level_lib.policy_params(params)
-    )
-    # Actors hold what they were given while later updates overwrite the state.
-    return self._copy(ours)
 
-
-def make_mesh(
+def check_devices(
   batch_size: int, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
-  """Lines up the devices that share a batch [B, ...] along its first axis.
+) -> Sequence[jax.Device]:
+  """Returns the devices that are to share batches of `batch_size` sequences.
 
   Args:
-    batch_size: B, of the whole batch.
-    devices: to use; without it all that JAX has for this process.
+    batch_size: of the whole batch.
+    devices: as `HierosLearner` takes them.
 
   Raises:
     ValueError: the shares would not be equal.
@@ -173,7 +177,7 @@ def make_mesh(
       f'devices: make it a multiple of {len(devices)}, or show JAX fewer '
       'devices, for example with CUDA_VISIBLE_DEVICES.'
     )
-  return Mesh(np.array(devices), (_BATCH,))
+  return devices
 
 
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:

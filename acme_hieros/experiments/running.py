@@ -152,7 +152,7 @@ class Trainer:
     self._run = run
     config = run.config
     config.check_fillable(run.num_steps)
-    learning.make_mesh(config.batch_size)  # Checks the devices.
+    learning.check_devices(config.batch_size)
     self._environment = make_environment(
       run.environment, run.seed, **run.environment_options
     )

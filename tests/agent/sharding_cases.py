@@ -152,4 +152,4 @@ def test_a_saved_state_continues_on_any_number_of_devices(pair, saved_on):
 def test_a_batch_that_two_devices_cannot_share_is_refused(made, make_config):
   with pytest.raises(ValueError, match='batch_size=5 .*2 devices.*multiple'):
     Setup(make_config(batch_size=5), 0)
-  learning.make_mesh(5, jax.local_devices()[:1])
+  learning.check_devices(5, jax.local_devices()[:1])

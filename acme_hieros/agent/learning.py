@@ -1,4 +1,9 @@
-"""The learner: one jitted update of every level that is due."""
+"""The learner: one jitted update of every level that is due.
+
+With several devices each takes an equal share of every batch. The update is the
+same program on arrays of the same shapes, which XLA splits: means, percentiles
+and random numbers are those of the whole batch.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,6 +13,12 @@ from acme.jax import networks as networks_lib
 from acme.utils import counting, loggers
 import jax
 import jax.numpy as jnp
+from jax.sharding import (
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+  SingleDeviceSharding,
+)
 import numpy as np
 
 from acme_hieros.models import hierarchy, spaces, world_model
@@ -46,6 +57,7 @@ class HierosLearner(acme.Learner):
     dataset: Iterator[datasets.LevelBatches],
     counter: counting.Counter | None = None,
     logger_fn: LoggerFactory | None = None,
+    devices: Sequence[jax.Device] | None = None,
   ):
     """Creates a learner with fresh parameters.
 
@@ -55,7 +67,25 @@ class HierosLearner(acme.Learner):
       dataset: what each step needs; see `datasets.LevelDataset`.
       counter: counts learner steps.
       logger_fn: label to logger; called with 'level_0', 'level_1', ...
+      devices: that share each batch; by default all that JAX has for this
+        process.
+
+    Raises:
+      ValueError: they cannot share a batch equally.
     """
+    devices = check_devices(networks.config.batch_size, devices)
+    if len(devices) == 1:
+      # Shardings would make XLA round some results in another way.
+      self._placement = SingleDeviceSharding(devices[0])
+      shardings = {}
+    else:
+      mesh = Mesh(np.array(devices), ('batch',))
+      self._placement = NamedSharding(mesh, PartitionSpec())
+      rows = NamedSharding(mesh, PartitionSpec('batch'))
+      shardings = {
+        'in_shardings': (self._placement, rows),
+        'out_shardings': self._placement,
+      }
     self._networks = networks
     self._dataset = dataset
     self._counter = counter or counting.Counter()
@@ -65,7 +95,7 @@ class HierosLearner(acme.Learner):
     ]
     self._updates = [
       # The old state is overwritten in place.
-      jax.jit(level.update, donate_argnums=0)
+      jax.jit(level.update, donate_argnums=0, **shardings)
       for level in networks.levels
     ]
     # Actors hold what they were given while later updates overwrite the state.
@@ -76,8 +106,7 @@ class HierosLearner(acme.Learner):
     init = jax.jit(
       networks.init, compiler_options={'xla_backend_optimization_level': 0}
     )
-    self._states: list[level_lib.TrainingState] = list(init(random_key))
-    self._policies = [self._publish(state.params) for state in self._states]
+    self._set_states(init(random_key))
 
   def step(self):
     """Updates every level that the dataset has a batch for.
@@ -105,11 +134,15 @@ class HierosLearner(acme.Learner):
       self._loggers[i].write({**values, **counts})
 
   def get_variables(self, names: Sequence[str]) -> list[networks_lib.Params]:
-    """'policy': what acting needs of every level."""
+    """'policy': what acting needs of every level, on one device."""
     for name in names:
       if name != 'policy':
         raise ValueError(f'Unknown variables {name!r}; known: "policy".')
-    return [tuple(self._policies) for _ in names]
+    # Every device has all of it, and no actor has to know how many they are.
+    policies = jax.tree.map(
+      lambda x: x.addressable_data(0), tuple(self._policies)
+    )
+    return [policies for _ in names]
 
   def save(self) -> TrainingState:
     """The whole learning state, as NumPy arrays."""
@@ -117,8 +150,34 @@ class HierosLearner(acme.Learner):
 
   def restore(self, state: TrainingState):
     """Continues from what `save` returned."""
-    self._states = [jax.tree.map(jnp.array, level) for level in state]
-    self._policies = [self._publish(level.params) for level in self._states]
+    # Copies: updates overwrite the learner's state, but not the caller's.
+    self._set_states(jax.tree.map(jnp.array, state))
+
+  def _set_states(self, states: TrainingState):
+    self._states = [jax.device_put(state, self._placement) for state in states]
+    self._policies = [self._publish(state.params) for state in self._states]
+
+
+def check_devices(
+  batch_size: int, devices: Sequence[jax.Device] | None = None
+) -> Sequence[jax.Device]:
+  """Returns the devices that are to share batches of `batch_size` sequences.
+
+  Args:
+    batch_size: of the whole batch.
+    devices: as `HierosLearner` takes them.
+
+  Raises:
+    ValueError: the shares would not be equal.
+  """
+  devices = jax.local_devices() if devices is None else devices
+  if batch_size % len(devices):
+    raise ValueError(
+      f'batch_size={batch_size} cannot be shared equally by {len(devices)} '
+      f'devices: make it a multiple of {len(devices)}, or show JAX fewer '
+      'devices, for example with CUDA_VISIBLE_DEVICES.'
+    )
+  return devices
 
 
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:

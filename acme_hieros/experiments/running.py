@@ -163,6 +163,7 @@ class Trainer:
     self._run = run
     config = run.config
     config.check_fillable(run.num_steps)
+    learning.check_devices(config.batch_size)
     self._environment = make_environment(
       run.environment, run.seed, **run.environment_options
     )

@@ -1,0 +1,155 @@
+"""A learner on two devices does what it does on one.
+
+`test_sharding.py` runs these where JAX has two devices.
+"""
+
+import jax
+import numpy as np
+import pytest
+from scripted_learner import Setup, assert_equal, differ
+
+from acme_hieros.agent import learning
+
+BATCH_SIZE = 4
+
+pytestmark = pytest.mark.filterwarnings('error:Some donated buffers')
+
+
+class Pair:
+  """The same learner on one device and on two.
+
+  Attributes:
+    seen: how many of its rows a device holds of each array in imagination, by
+      the array's name, in the program for two devices.
+  """
+
+  def __init__(self, config):
+    self.one = Setup(config, 0, jax.local_devices()[:1])
+    self.two = Setup(config, 0)
+    self.seen = {}
+    for level in self.two.networks.levels:
+      level.imagine = self._watch(level.imagine)
+
+  def steps(self, seeds):
+    for setup in (self.one, self.two):
+      for seed in seeds:
+        setup.step(*(setup.batch(level, seed) for level in range(2)))
+
+  def _watch(self, imagine):
+    def watched(params, key, start, start_features, code):
+      trajectory = imagine(params, key, start, start_features, code)
+      # The flattened batch [B * T] is the first axis, then the second.
+      self._inspect('start', start.deter, 0)
+      self._inspect('inputs', trajectory.inputs, 1)
+      self._inspect('action', trajectory.action, 1)
+      self._inspect('deter', trajectory.deter, 1)
+      return trajectory
+
+    return watched
+
+  def _inspect(self, name, array, axis):
+    def callback(sharding):
+      rows = sharding.shard_shape(array.shape)[axis]
+      self.seen.setdefault(name, set()).add(rows)
+
+    jax.debug.inspect_array_sharding(array, callback=callback)
+
+
+@pytest.fixture(scope='module')
+def made(make_config):
+  assert jax.local_device_count() == 2
+  return Pair(make_config(batch_size=BATCH_SIZE))
+
+
+@pytest.fixture
+def pair(made):
+  """Both learners after three updates of each level."""
+  for setup in (made.one, made.two):
+    setup.learner.restore(made.one.fresh)
+    for records in setup.records.values():
+      records.clear()
+  made.steps(range(3))
+  return made
+
+
+def assert_close(one, other):
+  """Compares every array at its own scale.
+
+  Gradients, and even more their squares in Adam's state, are far smaller than
+  parameters, and each has a few entries that are nearly zero.
+  """
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  for (path, x), y in zip(
+    jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other)
+  ):
+    np.testing.assert_allclose(
+      x,
+      y,
+      rtol=0,
+      atol=1e-4 * np.max(np.abs(x)),
+      err_msg=jax.tree_util.keystr(path),
+    )
+
+
+def test_learners_begin_the_same(made):
+  assert_equal(made.one.fresh, made.two.fresh)
+
+
+def test_three_updates_give_the_same_states(pair):
+  one, two = pair.one.learner.save(), pair.two.learner.save()
+  assert_close(one, two)
+  for level, (state, fresh) in enumerate(zip(one, pair.one.fresh)):
+    assert state.steps == 3
+    # The random numbers of the next update do not depend on the devices.
+    np.testing.assert_array_equal(state.key, two[level].key)
+    for name in ('params', 'slow_critics', 'optimizers', 'return_ranges'):
+      assert differ(getattr(state, name), getattr(fresh, name)), name
+
+
+def test_three_updates_log_the_same(pair):
+  for label, records in pair.one.records.items():
+    assert len(records) == 3
+    for one, two in zip(records, pair.two.records[label], strict=True):
+      assert one.keys() == two.keys()
+      for name, value in one.items():
+        # The absolute term is for what is a difference of larger numbers.
+        np.testing.assert_allclose(
+          value, two[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_each_device_works_on_its_half_of_the_batch(pair):
+  half = BATCH_SIZE // 2 * pair.two.config.sequence_length
+  assert pair.seen == dict.fromkeys(
+    ('start', 'inputs', 'action', 'deter'), {half}
+  )
+
+
+def test_published_parameters_are_on_one_device(pair):
+  (given,) = pair.two.learner.get_variables(['policy'])
+  for policy, state in zip(given, pair.two.learner.save()):
+    assert all(len(x.devices()) == 1 for x in jax.tree.leaves(policy))
+    assert_equal(policy.actor, state.params.actor)
+  copy = jax.tree.map(np.array, given)
+  pair.steps([3])
+  assert_equal(jax.tree.map(np.array, given), copy)
+
+
+@pytest.mark.parametrize('saved_on', ['one', 'two'])
+def test_a_saved_state_continues_on_any_number_of_devices(pair, saved_on):
+  saved = getattr(pair, saved_on).learner.save()
+  copy = jax.tree.map(np.array, saved)
+  for setup in (pair.one, pair.two):
+    setup.learner.restore(saved)
+    assert_equal(setup.learner.save(), copy)
+  pair.steps([3, 4])
+  assert_close(pair.one.learner.save(), pair.two.learner.save())
+  assert pair.one.learner.save()[0].steps == 5
+  # Later updates have not overwritten what the caller holds.
+  assert_equal(saved, copy)
+
+
+def test_a_batch_that_two_devices_cannot_share_is_refused(made, make_config):
+  with pytest.raises(ValueError, match='batch_size=5 .*2 devices.*multiple'):
+    Setup(make_config(batch_size=5), 0)
+  learning.check_devices(5, jax.local_devices()[:1])

@@ -15,6 +15,9 @@ from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
 from acme_hieros.replay import etbs
 
+# The table of environment steps that holds the replay ratio.
+STEP_TABLE = 'steps'
+
 
 def table_name(level: int) -> str:
   """The Reverb table of a level's sequences."""
@@ -46,16 +49,26 @@ class HierarchicalAdder(base.Adder):
   From the T-th step on every step completes one sequence.
   """
 
-  def __init__(self, client: reverb.Client, config: HierosConfig):
+  def __init__(
+    self,
+    client: reverb.Client,
+    config: HierosConfig,
+    limit_ratio: bool = False,
+  ):
     """Creates an adder.
 
     Args:
       client: of the server that holds the tables `level_0`, `level_1`, ...
       config: depth, sequence length and reward aggregation.
+      limit_ratio: report every step to the table `steps`, which blocks an actor
+        that is ahead of the learner.
     """
     self._levels = [
       _LevelWriter(client, table_name(i), config) for i in range(config.depth)
     ]
+    self._steps = None
+    if limit_ratio:
+      self._steps = _StepWriter(client, self._levels[0])
     self._observation = None
     self._first = False
 
@@ -107,6 +120,8 @@ class HierarchicalAdder(base.Adder):
       None if next_timestep.last() else _copy(next_timestep.observation)
     )
     self._first = False
+    if self._steps:
+      self._steps.add()
 
   def reset(self):
     """Forgets steps that have begun and not ended."""
@@ -123,6 +138,8 @@ class HierarchicalAdder(base.Adder):
     """Flushes, and lets go of the server; nothing can be added after that."""
     for level in self._levels:
       level.close()
+    if self._steps:
+      self._steps.close()
 
 
 def _copy(values: types.NestedArray) -> types.NestedArray:
@@ -145,6 +162,7 @@ class _LevelWriter:
       num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000
     )
     self._written = 0
+    self.sequences = 0  # In the table.
     self.reset()
 
   def start(self, **step: Any):
@@ -213,3 +231,31 @@ class _LevelWriter:
     # when this returns, so that what a table holds depends on nothing else.
     if self._written % self._chunk_length == 0:
       self._writer.flush()
+      self.sequences = self._written - self._length + 1
+
+
+class _StepWriter:
+  """Reports environment steps, none before level 0 has a sequence for it."""
+
+  def __init__(self, client: reverb.Client, level: _LevelWriter):
+    self._level = level
+    self._writer = client.trajectory_writer(
+      num_keep_alive_refs=1, get_signature_timeout_ms=300_000
+    )
+    self._steps = 0
+    self._sent = 0
+
+  def add(self):
+    """Counts a step; blocks while the learner is too far behind."""
+    self._steps += 1
+    allowed = min(self._steps, self._level.sequences)
+    if allowed <= self._sent:
+      return
+    for _ in range(allowed - self._sent):
+      self._writer.append(np.True_)
+      self._writer.create_item(STEP_TABLE, 1.0, self._writer.history[-1:])
+    self._sent = allowed
+    self._writer.flush()
+
+  def close(self):
+    self._writer.close()

@@ -33,6 +33,7 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     config: HierosConfig,
     logger_fn: learning.LoggerFactory | None = None,
     seed: int | None = None,
+    limit_ratio: bool = False,
   ):
     """Creates a builder.
 
@@ -42,10 +43,14 @@ class HierosBuilder(builders.ActorLearnerBuilder):
       seed: of what is drawn from the replay. With one, batches are drawn when
         the learner asks for them: where actor and learner take turns in one
         process, the same run draws the same. None: batches are prefetched.
+      limit_ratio: let Reverb hold the replay ratio, whatever the number of
+        actors: it blocks the actors or the learner, whoever is ahead. Not where
+        they take turns in one thread.
     """
     self._config = config
     self._logger_fn = logger_fn
     self._seed = seed
+    self._limit_ratio = limit_ratio
     self._table_names = [
       hieros_adders.table_name(level) for level in range(config.depth)
     ]
@@ -54,9 +59,15 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     self, environment_spec: specs.EnvironmentSpec
   ) -> list[reverb.Table]:
     networks = hieros_networks.make_networks(self._config, environment_spec)
-    return tables.make_tables(
+    levels = tables.make_tables(
       self._config, networks, environment_spec, self._table_names, self._seed
     )
+    if not self._limit_ratio:
+      return levels
+    return [
+      *levels,
+      tables.make_step_table(self._config, hieros_adders.STEP_TABLE),
+    ]
 
   def make_dataset_iterator(
     self, replay_client: reverb.Client
@@ -66,12 +77,15 @@ class HierosBuilder(builders.ActorLearnerBuilder):
       self._table_names,
       self._config,
       prefetch=self._seed is None,
+      step_table=hieros_adders.STEP_TABLE if self._limit_ratio else None,
     )
 
   def make_adder(
     self, replay_client: reverb.Client
   ) -> hieros_adders.HierarchicalAdder:
-    return hieros_adders.HierarchicalAdder(replay_client, self._config)
+    return hieros_adders.HierarchicalAdder(
+      replay_client, self._config, self._limit_ratio
+    )
 
   def make_actor(
     self,

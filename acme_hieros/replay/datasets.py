@@ -21,6 +21,10 @@ LevelBatches = tuple[reverb_base.Step | None, ...]
 # own does not spin, short enough for an actor in the same thread not to mind.
 _IDLE_SECONDS = 0.01
 
+# How long a learner waits for its actors before it looks around. Every time
+# costs a new iterator.
+_PATIENCE_MS = 1000
+
 
 class LevelDataset(Iterator[LevelBatches]):
   """What each learner step needs from the tables of all levels.
@@ -37,6 +41,7 @@ class LevelDataset(Iterator[LevelBatches]):
     tables: Sequence[str],
     config: HierosConfig,
     prefetch: bool = True,
+    step_table: str | None = None,
   ):
     """Creates the dataset.
 
@@ -47,11 +52,16 @@ class LevelDataset(Iterator[LevelBatches]):
       prefetch: draw the next batch while the learner works on the last one,
         which takes it from the table as it happens to be then. Without it a
         batch is drawn when it is asked for, so that a run can be repeated.
+      step_table: name of the table of `tables.make_step_table`, if that is to
+        hold the replay ratio. While it does not allow a step, every batch is
+        None.
     """
     self._client = client
     self._tables = tables
     self._config = config
     self._prefetch = prefetch
+    self._step_table = step_table
+    self._allowed = None  # Iterator over the steps that the limiter allows.
     self._iterators = [None] * len(tables)
     # Of the learner, those before a restart included; decides who is due.
     self.step = 0
@@ -64,6 +74,8 @@ class LevelDataset(Iterator[LevelBatches]):
     if not self.ready():
       time.sleep(_IDLE_SECONDS)
       return (None,) * len(self._tables)
+    if self._step_table and not self._wait_for_permission():
+      return (None,) * len(self._tables)
     self.step += 1
     return tuple(
       next(self._iterators[level])
@@ -75,6 +87,21 @@ class LevelDataset(Iterator[LevelBatches]):
   def ready(self) -> bool:
     """Whether level 0 can learn; it stays so once it is."""
     return self._ready(0)
+
+  def _wait_for_permission(self) -> bool:
+    """Whether the replay ratio allows a step; waits for it for a while."""
+    if self._allowed is None:
+      self._allowed = reverb.TrajectoryDataset.from_table_signature(
+        server_address=self._client.server_address,
+        table=self._step_table,
+        max_in_flight_samples_per_worker=1,
+        num_workers_per_iterator=1,
+        rate_limiter_timeout_ms=_PATIENCE_MS,
+      ).as_numpy_iterator()
+    if next(self._allowed, None) is not None:
+      return True
+    self._allowed = None  # A timeout ends the iteration.
+    return False
 
   def _ready(self, level: int) -> bool:
     """Opens the level's iterator once its table can serve it."""

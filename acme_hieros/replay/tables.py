@@ -17,6 +17,10 @@ from acme_hieros.models import hierarchy
 from acme_hieros.replay import etbs
 
 
+# How far either side may get ahead of the replay ratio.
+_MOST_STEPS_AHEAD = 32
+
+
 def step_spec(
   networks: hierarchy.Hierarchy, environment: specs.EnvironmentSpec, level: int
 ) -> reverb_base.Step:
@@ -48,6 +52,31 @@ def signature(spec: Any, sequence_length: int) -> Any:
       (sequence_length,) + tuple(s.shape), s.dtype, '/'.join(map(str, path))
     ),
     spec,
+  )
+
+
+def make_step_table(config: HierosConfig, name: str) -> reverb.Table:
+  """Creates the table by which Reverb holds the replay ratio.
+
+  Actors put an item into it for each environment step, and the learner takes a
+  sample for each of its own; whoever is ahead waits. This holds the ratio for
+  every level, since level l is due at each k^l-th step of the learner. Limiters
+  of the levels' own tables could not: the end of an episode adds a sequence to
+  each, so that their rates depend on how long episodes are.
+  """
+  ratio = config.updates_per_step
+  return reverb.Table(
+    name=name,
+    sampler=reverb.selectors.Uniform(),
+    remover=reverb.selectors.Fifo(),
+    max_size=config.replay.min_size,
+    rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
+      samples_per_insert=ratio,
+      min_size_to_sample=config.replay.min_size,
+      # Room for several actors, each of which sends a chunk's steps together.
+      error_buffer=max(1.0, ratio) * _MOST_STEPS_AHEAD,
+    ),
+    signature=tf.TensorSpec((1,), bool),
   )
 
 

@@ -1,5 +1,7 @@
 """What the adder puts into the replay tables, read back to the last item."""
 
+import threading
+import time
 import types
 
 import acme
@@ -11,7 +13,9 @@ import pytest
 import reverb
 import tree
 
+from acme_hieros import config as config_lib
 from acme_hieros.agent import acting, adders
+from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.models import hierarchy
@@ -425,3 +429,107 @@ def test_real_subgoals_hold_until_the_level_above_ticks(acted, level):
       below.extras['subgoal'][:-1],
       above.action[ticks // config.subgoals.duration],
     )
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize('actors', [1, 3])
+@pytest.mark.parametrize('updates_per_step', [0.25, 2.0])
+@pytest.mark.parametrize('slow', ['actor', 'learner'])
+def test_the_replay_ratio_holds_whoever_is_slow(
+  make_config, actors, updates_per_step, slow
+):
+  """To 5 %, for every level and any number of actors, at all times."""
+  config = make_config(depth=DEPTH)
+  config = config_lib.override(
+    config,
+    {
+      'replay.ratio': updates_per_step
+      * config.batch_size
+      * config.sequence_length
+    },
+  )
+  environments = [
+    make_environment('debug/random_length', seed=i) for i in range(actors)
+  ]
+  spec = specs.make_environment_spec(environments[0])
+  builder = builder_lib.HierosBuilder(config, limit_ratio=True)
+  server = reverb.Server(builder.make_replay_tables(spec), port=None)
+  client = reverb.Client(f'localhost:{server.port}')
+  steps = [0] * actors
+
+  def act(i):
+    adder = builder.make_adder(client)
+
+    class Counting:
+      add_first = staticmethod(adder.add_first)
+
+      def add(self, *arguments):
+        if slow == 'actor':
+          time.sleep(0.002)
+        adder.add(*arguments)
+        steps[i] += 1
+
+    play(environments[i], Counting(), config, 120 // actors, seed=i)
+    adder.close()
+
+  threads = [threading.Thread(target=act, args=[i]) for i in range(actors)]
+  for thread in threads:
+    thread.start()
+  dataset = builder.make_dataset_iterator(client)
+  updates = np.zeros(DEPTH, int)
+  worst = 0
+  while True:
+    working = any(thread.is_alive() for thread in threads)
+    due = [batch is not None for batch in next(dataset)]
+    updates += due
+    if working and updates[0]:
+      owed = updates_per_step * (sum(steps) - config.replay.min_size)
+      worst = max(worst, abs(updates[0] - owed))
+    if slow == 'learner' and working:
+      time.sleep(0.002)
+    if not working and not due[0]:
+      break
+  for thread in threads:
+    thread.join()
+  server.stop()
+  total = updates_per_step * sum(steps)
+  assert sum(steps) > 1000
+  for level in range(DEPTH):
+    ticks = total / config.tick_period(level)
+    assert abs(updates[level] - ticks) < 0.05 * ticks + 1
+  # The room that the limiter gives, and what each actor has not sent yet.
+  unsent = config.sequence_length + config.replay.chunk_length
+  room = 33 * max(1, updates_per_step)
+  assert worst <= room + actors * unsent * updates_per_step
+
+
+def test_no_step_is_reported_before_its_sequence(make_config):
+  config = make_config(depth=1, replay__chunk_length=3)
+  environment = make_environment('debug/random_length', seed=1)
+  spec = specs.make_environment_spec(environment)
+  builder = builder_lib.HierosBuilder(config, limit_ratio=True)
+  tables_ = builder.make_replay_tables(spec)[:1] + [
+    reverb.Table.queue(adders.STEP_TABLE, 100_000)
+  ]
+  server = reverb.Server(tables_, port=None)
+  client = reverb.Client(f'localhost:{server.port}')
+  adder = builder.make_adder(client)
+  steps = []
+
+  class Watched:
+    add_first = staticmethod(adder.add_first)
+
+    def add(self, *arguments):
+      adder.add(*arguments)
+      steps.append(None)
+      info = client.server_info()
+      reported = info[adders.STEP_TABLE].current_size
+      assert reported <= info['level_0'].current_size
+      # All but those of a chunk, and of the first sequence.
+      assert reported <= len(steps)
+      assert reported >= len(steps) - config.sequence_length - 2
+
+  play(environment, Watched(), config, 20)
+  adder.close()
+  assert len(steps) > 100
+  server.stop()

@@ -25,7 +25,7 @@ def main(_):
     seed=0,
     environment_factory=lambda seed: make_environment('debug/catch', seed),
     network_factory=lambda spec: make_networks(config, spec),
-    builder=HierosBuilder(config),
+    builder=HierosBuilder(config, limit_ratio=True),
     policy_network=make_policy,
     num_actors=_ACTORS.value,
     max_number_of_steps=_STEPS.value,

@@ -17,8 +17,8 @@ from acme_hieros.models import hierarchy
 from acme_hieros.replay import etbs
 
 
-# How far either side may get ahead of the replay ratio.
-_MOST_STEPS_AHEAD = 32
+# How many steps actors may be ahead of the learner.
+_MOST_STEPS_AHEAD = 64
 
 
 def step_spec(
@@ -65,6 +65,7 @@ def make_step_table(config: HierosConfig, name: str) -> reverb.Table:
   each, so that their rates depend on how long episodes are.
   """
   ratio = config.updates_per_step
+  owed_from = ratio * config.replay.min_size
   return reverb.Table(
     name=name,
     sampler=reverb.selectors.Uniform(),
@@ -73,8 +74,12 @@ def make_step_table(config: HierosConfig, name: str) -> reverb.Table:
     rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
       samples_per_insert=ratio,
       min_size_to_sample=config.replay.min_size,
-      # Room for several actors, each of which sends a chunk's steps together.
-      error_buffer=max(1.0, ratio) * _MOST_STEPS_AHEAD,
+      # The learner is never ahead of what it owes. Actors are, so that they
+      # can act while it learns.
+      error_buffer=(
+        owed_from,
+        owed_from + max(1.0, ratio) * _MOST_STEPS_AHEAD,
+      ),
     ),
     signature=tf.TensorSpec((1,), bool),
   )

@@ -432,13 +432,19 @@ def test_real_subgoals_hold_until_the_level_above_ticks(acted, level):
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize('actors', [1, 3])
-@pytest.mark.parametrize('updates_per_step', [0.25, 2.0])
-@pytest.mark.parametrize('slow', ['actor', 'learner'])
+@pytest.mark.parametrize(
+  ['actors', 'updates_per_step', 'slow'],
+  [
+    (1, 2.0, 'actor'),
+    (1, 0.25, 'learner'),
+    (3, 0.25, 'actor'),
+    (3, 2.0, 'learner'),
+  ],
+)
 def test_the_replay_ratio_holds_whoever_is_slow(
   make_config, actors, updates_per_step, slow
 ):
-  """To 5 %, for every level and any number of actors, at all times."""
+  """To 5 % in the end, for every level; and nobody ever gets far ahead."""
   config = make_config(depth=DEPTH)
   config = config_lib.override(
     config,
@@ -469,7 +475,7 @@ def test_the_replay_ratio_holds_whoever_is_slow(
         adder.add(*arguments)
         steps[i] += 1
 
-    play(environments[i], Counting(), config, 120 // actors, seed=i)
+    play(environments[i], Counting(), config, 60 // actors, seed=i)
     adder.close()
 
   threads = [threading.Thread(target=act, args=[i]) for i in range(actors)]
@@ -477,14 +483,15 @@ def test_the_replay_ratio_holds_whoever_is_slow(
     thread.start()
   dataset = builder.make_dataset_iterator(client)
   updates = np.zeros(DEPTH, int)
-  worst = 0
+  behind = ahead = 0
   while True:
     working = any(thread.is_alive() for thread in threads)
     due = [batch is not None for batch in next(dataset)]
     updates += due
     if working and updates[0]:
       owed = updates_per_step * (sum(steps) - config.replay.min_size)
-      worst = max(worst, abs(updates[0] - owed))
+      behind = max(behind, owed - updates[0])
+      ahead = max(ahead, updates[0] - owed)
     if slow == 'learner' and working:
       time.sleep(0.002)
     if not working and not due[0]:
@@ -493,14 +500,15 @@ def test_the_replay_ratio_holds_whoever_is_slow(
     thread.join()
   server.stop()
   total = updates_per_step * sum(steps)
-  assert sum(steps) > 1000
+  assert sum(steps) > 800
   for level in range(DEPTH):
     ticks = total / config.tick_period(level)
     assert abs(updates[level] - ticks) < 0.05 * ticks + 1
-  # The room that the limiter gives, and what each actor has not sent yet.
+  # What each actor has not sent yet, or has sent and not counted yet.
   unsent = config.sequence_length + config.replay.chunk_length
-  room = 33 * max(1, updates_per_step)
-  assert worst <= room + actors * unsent * updates_per_step
+  slack = actors * unsent * updates_per_step + 1
+  assert ahead <= slack
+  assert behind <= 64 * max(1, updates_per_step) + slack
 
 
 def test_no_step_is_reported_before_its_sequence(make_config):

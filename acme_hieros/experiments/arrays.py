@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 from typing import Any
+import zipfile
 
 import jax
 import numpy as np
@@ -35,7 +36,12 @@ def save(path: str, tree: Any, metadata: Mapping[str, Any]):
   partial = path + '.partial'
   try:
     with open(partial, 'wb') as file:
-      np.savez(file, **arrays)
+      # As np.savez does, which on a full disk leaves the archive to complain
+      # when it is collected.
+      with zipfile.ZipFile(file, 'w') as archive:
+        for name, array in arrays.items():
+          with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
+            np.lib.format.write_array(entry, array, allow_pickle=False)
       file.flush()
       os.fsync(file.fileno())
     os.replace(partial, path)

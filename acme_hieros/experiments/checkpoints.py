@@ -80,7 +80,7 @@ class Checkpoints:
       os.makedirs(partial)
       # The replay first: where others go on writing to it, it is not ahead of
       # the counters.
-      os.rename(replay.checkpoint(), os.path.join(partial, _REPLAY))
+      os.rename(_save_replay(replay), os.path.join(partial, _REPLAY))
       arrays.save(os.path.join(partial, _LEARNER), state, metadata)
       manifest = {
         name: _sum(os.path.join(partial, name)) for name in _files(partial)
@@ -90,9 +90,11 @@ class Checkpoints:
         file.flush()
         os.fsync(file.fileno())
       os.rename(partial, final)
-    except (OSError, RuntimeError) as error:  # Reverb raises the latter.
+    except OSError as error:
+      # Where the disk is full, what is not complete is in the way.
       shutil.rmtree(partial, ignore_errors=True)
-      reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+      shutil.rmtree(self._staging, ignore_errors=True)
+      reason = error.strerror or error
       raise CheckpointError(
         f'The checkpoint {final} could not be written ({reason}); the one '
         'before, if there is one, is still there to be resumed.'
@@ -144,6 +146,14 @@ class Checkpoints:
     except FileNotFoundError:
       return []
     return sorted((name for name in names if name.isdecimal()), key=int)
+
+
+def _save_replay(client: reverb.Client) -> str:
+  """Returns the path of a new Reverb checkpoint."""
+  try:
+    return client.checkpoint()
+  except Exception as error:  # Of a full disk Reverb makes an IndexError.
+    raise OSError(str(error).splitlines()[0]) from error
 
 
 def _files(directory: str) -> list[str]:

@@ -164,9 +164,7 @@ class Trainer:
     config = run.config
     config.check_fillable(run.num_steps)
     learning.check_devices(config.batch_size)
-    self._environment = make_environment(
-      run.environment, run.seed, **run.environment_options
-    )
+    self._environment = self._make_environment(run.seed)
     environment_spec = specs.make_environment_spec(self._environment)
     self._networks = networks_lib.make_networks(config, environment_spec)
     learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
@@ -191,6 +189,12 @@ class Trainer:
     if run.resume:
       self._workdir.cut_logs(self.steps)
     # Another stretch of the same run must not repeat its randomness.
+    if self.steps:
+      self._environment.close()
+      sequence = np.random.SeedSequence((run.seed, self.steps))
+      self._environment = self._make_environment(
+        int(sequence.generate_state(1)[0])
+      )
     actor_key = jax.random.fold_in(actor_key, self.steps)
     builder = builder_lib.HierosBuilder(
       config,
@@ -202,14 +206,13 @@ class Trainer:
       port=None,
       checkpointer=self._checkpoints.replay_checkpointer(restored),
     )
-    client = reverb.Client(f'localhost:{self._server.port}')
-    self._client = client
-    self._dataset = builder.make_dataset_iterator(client)
+    self._client = reverb.Client(f'localhost:{self._server.port}')
+    self._dataset = builder.make_dataset_iterator(self._client)
     self._learner = builder.make_learner(
       learner_key,
       self._networks,
       self._dataset,
-      client,
+      self._client,
       counting.Counter(self._counter, 'learner', time_delta=0.0),
     )
     self._returns = collections.deque(maxlen=RECENT_EPISODES)
@@ -218,7 +221,7 @@ class Trainer:
     self._owed = 0.0  # Learner steps that are due.
     if restored:
       self._restore(restored.state, restored.metadata)
-    self._adder = builder.make_adder(client)
+    self._adder = builder.make_adder(self._client)
     self._actor = builder.make_actor(
       actor_key,
       networks_lib.make_policy(self._networks),
@@ -227,6 +230,11 @@ class Trainer:
     )
     self._episode_logger = self._workdir.make_logger('episodes')
     self._start = time.time()
+
+  def _make_environment(self, seed: int) -> dm_env.Environment:
+    return make_environment(
+      self._run.environment, seed, **self._run.environment_options
+    )
 
   @property
   def steps(self) -> int:

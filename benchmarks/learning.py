@@ -51,8 +51,11 @@ CASES = {
     [
       '--env=debug/catch',
       '--depth=2',
-      '--num_steps=20000',
+      '--num_steps=15000',
       '--override=actor_critic.entropy_scale=0.02',
+      # The subgoals of a level that has not learned yet are random: whoever
+      # follows them misses balls.
+      '--override=actor_critic.subgoal_weight=0.1',
     ],
     0.8,
   ),

@@ -197,7 +197,9 @@ def test_make_train_passes_arguments_on(checkout):
 
 def test_make_test_runs_pytest(checkout):
   result = call('make', '-n', 'test', cwd=checkout)
-  assert result.stdout.splitlines()[-1] == '.venv/bin/python -m pytest tests'
+  command = result.stdout.splitlines()[-1]
+  assert command.startswith('.venv/bin/python -m pytest ')
+  assert command.endswith(' tests')
 
 
 @pytest.mark.parametrize('changed', ['requirements/lock.txt', 'setup.py'])

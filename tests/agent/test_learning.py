@@ -7,7 +7,7 @@ from scripted_learner import Setup, assert_equal, differ
 import tree
 
 from acme_hieros.agent import learning
-from acme_hieros.experiments import checkpoints
+from acme_hieros.experiments import arrays
 
 
 @pytest.fixture(scope='module')
@@ -38,8 +38,8 @@ def test_a_restored_learner_continues_bit_for_bit(
   assert differ(saved, setup.fresh)
   if through_file:
     path = str(tmp_path / 'checkpoint.npz')
-    checkpoints.save(path, saved, {})
-    saved, _ = checkpoints.load(path, other.learner.save())
+    arrays.save(path, saved, {})
+    saved, _ = arrays.load(path, other.learner.save())
   other.learner.restore(saved)
   for one in (setup, other):
     one.steps(range(2, 5))

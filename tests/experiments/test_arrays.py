@@ -61,7 +61,9 @@ def test_nothing_else_is_left_in_the_directory(path, tmp_path):
   assert os.listdir(tmp_path) == ['checkpoint.npz']
 
 
-@pytest.mark.parametrize('function', ['np.lib.format.write_array', 'os.fsync', 'os.replace'])
+@pytest.mark.parametrize(
+  'function', ['np.lib.format.write_array', 'os.fsync', 'os.replace']
+)
 def test_a_failure_while_writing_leaves_the_old_file(
   path, tmp_path, monkeypatch, function
 ):

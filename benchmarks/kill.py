@@ -139,6 +139,7 @@ def check(workdir: str, stretches: int) -> tuple[dict, list[int]]:
   # A sequence for each step and each end of an episode, but for the first ones
   # of each stretch and those whose chunk is not full.
   most = counts['actor_steps'] + counts['actor_episodes']
+  most = min(most, run.config.replay.capacity)
   length = run.config.sequence_length + run.config.replay.chunk_length
   assert most - (1 + stretches) * length <= sizes[0] <= most, (counts, sizes)
   return counts, sizes

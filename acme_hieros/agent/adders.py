@@ -161,7 +161,7 @@ class _LevelWriter:
     self._writer = client.trajectory_writer(
       num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000
     )
-    self._written = 0
+    self._written = self._flushed = 0
     self.sequences = 0  # In the table.
     self.reset()
 
@@ -194,9 +194,11 @@ class _LevelWriter:
 
   def flush(self):
     self._writer.flush()
+    self.sequences = self._written - self._length + 1
+    self._flushed = self._written
 
   def close(self):
-    self._writer.flush()
+    self.flush()
     self._writer.close()
 
   def _close(self):
@@ -229,9 +231,8 @@ class _LevelWriter:
     )
     # Items wait for their last chunk to be full. Then they are all in the table
     # when this returns, so that what a table holds depends on nothing else.
-    if self._written % self._chunk_length == 0:
-      self._writer.flush()
-      self.sequences = self._written - self._length + 1
+    if self._written - self._flushed >= self._chunk_length:
+      self.flush()
 
 
 class _StepWriter:

@@ -57,6 +57,7 @@ class Checkpoints:
       raise ValueError(f'keep={keep} must be at least 1.')
     self._directory = directory
     self._keep = keep
+    self._unusable = set()
     self._staging = os.path.join(directory, f'{_PARTIAL}-replay')
 
   def save(
@@ -99,7 +100,8 @@ class Checkpoints:
         f'The checkpoint {final} could not be written ({reason}); the one '
         'before, if there is one, is still there to be resumed.'
       ) from error
-    for name in self._names()[: -self._keep]:
+    usable = [name for name in self._names() if name not in self._unusable]
+    for name in [*self._unusable, *usable[: -self._keep]]:
       shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
   def restore(self, template: Any) -> Restored | None:
@@ -119,6 +121,7 @@ class Checkpoints:
         state, metadata = arrays.load(os.path.join(path, _LEARNER), template)
       except ValueError as error:
         skipped.append(str(error))
+        self._unusable.add(name)
         continue
       return Restored(state, metadata, os.path.join(path, _REPLAY), skipped)
     if skipped:
@@ -153,7 +156,7 @@ def _save_replay(client: reverb.Client) -> str:
   try:
     return client.checkpoint()
   except Exception as error:  # Of a full disk Reverb makes an IndexError.
-    raise OSError(str(error).splitlines()[0]) from error
+    raise OSError(str(error).partition('\n')[0]) from error
 
 
 def _files(directory: str) -> list[str]:

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime
+import math
 import os
 import signal
 import sys
@@ -174,11 +175,16 @@ class Trainer:
     self._checkpoints = checkpoints.Checkpoints(
       self._workdir.checkpoints, run.keep_checkpoints
     )
-    restored = self._checkpoints.restore(self._shapes) if run.resume else None
+    restored = None
+    if run.resume:
+      self._workdir.lock()
+      restored = self._checkpoints.restore(self._shapes)
     self._workdir.open(run.identity(), run.num_steps, run.resume)
+    if not run.resume:
+      self._workdir.lock()
 
-    # Counts are wanted as they are at each step, not as of a second ago.
-    self._counter = counting.Counter(time_delta=0.0)
+    # Counts are wanted as they are at each step, whatever the clock says.
+    self._counter = counting.Counter(time_delta=-math.inf)
     self._counter.increment(actor_steps=0, actor_episodes=0, learner_steps=0)
     if restored:
       for skipped in restored.skipped:
@@ -213,7 +219,7 @@ class Trainer:
       self._networks,
       self._dataset,
       self._client,
-      counting.Counter(self._counter, 'learner', time_delta=0.0),
+      counting.Counter(self._counter, 'learner', time_delta=-math.inf),
     )
     self._returns = collections.deque(maxlen=RECENT_EPISODES)
     self._best_return = None
@@ -255,6 +261,7 @@ class Trainer:
   def train(self) -> Summary:
     """Runs to the last step or to Ctrl-C, and saves, whatever happens.
 
+    Only a second Ctrl-C, which may come in the midst of a step, saves nothing.
     The trainer is closed then, and cannot be used again.
 
     Raises:
@@ -265,14 +272,19 @@ class Trainer:
     with _Interruption() as interruption:
       try:
         self._loop(interruption)
-      except learning.NonFiniteLossError as error:
-        self._save_failure(error)
+        self.save()
+      except (KeyboardInterrupt, checkpoints.CheckpointError):
         raise
-      finally:
+      except BaseException as error:
+        if isinstance(error, learning.NonFiniteLossError):
+          self._save_failure(error)
         try:
           self.save()
-        finally:
-          self._close()
+        except checkpoints.CheckpointError as second:
+          logging.warning('%s', second)  # The first is what is to be told.
+        raise
+      finally:
+        self._close()
     summary = self._summarise()
     workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
     return summary
@@ -332,8 +344,8 @@ class Trainer:
         if learning_started:
           self._owed += run.config.updates_per_step
         while self._owed >= 1.0 and not interruption.requested:
-          self._learner.step()
           self._owed -= 1.0
+          self._learner.step()
         self._show(bar, learning_started)
         if time.time() - saved > 60 * run.checkpoint_minutes:
           saved = time.time()

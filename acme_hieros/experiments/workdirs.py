@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import contextlib
 import csv
+import fcntl
 import glob
 import json
 import os
@@ -83,11 +84,39 @@ class Workdir:
           f'in {", ".join(differing)}; resume it with its own flags or choose '
           'another --workdir.'
         )
+    elif found is None and os.path.isdir(self.checkpoints):
+      raise WorkdirError(
+        f'{self.path} holds checkpoints of a run but not its config.json; '
+        'choose another --workdir.'
+      )
     elif found is not None:
       raise WorkdirError(
         f'{self.path} already holds a run; continue it with --resume or '
         'choose another --workdir.'
       )
+
+  def lock(self):
+    """Keeps other processes out until `close`, or the end of this one.
+
+    Raises:
+      WorkdirError: another process is at work here, or nobody may write here.
+    """
+    try:
+      file = open(self._file('.lock'), 'w')
+    except OSError as error:
+      raise WorkdirError(
+        f'{self.path} cannot be written ({error.strerror}); choose another '
+        '--workdir.'
+      ) from error
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      file.close()
+      raise WorkdirError(
+        f'{self.path} is in use by another process; wait for its end or stop '
+        'it.'
+      ) from error
+    self._closing.callback(file.close)
 
   def open(self, identity: Mapping[str, Any], num_steps: int, resume: bool):
     """Makes the directory ready for a run.
@@ -104,6 +133,8 @@ class Workdir:
     self.check(identity, resume)
     try:
       os.makedirs(self.logs, exist_ok=True)
+      if resume and os.path.exists(self.summary):
+        os.remove(self.summary)  # Of the end that is none any more.
       probe = self._file(f'.{uuid.uuid4().hex}')
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
@@ -116,7 +147,20 @@ class Workdir:
       ) from error
 
   def cut_logs(self, steps: int):
-    """Drops what the CSV files say of later steps, which are to come again."""
+    """Drops what the CSV files say of later steps, which are to come again.
+
+    Raises:
+      WorkdirError: they cannot be written. They are as they were.
+    """
+    try:
+      self._cut_logs(steps)
+    except OSError as error:
+      raise WorkdirError(
+        f'{self.logs} cannot be written ({error.strerror}); make room or '
+        'change its permissions.'
+      ) from error
+
+  def _cut_logs(self, steps: int):
     for path in glob.glob(os.path.join(self.logs, '*.csv')):
       with open(path, newline='') as file:
         # A process that was killed may have left half a line.
@@ -162,6 +206,8 @@ def write_json(path: str, values: Mapping[str, Any]):
   with open(partial, 'w') as file:
     json.dump(values, file, indent=2)
     file.write('\n')
+    file.flush()
+    os.fsync(file.fileno())
   os.replace(partial, path)
 
 

@@ -78,7 +78,8 @@ def make_step_table(config: HierosConfig, name: str) -> reverb.Table:
       # can act while it learns.
       error_buffer=(
         owed_from,
-        owed_from + max(1.0, ratio) * _MOST_STEPS_AHEAD,
+        # Reverb asks for so much at least.
+        owed_from + max(2.0, 2.0 * ratio, ratio * _MOST_STEPS_AHEAD),
       ),
     ),
     signature=tf.TensorSpec((1,), bool),

@@ -132,10 +132,11 @@ def test_the_one_before_stands_in_for_a_damaged_one(tmp_path, name, damage):
     (sentence,) = run.restored.skipped
     assert str(tmp_path / '000002') in sentence
     assert sentence.endswith('.') and '\n' not in sentence
-    # It is not in the way of the next.
+    # It is not in the way of the next, nor kept in place of one that is whole.
     run.advance(3)
   with Run(tmp_path) as run:
     assert run.restored.metadata == {'steps': 3}
+  assert [n for n in names(tmp_path) if n[0] != '.'] == ['000001', '000003']
 
 
 def test_without_any_whole_one_the_run_is_refused(tmp_path):
@@ -191,11 +192,11 @@ def test_a_full_disk_leaves_the_one_before(tmp_path, monkeypatch, fail):
     assert run.size() == 3
 
 
-@pytest.mark.parametrize('done', range(4))
+@pytest.mark.parametrize('done', range(5))
 def test_what_a_killed_process_left_is_no_checkpoint(
   tmp_path, monkeypatch, done
 ):
-  """Killed after the replay, the state, the manifest, or before all."""
+  """Killed before or after the replay, the state, the manifest, a move."""
 
   class Killed(BaseException):
     pass
@@ -212,6 +213,8 @@ def test_what_a_killed_process_left_is_no_checkpoint(
         patch.setattr(arrays, 'save', killed)
       elif done == 2:
         patch.setattr(checkpoints, '_sum', killed)
+      elif done == 3:
+        patch.setattr(os, 'rename', killed)
       else:
         patch.setattr(os, 'rename', killed_the_second_time(os.rename, killed))
       with pytest.raises(Killed):

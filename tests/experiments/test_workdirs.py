@@ -76,6 +76,22 @@ def test_what_is_not_there_cannot_be_resumed(tmp_path):
   assert 'no run' in assert_refused(tmp_path / 'none', resume=True)
 
 
+def test_one_process_at_a_time(path):
+  first, second = workdirs.Workdir(str(path)), workdirs.Workdir(str(path))
+  first.lock()
+  with pytest.raises(workdirs.WorkdirError, match='in use'):
+    second.lock()
+  first.close()
+  second.lock()
+  second.close()
+
+
+def test_checkpoints_without_a_configuration_are_left_alone(path):
+  (path / 'checkpoints').mkdir()
+  (path / 'config.json').unlink()
+  assert 'config.json' in assert_refused(path)
+
+
 @pytest.mark.parametrize(
   ['steps', 'left'],
   [(0, ''), (9, ''), (10, '10'), (29, '10 20'), (40, '10 20')],

@@ -127,7 +127,7 @@ class HierosLearner(acme.Learner):
       wrong = [n for n, value in metrics[i].items() if not np.isfinite(value)]
       if wrong:
         wrong.sort(key=lambda name: not name.endswith('_loss'))
-        if i:
+        if len(metrics) > 1:
           self._counter.increment(steps=1)  # The levels below have made it.
         raise NonFiniteLossError(i, wrong, batch)
       self._policies[i] = self._publish(self._states[i].params)

@@ -26,6 +26,7 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import checkpoints, running, workdirs
+import benchmarks
 
 _KILLS = flags.DEFINE_integer('kills', 20, 'How many times.')
 _MOST_SECONDS = flags.DEFINE_float(
@@ -37,12 +38,6 @@ _CHECKPOINT_SECONDS = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer('seed', 0, 'Decides when.')
 _OVERRIDE = flags.DEFINE_multi_string('override', [], "As the launcher's.")
 
-_LAUNCHER = os.path.join(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-  'launchers',
-  'run_hieros.py',
-)
-
 # Of writing a checkpoint and of the step before it, on a busy machine.
 _PATIENCE_SECONDS = 10.0
 
@@ -51,16 +46,16 @@ def main(_):
   rng = random.Random(_SEED.value)
   with tempfile.TemporaryDirectory() as directory:
     workdir = os.path.join(directory, 'run')
+    config = workdirs.Workdir(workdir).config
     steps = stretches = 0
     for kill in range(_KILLS.value):
-      resume = os.path.exists(os.path.join(workdir, 'config.json'))
+      resume = os.path.exists(config)
       run_for(rng.uniform(0, _MOST_SECONDS.value), workdir, resume)
-      if not os.path.exists(os.path.join(workdir, 'config.json')):
+      if not os.path.exists(config):
         print(f'kill {kill + 1}: before there was a run', flush=True)
         continue
       counts, sizes = check(workdir, stretches)
-      went_on = counts['actor_steps'] > steps
-      stretches += went_on
+      stretches += counts['actor_steps'] > steps
       assert counts['actor_steps'] >= steps, f'{counts} after {steps} steps'
       steps = counts['actor_steps']
       print(f'kill {kill + 1}: {counts}, sequences {sizes}', flush=True)
@@ -82,7 +77,7 @@ def run_for(seconds: float, workdir: str, resume: bool):
     process = subprocess.Popen(
       [
         sys.executable,
-        _LAUNCHER,
+        benchmarks.LAUNCHER,
         *arguments,
         f'--workdir={workdir}',
         f'--checkpoint_minutes={_CHECKPOINT_SECONDS.value / 60}',

@@ -16,6 +16,8 @@ import sys
 
 from absl import app, flags
 
+import benchmarks
+
 _CASES = flags.DEFINE_multi_string(
   'case', [], 'Cases to run; default: all. May be repeated.'
 )
@@ -87,11 +89,6 @@ def main(_):
       f'learning: unknown case {sorted(unknown)[0]!r}; known: '
       f'{", ".join(CASES)}.'
     )
-  launcher = os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-    'launchers',
-    'run_hieros.py',
-  )
   results = []
   for name in _CASES.value or CASES:
     case = CASES[name]
@@ -100,7 +97,7 @@ def main(_):
       subprocess.run(
         [
           sys.executable,
-          launcher,
+          benchmarks.LAUNCHER,
           '--preset=tiny',
           f'--seed={seed}',
           f'--workdir={workdir}',

@@ -78,6 +78,10 @@ def main(argv: Sequence[str]):
     if len(argv) > 1:
       raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
     run = _resumed_run() if _RESUME.value else _new_run()
+    run = run.replace(
+      checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+      keep_checkpoints=_KEEP_CHECKPOINTS.value,
+    )
     trainer = running.Trainer(run)
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
@@ -124,8 +128,6 @@ def _new_run() -> running.Run:
     num_steps=num_steps,
     seed=_SEED.value,
     workdir=workdir,
-    checkpoint_minutes=_CHECKPOINT_MINUTES.value,
-    keep_checkpoints=_KEEP_CHECKPOINTS.value,
   )
 
 
@@ -134,10 +136,7 @@ def _resumed_run() -> running.Run:
   if _WORKDIR.value is None:
     raise ValueError('--resume needs the --workdir of the run to continue.')
   run = running.read_run(_WORKDIR.value)
-  changes = {
-    'checkpoint_minutes': _CHECKPOINT_MINUTES.value,
-    'keep_checkpoints': _KEEP_CHECKPOINTS.value,
-  }
+  changes = {}
   if _ENV.present:
     changes['environment'] = _ENV.value
   if _ENV_OPTION.present:

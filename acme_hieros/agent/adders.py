@@ -162,8 +162,12 @@ class _LevelWriter:
       num_keep_alive_refs=self._length, get_signature_timeout_ms=300_000
     )
     self._written = self._flushed = 0
-    self.sequences = 0  # In the table.
     self.reset()
+
+  @property
+  def sequences(self) -> int:
+    """In the table so far; below 1 if there is none yet."""
+    return self._flushed - self._length + 1
 
   def start(self, **step: Any):
     """Closes the open step and opens the next, at a tick."""
@@ -194,7 +198,6 @@ class _LevelWriter:
 
   def flush(self):
     self._writer.flush()
-    self.sequences = self._written - self._length + 1
     self._flushed = self._written
 
   def close(self):

@@ -18,17 +18,18 @@ class Catch(base.EpisodicEnvironment):
   episode terminates, with a reward of 1 if the paddle is there and else -1; all
   other rewards are 0. Every ball can be caught.
 
-  Observations are images, uint8 [2 * rows, 2 * columns, 3], four pixels a cell
-  with the ball yellow and the paddle cyan; or vectors, float32 [3], of the
-  ball's row and column and the paddle's column, each from -1 to 1; or a dict of
-  both, with the keys 'image' and 'vector'.
+  Observations are images, uint8 [2 * rows + 2, 2 * columns + 2, 3], four pixels
+  a cell, the ball yellow and the paddle cyan, with a margin of one pixel: the
+  sides of odd boards, which have a middle, are multiples of 4. Or they are
+  vectors, float32 [3], of the ball's row and column and the paddle's column,
+  each from -1 to 1; or a dict of both, with the keys 'image' and 'vector'.
   """
 
   def __init__(
     self,
     seed: int = 0,
-    rows: int = 8,
-    columns: int = 8,
+    rows: int = 7,
+    columns: int = 7,
     observation: str = 'image',
   ):
     """Sets up the board.
@@ -76,7 +77,8 @@ class Catch(base.EpisodicEnvironment):
     image = np.zeros((self._rows, 2, self._columns, 2, 3), np.uint8)
     image[self._ball_row, :, self._ball_column, :, :2] = 255
     image[-1, :, self._paddle, :, 1:] = 255
-    return image.reshape(2 * self._rows, 2 * self._columns, 3)
+    image = image.reshape(2 * self._rows, 2 * self._columns, 3)
+    return np.pad(image, ((1, 1), (1, 1), (0, 0)))
 
   def _vector(self) -> np.ndarray:
     last_row, last_column = self._rows - 1, self._columns - 1
@@ -92,7 +94,11 @@ class Catch(base.EpisodicEnvironment):
   def observation_spec(self) -> specs.Array | dict[str, specs.Array]:
     both = {
       'image': specs.BoundedArray(
-        (2 * self._rows, 2 * self._columns, 3), np.uint8, 0, 255, name='image'
+        (2 * self._rows + 2, 2 * self._columns + 2, 3),
+        np.uint8,
+        0,
+        255,
+        name='image',
       ),
       'vector': specs.BoundedArray((3,), np.float32, -1, 1, name='vector'),
     }

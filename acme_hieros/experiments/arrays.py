@@ -9,6 +9,8 @@ import zipfile
 import jax
 import numpy as np
 
+from acme_hieros.experiments import files
+
 _METADATA = 'metadata'
 
 
@@ -33,21 +35,13 @@ def save(path: str, tree: Any, metadata: Mapping[str, Any]):
   arrays[_METADATA] = np.frombuffer(
     json.dumps(metadata).encode(), dtype=np.uint8
   )
-  partial = path + '.partial'
-  try:
-    with open(partial, 'wb') as file:
-      # As np.savez does, which on a full disk leaves the archive to complain
-      # when it is collected.
-      with zipfile.ZipFile(file, 'w') as archive:
-        for name, array in arrays.items():
-          with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
-            np.lib.format.write_array(entry, array, allow_pickle=False)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  finally:
-    if os.path.exists(partial):
-      os.remove(partial)
+  with files.replacing(path, 'wb') as file:
+    # As np.savez does, which on a full disk leaves the archive to complain when
+    # it is collected.
+    with zipfile.ZipFile(file, 'w') as archive:
+      for name, array in arrays.items():
+        with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
+          np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def load(path: str, template: Any) -> tuple[Any, Mapping[str, Any]]:

@@ -9,7 +9,7 @@ import zlib
 
 import reverb
 
-from acme_hieros.experiments import arrays
+from acme_hieros.experiments import arrays, workdirs
 
 # The files of a checkpoint, which is a directory.
 _LEARNER = 'learner.npz'
@@ -86,10 +86,7 @@ class Checkpoints:
       manifest = {
         name: _sum(os.path.join(partial, name)) for name in _files(partial)
       }
-      with open(os.path.join(partial, _MANIFEST), 'w') as file:
-        json.dump(manifest, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+      workdirs.write_json(os.path.join(partial, _MANIFEST), manifest)
       os.rename(partial, final)
     except OSError as error:
       # Where the disk is full, what is not complete is in the way.

@@ -171,12 +171,12 @@ class Trainer:
     learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
     self._shapes = jax.eval_shape(self._networks.init, learner_key)
     self._workdir = workdirs.Workdir(run.workdir)
-    self._workdir.check(run.identity(), run.resume)
     self._checkpoints = checkpoints.Checkpoints(
       self._workdir.checkpoints, run.keep_checkpoints
     )
     restored = None
     if run.resume:
+      self._workdir.check(run.identity(), run.resume)
       self._workdir.lock()
       restored = self._checkpoints.restore(self._shapes)
     self._workdir.open(run.identity(), run.num_steps, run.resume)

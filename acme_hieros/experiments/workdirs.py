@@ -13,6 +13,8 @@ import uuid
 from acme.utils import loggers
 from acme.utils.loggers import tf_summary
 
+from acme_hieros.experiments import files
+
 # Learner metrics are logged once in so many updates of a level.
 _LOG_PERIOD = 10
 
@@ -101,13 +103,8 @@ class Workdir:
     Raises:
       WorkdirError: another process is at work here, or nobody may write here.
     """
-    try:
+    with _writing(self.path):
       file = open(self._file('.lock'), 'w')
-    except OSError as error:
-      raise WorkdirError(
-        f'{self.path} cannot be written ({error.strerror}); choose another '
-        '--workdir.'
-      ) from error
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -131,7 +128,7 @@ class Workdir:
         one would overwrite or does not continue. Nothing is changed then.
     """
     self.check(identity, resume)
-    try:
+    with _writing(self.path):
       os.makedirs(self.logs, exist_ok=True)
       if resume and os.path.exists(self.summary):
         os.remove(self.summary)  # Of the end that is none any more.
@@ -140,11 +137,6 @@ class Workdir:
         file.write('can this directory be written?')
       os.remove(probe)
       write_json(self.config, {**_plain(identity), 'num_steps': num_steps})
-    except OSError as error:
-      raise WorkdirError(
-        f'{self.path} cannot be written ({error.strerror}); choose another '
-        '--workdir.'
-      ) from error
 
   def cut_logs(self, steps: int):
     """Drops what the CSV files say of later steps, which are to come again.
@@ -152,29 +144,19 @@ class Workdir:
     Raises:
       WorkdirError: they cannot be written. They are as they were.
     """
-    try:
-      self._cut_logs(steps)
-    except OSError as error:
-      raise WorkdirError(
-        f'{self.logs} cannot be written ({error.strerror}); make room or '
-        'change its permissions.'
-      ) from error
-
-  def _cut_logs(self, steps: int):
-    for path in glob.glob(os.path.join(self.logs, '*.csv')):
-      with open(path, newline='') as file:
-        # A process that was killed may have left half a line.
-        lines = [line for line in file if line.endswith('\n')]
-      rows = list(csv.DictReader(lines))
-      kept = [
-        line
-        for line, row in zip(lines[1:], rows)
-        if float(row['actor_steps']) <= steps
-      ]
-      with open(path + '.partial', 'w', newline='') as file:
-        # Without rows the header comes again with the first one.
-        file.writelines(lines[:1] + kept if kept else [])
-      os.replace(path + '.partial', path)
+    with _writing(self.logs, 'make room or change its permissions'):
+      for path in glob.glob(os.path.join(self.logs, '*.csv')):
+        with open(path, newline='') as file:
+          # A process that was killed may have left half a line.
+          lines = [line for line in file if line.endswith('\n')]
+        kept = [
+          line
+          for line, row in zip(lines[1:], csv.DictReader(lines))
+          if float(row['actor_steps']) <= steps
+        ]
+        with files.replacing(path, 'w', newline='') as file:
+          # Without rows the header comes again with the first one.
+          file.writelines(lines[:1] + kept if kept else [])
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
     """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
@@ -202,13 +184,20 @@ class Workdir:
 
 def write_json(path: str, values: Mapping[str, Any]):
   """Writes a JSON file; an older one stays until the new one is complete."""
-  partial = path + '.partial'
-  with open(partial, 'w') as file:
+  with files.replacing(path, 'w') as file:
     json.dump(values, file, indent=2)
     file.write('\n')
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def _writing(path: str, advice: str = 'choose another --workdir'):
+  """Makes an OSError a WorkdirError that names the path."""
+  try:
+    yield
+  except OSError as error:
+    raise WorkdirError(
+      f'{path} cannot be written ({error.strerror}); {advice}.'
+    ) from error
 
 
 def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -105,11 +105,8 @@ def make_tables(
   """
   if config.replay.sampler == 'etbs':
     make_table = etbs.make_table
-    seeds = [None] * len(names)
-    if seed is not None:
-      state = np.random.SeedSequence(seed).generate_state(len(names), np.uint64)
-      seeds = state.tolist()
-    samplers = [etbs.Etbs(config.replay.temperature, s) for s in seeds]
+    seeds = np.random.SeedSequence(seed).generate_state(len(names), np.uint64)
+    samplers = [etbs.Etbs(config.replay.temperature, s) for s in seeds.tolist()]
   else:
     make_table = reverb.Table
     samplers = [reverb.selectors.Uniform() for _ in names]

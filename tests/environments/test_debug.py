@@ -53,9 +53,10 @@ def test_catch_image_and_vector_show_the_same_cells():
     for time, step in enumerate(steps):
       image = step.observation['image']
       assert image.shape == (16, 16, 3)
-      # Every cell is of four equal pixels.
-      cells = image[::2, ::2]
-      np.testing.assert_array_equal(image, cells.repeat(2, 0).repeat(2, 1))
+      # Every cell is of four equal pixels, in a black margin of one.
+      cells = image[1:-1:2, 1:-1:2]
+      shown = np.pad(cells.repeat(2, 0).repeat(2, 1), ((1, 1), (1, 1), (0, 0)))
+      np.testing.assert_array_equal(image, shown)
       (ball,), (paddle,) = (
         np.argwhere(cells[..., 0]),
         np.argwhere(cells[..., 2]),
@@ -63,10 +64,10 @@ def test_catch_image_and_vector_show_the_same_cells():
       np.testing.assert_array_equal(
         cells[..., 1], np.maximum(cells[..., 0], cells[..., 2])
       )
-      assert ball[0] == time and paddle[0] == 7
+      assert ball[0] == time and paddle[0] == 6
       np.testing.assert_allclose(
         step.observation['vector'],
-        [ball[0] / 3.5 - 1, ball[1] / 3.5 - 1, paddle[1] / 3.5 - 1],
+        [ball[0] / 3 - 1, ball[1] / 3 - 1, paddle[1] / 3 - 1],
         atol=1e-6,
       )
       caught = (ball == paddle).all()
@@ -167,7 +168,7 @@ def test_point_moves_by_a_fifth_of_the_action_and_stays_within_bounds():
 @pytest.mark.parametrize(
   'name,options',
   [
-    ('catch', dict(rows=4)),
+    ('catch', dict(rows=3)),
     ('catch', dict(columns=1)),
     ('catch', dict(observation='pixels')),
     ('echo', dict(num_actions=1)),

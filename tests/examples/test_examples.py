@@ -43,10 +43,10 @@ def test_r2d2_with_etbs(tmp_path, backend):
 @pytest.mark.timeout(300)
 def test_dqn_learns_from_level_0(tmp_path):
   said = run(
-    'dqn_from_level_0.py', tmp_path, '--num_steps=300', '--num_episodes=40'
+    'dqn_from_level_0.py', tmp_path, '--num_steps=1000', '--num_episodes=100'
   )
-  # A policy that knows nothing has about -0.75.
-  assert mean_return(said) > -0.6
+  # A policy that knows nothing has about -0.71, with a standard error of 0.07.
+  assert mean_return(said) > -0.4
 
 
 @pytest.mark.timeout(300)

@@ -18,6 +18,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from smallest import OVERRIDES
 
 from acme_hieros.agent import learning
 from acme_hieros.environments import make_environment
@@ -27,25 +28,6 @@ from acme_hieros.experiments import running
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
 
-OVERRIDES = {
-  'batch_size': 2,
-  'sequence_length': 4,
-  'world_model.s5.width': 4,
-  'world_model.s5.state_size': 4,
-  'world_model.categoricals': 2,
-  'world_model.classes': 2,
-  'world_model.deter_size': 4,
-  'world_model.mlp_layers': 1,
-  'world_model.head_layers': 1,
-  'actor_critic.layers': 1,
-  'actor_critic.horizon': 2,
-  'subgoals.duration': 2,
-  'subgoals.encoder_layers': 1,
-  'subgoals.decoder_layers': 1,
-  'replay.min_size': 4,
-  # One update for each step.
-  'replay.ratio': 8,
-}
 STEPS = 80
 SMALLEST = [
   '--preset=tiny',

@@ -1,14 +1,20 @@
-"""The actor: Acme's GenericActor on the hierarchy's policy."""
+"""Actors: Acme's GenericActor on the hierarchy's policy, and one for many."""
 
-from acme import adders
+from collections.abc import Sequence
+from typing import Any
+
+from acme import adders as adders_lib
+from acme import types
 from acme.agents.jax import actors
 from acme.jax import networks as networks_lib
 from acme.jax import variable_utils
 import dm_env
 import jax
 import numpy as np
+import tree
 
-from acme_hieros.agent.networks import HierosPolicy
+from acme_hieros.agent import networks as hieros_networks
+from acme_hieros.agent.adders import Extras
 
 # Actors work on the CPU, wherever the learner works.
 _BACKEND = 'cpu'
@@ -23,10 +29,10 @@ class HierosActor(actors.GenericActor):
 
   def __init__(
     self,
-    policy: HierosPolicy,
+    policy: hieros_networks.HierosPolicy,
     random_key: networks_lib.PRNGKey,
     variable_client: variable_utils.VariableClient | None,
-    adder: adders.Adder | None = None,
+    adder: adders_lib.Adder | None = None,
   ):
     """Creates an actor; see `actors.GenericActor`."""
     super().__init__(
@@ -48,7 +54,103 @@ class HierosActor(actors.GenericActor):
     if self._adder:
       extras = self._get_extras(self._state)
       if next_timestep.last():
-        extras = extras._replace(
-          end=self._end(self._params, next_timestep.observation, self._state)
-        )
-      self._adder.add(action, next_timestep, extras=jax.device_get(extras))
+        end = self._end(self._params, next_timestep.observation, self._state)
+        extras = extras._replace(end=jax.device_get(end))
+      self._adder.add(action, next_timestep, extras=extras)
+
+
+class BatchActor:
+  """Acts in N environments at once, with one call of the policy for all.
+
+  Each has a recurrent state and an adder of its own; their episodes start and
+  end independently.
+  """
+
+  def __init__(
+    self,
+    policy: hieros_networks.BatchPolicy,
+    random_key: networks_lib.PRNGKey,
+    variable_client: variable_utils.VariableClient,
+    adders: Sequence[adders_lib.Adder | None],
+  ):
+    """Creates an actor.
+
+    Args:
+      policy: what to do in all environments.
+      random_key: of its actions.
+      variable_client: gives the policy's parameters.
+      adders: of each environment; None where nothing is to be stored.
+    """
+    self._variable_client = variable_client
+    self._adders = adders
+    self._action_dtype = policy.action_dtype
+    self._select_actions = jax.jit(policy.select_actions, backend=_BACKEND)
+    self._end = jax.jit(policy.end, backend=_BACKEND)
+    init = jax.jit(policy.init, static_argnums=1, backend=_BACKEND)
+    self._state = init(random_key, len(adders))
+    self._starting = np.ones(len(adders), bool)
+
+  def observe_first(self, index: int, timestep: dm_env.TimeStep):
+    """An episode starts in one of the environments."""
+    self._starting[index] = True
+    if self._adders[index]:
+      self._adders[index].add_first(timestep)
+
+  def select_actions(
+    self, observations: Sequence[types.NestedArray]
+  ) -> Sequence[types.NestedArray]:
+    """Chooses an action for each environment by its observation."""
+    actions, self._state = self._select_actions(
+      self._variable_client.params,
+      _stack(observations),
+      self._state,
+      self._starting,
+    )
+    self._starting = np.zeros_like(self._starting)
+    # JAX has no 64 bits, and the environment may ask for them.
+    return list(np.asarray(actions).astype(self._action_dtype))
+
+  def observe(
+    self,
+    actions: Sequence[types.NestedArray],
+    timesteps: Sequence[dm_env.TimeStep | None],
+  ):
+    """Stores what came of the actions.
+
+    Args:
+      actions: as they were taken.
+      timesteps: what they led to; None where an environment broke down, whose
+        episode is over without an end.
+    """
+    steps = jax.device_get(self._state.steps)
+    end = None
+    for i, (adder, action, timestep) in enumerate(
+      zip(self._adders, actions, timesteps)
+    ):
+      if adder is None:
+        continue
+      if timestep is None:
+        adder.reset()
+        continue
+      extras = Extras(steps=hieros_networks.row(steps, i))
+      if timestep.last():
+        if end is None:
+          end = self._look_at_ends(timesteps)
+        extras = extras._replace(end=hieros_networks.row(end, i))
+      adder.add(action, timestep, extras)
+
+  def update(self, wait: bool = False):
+    """Fetches newer parameters now and then."""
+    self._variable_client.update(wait)
+
+  def _look_at_ends(self, timesteps: Sequence[dm_env.TimeStep | None]) -> Any:
+    """The upper levels' windows; they count where an episode has ended."""
+    some = next(t.observation for t in timesteps if t is not None)
+    observations = [some if t is None else t.observation for t in timesteps]
+    return jax.device_get(
+      self._end(self._variable_client.params, _stack(observations), self._state)
+    )
+
+
+def _stack(values: Sequence[types.NestedArray]) -> types.NestedArray:
+  return tree.map_structure(lambda *rows: np.stack(rows), *values)

@@ -1,8 +1,9 @@
 """Hieros as an Acme builder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from acme import adders, core, specs
+from acme import adders as adders_lib
+from acme import core, specs
 from acme.agents.jax import builders
 from acme.jax import networks as networks_lib
 from acme.jax import variable_utils
@@ -91,21 +92,37 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     self,
     random_key: networks_lib.PRNGKey,
     policy_network: hieros_networks.HierosPolicy,
-    adder: adders.Adder | None = None,
+    adder: adders_lib.Adder | None = None,
     variable_source: core.VariableSource | None = None,
   ) -> acting.HierosActor:
     if variable_source is None:
       raise ValueError(
         'make_actor needs a variable_source, as a learner is, to act by.'
       )
-    variable_client = variable_utils.VariableClient(
-      variable_source,
+    return acting.HierosActor(
+      policy_network, random_key, self._variable_client(variable_source), adder
+    )
+
+  def make_batch_actor(
+    self,
+    random_key: networks_lib.PRNGKey,
+    policy: hieros_networks.BatchPolicy,
+    adders: Sequence[adders_lib.Adder | None],
+    variable_source: core.VariableSource,
+  ) -> acting.BatchActor:
+    """Creates an actor for as many environments as there are adders."""
+    return acting.BatchActor(
+      policy, random_key, self._variable_client(variable_source), adders
+    )
+
+  def _variable_client(
+    self, source: core.VariableSource
+  ) -> variable_utils.VariableClient:
+    return variable_utils.VariableClient(
+      source,
       'policy',
       update_period=self._config.variable_update_period,
       device='cpu',
-    )
-    return acting.HierosActor(
-      policy_network, random_key, variable_client, adder
     )
 
   def make_learner(

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from acme import specs
 from acme.agents.jax import actor_core
+import jax
 import numpy as np
 
 from acme_hieros.agent import adders
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy, spaces
+
+Array = jax.Array
 
 
 def make_networks(
@@ -37,10 +40,28 @@ class HierosPolicy(actor_core.ActorCore[hierarchy.ActorState, adders.Extras]):
   action_dtype: np.dtype
 
 
-def make_policy(
+class BatchPolicy(NamedTuple):
+  """The policy of N environments at once, whose episodes start when they do.
+
+  init: (key, N) -> state.
+  select_actions: (params, observations [N, ...], state, starting [N]) ->
+    (actions [N, ...], state); where an episode starts the past is forgotten.
+  end: (params, observations [N, ...], state) -> windows [N, ...].
+  action_dtype: of the environment's action spec.
+  """
+
+  init: Callable[[Array, int], hierarchy.ActorState]
+  select_actions: Callable[
+    [Any, Any, hierarchy.ActorState, Array], tuple[Array, hierarchy.ActorState]
+  ]
+  end: Callable[[Any, Any, hierarchy.ActorState], Sequence[hierarchy.Window]]
+  action_dtype: np.dtype
+
+
+def make_batch_policy(
   networks: hierarchy.Hierarchy, deterministic: bool = False
-) -> HierosPolicy:
-  """The hierarchy's policy.
+) -> BatchPolicy:
+  """The hierarchy's policy in several environments.
 
   Args:
     networks: from `make_networks`.
@@ -48,22 +69,48 @@ def make_policy(
       the stochastic state is sampled all the same.
   """
 
-  def flat_observation(function):
+  def select_actions(params, observations, state, starting):
+    observations = spaces.flatten_observation(observations)
+    state = networks.reset(state, starting)
+    return networks.step(params, observations, state, deterministic)
 
-    @functools.wraps(function)
-    def wrapped(params, observation, state):
-      return function(params, spaces.flatten_observation(observation), state)
+  def end(params, observations, state):
+    return networks.end(params, spaces.flatten_observation(observations), state)
 
-    return wrapped
+  return BatchPolicy(
+    networks.initial_state, select_actions, end, networks.action.dtype
+  )
+
+
+def make_policy(
+  networks: hierarchy.Hierarchy, deterministic: bool = False
+) -> HierosPolicy:
+  """The hierarchy's policy in one environment; see `make_batch_policy`."""
+
+  def batch(observation):
+    observation = spaces.flatten_observation(observation)
+    return {name: value[None] for name, value in observation.items()}
+
+  def select_action(params, observation, state):
+    actions, state = networks.step(
+      params, batch(observation), state, deterministic
+    )
+    return actions[0], state
 
   return HierosPolicy(
-    init=networks.initial_state,
-    select_action=flat_observation(
-      functools.partial(networks.step, deterministic=deterministic)
-      if deterministic
-      else networks.step
+    init=functools.partial(networks.initial_state, batch_size=1),
+    select_action=select_action,
+    # Not jitted by Acme: slices of JAX arrays would be slow.
+    get_extras=lambda state: adders.Extras(
+      steps=row(jax.device_get(state.steps), 0)
     ),
-    get_extras=lambda state: adders.Extras(steps=state.steps),
-    end=flat_observation(networks.end),
+    end=lambda params, observation, state: row(
+      networks.end(params, batch(observation), state), 0
+    ),
     action_dtype=networks.action.dtype,
   )
+
+
+def row(batch: Any, index: int) -> Any:
+  """One environment's part of a tree of [N, ...]."""
+  return jax.tree.map(lambda x: x[index, ...], batch)

@@ -23,13 +23,13 @@ Window = dict[str, Array]
 
 
 class LevelStep(NamedTuple):
-  """What one level contributes to replay at one environment step.
+  """What one level contributes to replay at one step of N environments.
 
-  ticked: bool []; nothing else counts where it is not set.
-  observation: the level's own window; empty at level 0, which has the
+  ticked: bool [N]; nothing else counts where it is not set.
+  observation: the level's own windows [N, ...]; empty at level 0, which has the
     environment's observation.
-  action: as the level's action space decodes it.
-  subgoal: indices [categoricals] (uint8) of the code it was given; () at the
+  action: as the level's action space decodes it, [N, ...].
+  subgoal: indices [N, categoricals] (uint8) of the code it was given; () at the
     top.
   """
 
@@ -40,10 +40,10 @@ class LevelStep(NamedTuple):
 
 
 class LevelMemory(NamedTuple):
-  """What one level carries from step to step while acting, batch size 1.
+  """What one level carries from step to step while acting.
 
-  action: the encoded action that holds, [1, A].
-  window: this level's own last k states, for the level above.
+  action: the encoded actions that hold, [N, A].
+  window: this level's own last k states, for the level above, [N, k, ...].
   """
 
   state: world_model.State
@@ -52,9 +52,10 @@ class LevelMemory(NamedTuple):
 
 
 class ActorState(NamedTuple):
-  """The hierarchy's state while it acts in one environment.
+  """The hierarchy's state while it acts in N environments.
 
-  step: steps since the episode's start, int32 [].
+  key: random key, of all of them.
+  step: steps since each episode's start, int32 [N].
   steps: what each level did at the last step.
   """
 
@@ -115,33 +116,49 @@ class Hierarchy:
     keys = jax.random.split(key, len(self.levels))
     return tuple(level.init(k) for level, k in zip(self.levels, keys))
 
-  def initial_state(self, key: Array) -> ActorState:
-    """The state before an episode's first step."""
+  def initial_state(self, key: Array, batch_size: int) -> ActorState:
+    """The state before the first steps of `batch_size` episodes."""
     classes = self.config.world_model.classes
     memories = []
     for level in self.levels:
       window = {
-        name: jnp.zeros((1,) + space.shape, space.dtype)
+        name: jnp.zeros((batch_size,) + space.shape, space.dtype)
         for name, space in window_spaces(self.config).items()
       }
       window['stoch'] = jnp.full_like(window['stoch'], classes)
       memories.append(
         LevelMemory(
-          state=level.initial_state(1),
-          action=jnp.zeros((1, level.action.size)),
+          state=level.initial_state(batch_size),
+          action=jnp.zeros((batch_size, level.action.size)),
           window=window,
         )
       )
     memories = tuple(memories)
+    ticks = [jnp.zeros(batch_size, bool)] * len(memories)
     return ActorState(
       key=key,
-      step=jnp.zeros((), jnp.int32),
+      step=jnp.zeros(batch_size, jnp.int32),
       levels=memories,
-      steps=self._level_steps(memories, [jnp.array(False)] * len(memories)),
+      steps=self._level_steps(memories, ticks),
+    )
+
+  def reset(self, state: ActorState, starting: Array) -> ActorState:
+    """Forgets the past of those environments where an episode starts.
+
+    Args:
+      state: before their first steps.
+      starting: bool [N].
+    """
+    fresh = self.initial_state(state.key, len(starting))
+    return ActorState(
+      key=state.key,
+      step=jnp.where(starting, fresh.step, state.step),
+      levels=_where(starting, fresh.levels, state.levels),
+      steps=state.steps,
     )
 
   def ticks(self, step: Array) -> Sequence[Array]:
-    """Which levels tick at this step of an episode: a bool [] each."""
+    """Which levels tick at these steps of episodes, [N]: a bool [N] each."""
     return [
       step % self.config.tick_period(i) == 0 for i in range(len(self.levels))
     ]
@@ -159,15 +176,15 @@ class Hierarchy:
     Args:
       params: of each level.
       key: random key.
-      observation: the environment's, by name, without a batch dimension.
+      observation: of the environments, by name, [N, ...].
       state: the state before this step.
-      ticks: bool [] for each level.
+      ticks: bool [N] for each level.
 
     Returns:
       Every level's memory; states and windows are new where it ticks.
     """
-    first = (state.step == 0)[None]
-    seen = {name: value[None] for name, value in observation.items()}
+    first = state.step == 0
+    seen = observation
     memories = []
     for level, own, memory, tick, k in zip(
       self.levels,
@@ -224,18 +241,18 @@ class Hierarchy:
 
     Args:
       params: of each level.
-      observation: by name, without a batch dimension.
-      state: from `initial_state` or the last call.
+      observation: by name, [N, ...].
+      state: from `initial_state`, `reset` or the last call.
       deterministic: take the likeliest actions instead of sampling.
 
     Returns:
-      The action as the environment takes it, and the new state.
+      The actions [N, ...] as the environments take them, and the new state.
     """
     key, infer_key, choose_key = jax.random.split(state.key, 3)
     ticks = self.ticks(state.step)
     memories = self.infer(params, infer_key, observation, state, ticks)
     memories = self.choose(params, choose_key, memories, ticks, deterministic)
-    action = self.action.decode(memories[0].action[0])
+    action = self.action.decode(memories[0].action)
     return action, ActorState(
       key=key,
       step=state.step + 1,
@@ -249,18 +266,16 @@ class Hierarchy:
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> Sequence[Window]:
-    """What each upper level sees at an episode's last observation.
+    """What each upper level sees at episodes' last observations [N, ...].
 
     The episode's end is a step of every level, whether or not it would tick.
 
     Returns:
-      A window for each level above level 0.
+      Windows [N, ...] for each level above level 0.
     """
-    every = [jnp.array(True)] * len(self.levels)
+    every = [jnp.ones_like(state.step, bool)] * len(self.levels)
     memories = self.infer(params, state.key, observation, state, every)
-    return [
-      _first(memory.window) for memory in memories[: len(self.levels) - 1]
-    ]
+    return [memory.window for memory in memories[:-1]]
 
   def _level_steps(
     self, memories: Sequence[LevelMemory], ticks: Sequence[Array]
@@ -271,30 +286,39 @@ class Hierarchy:
     ):
       subgoal = ()
       if level.subgoal:
-        subgoal = level.subgoal.decode(memories[i + 1].action[0])
+        subgoal = level.subgoal.decode(memories[i + 1].action)
         subgoal = subgoal.astype(jnp.uint8)
       steps.append(
         LevelStep(
           ticked=tick,
-          observation=_first(memories[i - 1].window) if i else {},
-          action=level.action.decode(memory.action[0]),
+          observation=memories[i - 1].window if i else {},
+          action=level.action.decode(memory.action),
           subgoal=subgoal,
         )
       )
     return tuple(steps)
 
 
-def _if(tick: Array, advance, memory: LevelMemory) -> LevelMemory:
-  return jax.lax.cond(tick, advance, lambda: memory)
+def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:
+  """`advance()` where it is time, which costs nothing if it is so nowhere."""
+  return jax.lax.cond(
+    ticks.any(), lambda: _where(ticks, advance(), memory), lambda: memory
+  )
 
 
-def _first(tree: Any) -> Any:
-  """Drops the batch dimension of size 1."""
-  return jax.tree.map(lambda x: x[0], tree)
+def _where(condition: Array, one: Any, other: Any) -> Any:
+  """Chooses between trees of [N, ...] by a bool [N]."""
+  return jax.tree.map(
+    lambda x, y: jnp.where(
+      condition.reshape(condition.shape + (1,) * (x.ndim - 1)), x, y
+    ),
+    one,
+    other,
+  )
 
 
 def _push(window: Window, state: world_model.State) -> Window:
-  """Appends a state to a window [1, k, ...] and drops the oldest."""
+  """Appends a state to a window [N, k, ...] and drops the oldest."""
   newest = {
     'stoch': jnp.argmax(state.stoch, -1),
     'deter': state.deter,

@@ -181,3 +181,118 @@ def test_an_actor_without_parameters_is_refused(make_config):
     builder_lib.HierosBuilder(make_config()).make_actor(
       jax.random.PRNGKey(0), None
     )
+
+
+class Episodes:
+  """In place of an adder: steps by episode, as (action, timestep, extras)."""
+
+  def __init__(self):
+    self.episodes = []
+
+  def add_first(self, timestep):
+    self.episodes.append([timestep])
+
+  def add(self, action, next_timestep, extras):
+    self.episodes[-1].append((action, next_timestep, extras))
+
+  def reset(self):
+    self.episodes.pop()
+
+
+@pytest.fixture(scope='module')
+def make_batch_actor(hierarchy):
+  policy = networks_lib.make_batch_policy(hierarchy.networks)
+
+  def make_batch_actor(adders, seed=0):
+    return acting.BatchActor(
+      policy,
+      jax.random.PRNGKey(seed),
+      types.SimpleNamespace(params=hierarchy.params, update=lambda wait: None),
+      adders,
+    )
+
+  return make_batch_actor
+
+
+def act_in_all(actor, environments, steps, broken=lambda index, step: False):
+  """Steps all environments; where one breaks it is started again."""
+  timesteps = [None] * len(environments)
+  for step in range(steps):
+    for i, environment in enumerate(environments):
+      if timesteps[i] is None or timesteps[i].last():
+        timesteps[i] = environment.reset()
+        actor.observe_first(i, timesteps[i])
+    actions = actor.select_actions([t.observation for t in timesteps])
+    timesteps = [
+      None if broken(i, step) else environment.step(action)
+      for i, (environment, action) in enumerate(zip(environments, actions))
+    ]
+    actor.observe(actions, timesteps)
+
+
+def make_environments(count, **options):
+  return [
+    make_environment('debug/random_length', seed=i, **options)
+    for i in range(count)
+  ]
+
+
+def test_each_environment_has_its_own_episodes(make_batch_actor):
+  adders = [Episodes() for _ in range(3)]
+  act_in_all(make_batch_actor(adders), make_environments(3, max_length=6), 40)
+  lengths = [[len(e) for e in adder.episodes] for adder in adders]
+  assert lengths[0] != lengths[1] != lengths[2]
+  for adder in adders:
+    for episode in adder.episodes:
+      for t, (_, timestep, extras) in enumerate(episode[1:]):
+        assert [bool(s.ticked) for s in extras.steps] == [True, t % 2 == 0]
+        assert (extras.end is not None) == timestep.last()
+        leaves = jax.tree.leaves(extras)
+        assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
+
+
+def test_states_of_one_environment_reach_no_other(make_batch_actor):
+  """Its steps are the same whatever the others see and wherever they start."""
+  runs = []
+  for options in ({'max_length': 6}, {'max_length': 3}):
+    adders = [Episodes() for _ in range(3)]
+    environments = [
+      make_environment('debug/random_length', seed=5, max_length=6),
+      *make_environments(2, **options),
+    ]
+    act_in_all(make_batch_actor(adders), environments, 30)
+    runs.append(adders)
+  for one, other in zip(runs[0][0].episodes, runs[1][0].episodes):
+    assert equal(one, other)
+  assert not all(
+    len(one) == len(other)
+    for one, other in zip(runs[0][1].episodes, runs[1][1].episodes)
+  )
+
+
+def test_an_episode_begins_without_a_past(make_batch_actor, hierarchy):
+  """Windows of the first tick are padding and the state of that very step."""
+  classes = hierarchy.networks.config.world_model.classes
+  adders = [Episodes() for _ in range(3)]
+  act_in_all(make_batch_actor(adders), make_environments(3, max_length=6), 40)
+  for adder in adders:
+    assert len(adder.episodes) > 5
+    for episode in adder.episodes[:-1]:
+      window = episode[1][2].steps[1].observation
+      np.testing.assert_array_equal(window['stoch'][:-1], classes)
+      np.testing.assert_array_equal(window['deter'][:-1], 0)
+      assert np.all(window['stoch'][-1] < classes)
+
+
+def test_an_environment_that_broke_down_starts_again(make_batch_actor):
+  adders = [Episodes(), Episodes()]
+  act_in_all(
+    make_batch_actor(adders),
+    make_environments(2, max_length=6),
+    30,
+    broken=lambda index, step: index == 1 and step % 5 == 0,
+  )
+  for adder in adders:
+    for episode in adder.episodes[:-1]:
+      assert episode[-1][1].last()
+      assert bool(episode[1][2].steps[1].ticked)

@@ -38,15 +38,20 @@ class Agent:
     """Observations, actions and the states after each step."""
     rng = np.random.default_rng(seed)
     observations = rng.normal(size=(steps + 1, 3)).astype(np.float32)
-    state = start or self.hierarchy.initial_state(jax.random.PRNGKey(seed))
+    state = start or self.hierarchy.initial_state(jax.random.PRNGKey(seed), 1)
     actions, states = [], []
     for observation in observations[:-1]:
       action, state = self.step(
-        self.params, {'body': observation}, state, deterministic
+        self.params, {'body': observation[None]}, state, deterministic
       )
-      actions.append(np.asarray(action))
+      actions.append(np.asarray(action[0]))
       states.append(state)
     return observations, actions, states
+
+
+def first(batch):
+  """The part of the first environment."""
+  return jax.tree.map(lambda x: x[0], batch)
 
 
 @pytest.fixture(scope='module')
@@ -89,7 +94,7 @@ def test_windows_are_the_last_states_below_oldest_first(config, episode):
       if t % K**level == 0:
         lower[level].append(state.levels[level].state)
       if level and t % K**level == 0:
-        window = state.steps[level].observation
+        window = first(state.steps[level].observation)
         # The window's last entry is the lower level's state of this very step.
         last = lower[level - 1][-K:]
         padding = K - len(last)
@@ -111,7 +116,7 @@ def test_states_actions_and_subgoals_hold_between_ticks(agent, episode):
     for level in (0, 1):
       above = state.levels[level + 1]
       code = agent.hierarchy.levels[level].subgoal.decode(above.action[0])
-      np.testing.assert_array_equal(state.steps[level].subgoal, code)
+      np.testing.assert_array_equal(state.steps[level].subgoal[0], code)
       np.testing.assert_array_equal(above.action.sum(), code.size)
       changes[level].add(tuple(np.asarray(code)))
     assert state.steps[2].subgoal == ()
@@ -132,7 +137,7 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
   states = episode[2]
   for t in (K, 2 * K):
     before, after = states[t - 1].levels[1], states[t].levels[1]
-    window = jax.tree.map(lambda x: x[None], states[t].steps[1].observation)
+    window = states[t].steps[1].observation
     expected = agent.infer[1](
       agent.params[1].world_model, jax.random.PRNGKey(0), before.state,
       before.action, window, jnp.zeros(1, bool),
@@ -147,23 +152,23 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
 def test_an_episode_s_end_is_a_step_of_every_level(agent, episode, steps):
   observations, _, states = episode
   state = states[steps - 1]
-  windows = agent.end(agent.params, {'body': observations[steps]}, state)
+  seen = {'body': observations[None, steps]}
+  windows = agent.end(agent.params, seen, state)
   assert len(windows) == 2
   for level, window in enumerate(windows):
     memory = state.levels[level]
     for name in ('stoch', 'deter'):
       np.testing.assert_array_equal(
-        window[name][:-1], memory.window[name][0, 1:]
+        window[name][:, :-1], memory.window[name][:, 1:]
       )
     # h of the last observation does not depend on it.
-    seen = {'body': observations[steps]} if level == 0 else windows[level - 1]
     last = agent.infer[level](
       agent.params[level].world_model, jax.random.PRNGKey(0), memory.state,
-      memory.action, jax.tree.map(lambda x: x[None], seen),
-      jnp.zeros(1, bool),
+      memory.action, seen, jnp.zeros(1, bool),
     )  # fmt: skip
-    np.testing.assert_allclose(window['deter'][-1], last.deter[0], atol=1e-5)
-    assert np.all(window['stoch'][-1] < 5)
+    np.testing.assert_allclose(window['deter'][:, -1], last.deter, atol=1e-5)
+    assert np.all(window['stoch'][:, -1] < 5)
+    seen = window
 
 
 def test_deterministic_actions_and_subgoals_are_the_modes(agent):
@@ -196,7 +201,7 @@ def test_deterministic_actions_and_subgoals_are_the_modes(agent):
 def test_the_same_key_acts_the_same_and_another_key_does_not(agent, episode):
   _, actions, _ = agent.episode()
   np.testing.assert_array_equal(actions, episode[1])
-  start = agent.hierarchy.initial_state(jax.random.PRNGKey(9))
+  start = agent.hierarchy.initial_state(jax.random.PRNGKey(9), 1)
   _, others, _ = agent.episode(start=start)
   assert not np.array_equal(others, actions)
 
@@ -204,7 +209,7 @@ def test_the_same_key_acts_the_same_and_another_key_does_not(agent, episode):
 def test_a_new_episode_does_not_depend_on_the_one_before(agent, episode):
   # Even where states were left over, the first step drops them.
   key = jax.random.PRNGKey(3)
-  fresh = agent.hierarchy.initial_state(key)
+  fresh = agent.hierarchy.initial_state(key, 1)
   left_over = fresh._replace(
     levels=tuple(
       memory._replace(window=new.window)
@@ -228,13 +233,13 @@ def test_every_depth_acts(config, depth):
   def run(key):
     states = agent.init(key)
     params = [level_lib.policy_params(s.params) for s in states]
-    state = agent.initial_state(key)
-    observation = {'body': jnp.zeros(3)}
+    state = agent.initial_state(key, 1)
+    observation = {'body': jnp.zeros((1, 3))}
     action, after = agent.step(params, observation, state)
     return state, action, after, agent.end(params, observation, after)
 
   before, action, after, windows = jax.eval_shape(run, key)
-  assert (action.shape, action.dtype) == ((2,), np.int32)
+  assert (action.shape, action.dtype) == ((1, 2), np.int32)
   # What comes out goes in again without compiling anew.
   for one, two in zip(jax.tree.leaves(after), jax.tree.leaves(before)):
     assert (one.shape, one.dtype) == (two.shape, two.dtype)

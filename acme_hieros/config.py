@@ -354,24 +354,30 @@ class HierosConfig:
     """Learner steps for each environment step, once learning has started."""
     return self.replay.ratio / (self.batch_size * self.sequence_length)
 
-  def check_fillable(self, num_steps: int):
+  def check_fillable(self, num_steps: int, num_environments: int = 1):
     """Raises ValueError if a level's table could stay too small to learn.
 
     Args:
-      num_steps: environment steps of the whole run. Only the ticks that an
-        endless episode would give are counted: they are certain.
+      num_steps: environment steps of the whole run. Only the ticks that endless
+        episodes would give are counted: they are certain.
+      num_environments: that share the steps, in whatever proportion.
     """
-    needed = self.sequence_length + self.replay.min_size - 1
+    needed = self.replay.min_size + num_environments * (
+      self.sequence_length - 1
+    )
+    among = f' in {num_environments} environments' * (num_environments > 1)
     for level in range(self.depth):
-      ticks = num_steps // self.tick_period(level)
+      period = self.tick_period(level)
+      # Each environment may stop right before a tick.
+      ticks = num_steps // period - (num_environments - 1)
       _require(
         ticks >= needed,
-        f'Level {level} takes one step every {self.tick_period(level)} '
-        f'environment steps, so {num_steps} steps give it only {ticks} of '
-        f'the {needed} that sequence_length={self.sequence_length} and '
+        f'Level {level} takes one step every {period} environment steps, so '
+        f'{num_steps} steps{among} give it only {max(ticks, 0)} of the '
+        f'{needed} that sequence_length={self.sequence_length} and '
         f'replay.min_size={self.replay.min_size} need before it can learn: '
-        f'run at least {needed * self.tick_period(level)} steps, or lower '
-        'depth, sequence_length or replay.min_size.',
+        f'run at least {(needed + num_environments - 1) * period} steps, or '
+        'lower depth, sequence_length or replay.min_size.',
       )
 
 

@@ -25,7 +25,7 @@ from acme_hieros import compat  # noqa: F401  Comes before Acme.
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, running, workdirs
+from acme_hieros.experiments import checkpoints, runs, workdirs
 import benchmarks
 
 _KILLS = flags.DEFINE_integer('kills', 20, 'How many times.')
@@ -102,7 +102,7 @@ def check(workdir: str, stretches: int) -> tuple[dict, list[int]]:
   Returns:
     The counts and the table sizes of its last checkpoint; zeros without one.
   """
-  run = running.read_run(workdir)
+  run = runs.read_run(workdir)
   files = workdirs.Workdir(workdir)
   spec = specs.make_environment_spec(make_environment(run.environment))
   networks = networks_lib.make_networks(run.config, spec)
@@ -126,7 +126,7 @@ def check(workdir: str, stretches: int) -> tuple[dict, list[int]]:
   server = reverb.Server(
     builder_lib.HierosBuilder(run.config).make_replay_tables(spec),
     port=None,
-    checkpointer=store.replay_checkpointer(restored),
+    checkpointer=store.replay_checkpointer(restored.replay),
   )
   info = reverb.Client(f'localhost:{server.port}').server_info()
   server.stop()

@@ -1,4 +1,4 @@
-"""Trains Hieros on one environment, in one process.
+"""Trains Hieros on one environment, in one process or in many.
 
 python launchers/run_hieros.py --env=atari/Krull
 """
@@ -21,7 +21,13 @@ import jax
 
 from acme_hieros import config as config_lib
 from acme_hieros.agent import learning
-from acme_hieros.experiments import checkpoints, running
+from acme_hieros.experiments import (
+  checkpoints,
+  environment_loop,
+  launching,
+  running,
+  runs,
+)
 
 _ENV = flags.DEFINE_string(
   'env', 'atari/Krull', 'Environment: atari/<Game>, gym/<Id> or debug/<name>.'
@@ -58,6 +64,21 @@ _OVERRIDE = flags.DEFINE_multi_string(
   'A field of the configuration, as name=value, for example '
   'world_model.deter_size=128; may be repeated.',
 )
+_LAUNCH = flags.DEFINE_enum(
+  'launch',
+  'local',
+  runs.LAUNCHES,
+  'One process, or a Launchpad program of threads (mt) or processes (mp).',
+)
+_NUM_ACTORS = flags.DEFINE_integer(
+  'num_actors', 1, 'Actors of a Launchpad program.'
+)
+_NUM_EVALUATORS = flags.DEFINE_integer(
+  'num_evaluators', 0, 'Actors that only play, as well as they can.'
+)
+_ENVS_PER_ACTOR = flags.DEFINE_integer(
+  'envs_per_actor', 1, 'Environments that each actor acts in at once.'
+)
 _CHECKPOINT_MINUTES = flags.DEFINE_float(
   'checkpoint_minutes', 10.0, 'Minutes between two checkpoints.'
 )
@@ -77,12 +98,15 @@ def main(argv: Sequence[str]):
   try:
     if len(argv) > 1:
       raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
+    if _LAUNCH.value == 'local_mp':
+      launching.leave_accelerator()
     run = _resumed_run() if _RESUME.value else _new_run()
     run = run.replace(
       checkpoint_minutes=_CHECKPOINT_MINUTES.value,
       keep_checkpoints=_KEEP_CHECKPOINTS.value,
     )
-    trainer = running.Trainer(run)
+    launched = run.launch != 'local'
+    trainer = (launching.Launcher if launched else running.Trainer)(run)
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
@@ -91,13 +115,15 @@ def main(argv: Sequence[str]):
   )
   if run.resume:
     print(f'Continuing after {trainer.steps} steps.')
-  for level, count in enumerate(trainer.parameter_counts()):
+  for level, count in enumerate(trainer.parameter_counts):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:
     summary = trainer.train()
   except (
     learning.NonFiniteLossError,
+    environment_loop.BrokenEnvironmentError,
     checkpoints.CheckpointError,
+    launching.LaunchError,
     OSError,
   ) as error:
     sys.exit(f'run_hieros: {error}')
@@ -105,7 +131,7 @@ def main(argv: Sequence[str]):
   sys.exit(130 if summary.interrupted else 0)
 
 
-def _new_run() -> running.Run:
+def _new_run() -> runs.Run:
   preset = _PRESET.value
   if preset is None:
     preset = 'small' if jax.default_backend() == 'cpu' else 'atari100k'
@@ -121,30 +147,40 @@ def _new_run() -> running.Run:
   if workdir is None:
     now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
     workdir = os.path.join('runs', f'{_ENV.value.replace("/", "_")}-{now}')
-  return running.Run(
+  return runs.Run(
     environment=_ENV.value,
     environment_options=_environment_options(),
     config=config_lib.override(config_lib.preset(preset), _overrides()),
     num_steps=num_steps,
     seed=_SEED.value,
     workdir=workdir,
+    launch=_LAUNCH.value,
+    num_actors=_NUM_ACTORS.value,
+    num_evaluators=_NUM_EVALUATORS.value,
+    envs_per_actor=_ENVS_PER_ACTOR.value,
   )
 
 
-def _resumed_run() -> running.Run:
+def _resumed_run() -> runs.Run:
   """What lives in --workdir, with the flags that are given put on top."""
   if _WORKDIR.value is None:
     raise ValueError('--resume needs the --workdir of the run to continue.')
-  run = running.read_run(_WORKDIR.value)
+  run = runs.read_run(_WORKDIR.value)
   changes = {}
   if _ENV.present:
     changes['environment'] = _ENV.value
   if _ENV_OPTION.present:
     changes['environment_options'] = _environment_options()
-  if _SEED.present:
-    changes['seed'] = _SEED.value
-  if _NUM_STEPS.present:
-    changes['num_steps'] = _NUM_STEPS.value
+  for name, flag in (
+    ('seed', _SEED),
+    ('num_steps', _NUM_STEPS),
+    ('launch', _LAUNCH),
+    ('num_actors', _NUM_ACTORS),
+    ('num_evaluators', _NUM_EVALUATORS),
+    ('envs_per_actor', _ENVS_PER_ACTOR),
+  ):
+    if flag.present:
+      changes[name] = flag.value
   config = config_lib.preset(_PRESET.value) if _PRESET.present else run.config
   changes['config'] = config_lib.override(config, _overrides())
   return run.replace(**changes)

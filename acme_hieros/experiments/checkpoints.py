@@ -1,6 +1,6 @@
 """Checkpoints of a whole run: learner, counters and replay, together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import json
 import os
 import shutil
@@ -61,13 +61,17 @@ class Checkpoints:
     self._staging = os.path.join(directory, f'{_PARTIAL}-replay')
 
   def save(
-    self, state: Any, metadata: Mapping[str, Any], replay: reverb.Client
+    self,
+    state: Any,
+    metadata: Callable[[], Mapping[str, Any]],
+    replay: reverb.Client,
   ):
     """Writes a checkpoint; those before it stay until it is complete.
 
     Args:
       state: a tree of arrays.
-      metadata: plain values.
+      metadata: gives plain values, counters for one. Where others go on writing
+        to the replay it is asked last, so that the replay is not ahead of it.
       replay: a client of the server with `replay_checkpointer`.
 
     Raises:
@@ -79,10 +83,8 @@ class Checkpoints:
     try:
       shutil.rmtree(partial, ignore_errors=True)
       os.makedirs(partial)
-      # The replay first: where others go on writing to it, it is not ahead of
-      # the counters.
       os.rename(_save_replay(replay), os.path.join(partial, _REPLAY))
-      arrays.save(os.path.join(partial, _LEARNER), state, metadata)
+      arrays.save(os.path.join(partial, _LEARNER), state, metadata())
       manifest = {
         name: _sum(os.path.join(partial, name)) for name in _files(partial)
       }
@@ -130,13 +132,17 @@ class Checkpoints:
     return None
 
   def replay_checkpointer(
-    self, restored: Restored | None
+    self, replay: str | None
   ) -> reverb.platform.checkpointers_lib.CheckpointerBase:
-    """For the Reverb server: where to save, and what to restore."""
+    """For the Reverb server: where to save.
+
+    Args:
+      replay: what it is to restore, from `restore`.
+    """
     # What a dead server has left there would be taken for newer.
     shutil.rmtree(self._staging, ignore_errors=True)
     return reverb.platform.checkpointers_lib.DefaultCheckpointer(
-      self._staging, fallback_checkpoint_path=restored and restored.replay
+      self._staging, fallback_checkpoint_path=replay
     )
 
   def _names(self) -> list[str]:

@@ -31,6 +31,9 @@ class Workdir:
   tensorboard/    the same for TensorBoard
   checkpoints/    learner, counters and replay, see `checkpoints`
   summary.json    what came of it, at the end
+  nodes/          of a Launchpad program: the output of each node, and its
+                  process
+  progress.json   of a Launchpad program: how far it is
   failure/        the state and the batch of a loss that was not finite
   """
 
@@ -42,10 +45,16 @@ class Workdir:
     self.tensorboard = self._file('tensorboard')
     self.logs = self._file('logs')
     self.failure = self._file('failure')
+    self.progress = self._file('progress.json')
+    self.nodes = self._file('nodes')
     self._closing = contextlib.ExitStack()
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
+
+  def node_file(self, node: str, extension: str) -> str:
+    """A file of one node, as 'actor_0'."""
+    return os.path.join(self.nodes, f'{node}.{extension}')
 
   def read_config(self) -> Mapping[str, Any] | None:
     """The configuration of the run that lives here, if one does."""
@@ -65,11 +74,14 @@ class Workdir:
       )
     return config
 
-  def check(self, identity: Mapping[str, Any], resume: bool):
+  def check(
+    self, identity: Mapping[str, Any], extent: Mapping[str, Any], resume: bool
+  ):
     """Raises WorkdirError if the run may not live here; changes nothing.
 
     Args:
       identity: plain values that say what is run.
+      extent: others, which a resumed run may change.
       resume: continue the run that lives here.
     """
     found = self.read_config()
@@ -78,8 +90,8 @@ class Workdir:
         raise WorkdirError(
           f'{self.path} holds no run to resume; start it without --resume.'
         )
-      expected = {**_plain(identity), 'num_steps': found.get('num_steps')}
-      differing = sorted(_differences(found, expected))
+      found = {n: value for n, value in found.items() if n not in extent}
+      differing = sorted(_differences(found, _plain(identity)))
       if differing:
         raise WorkdirError(
           f'{self.path} holds a run with another configuration, which differs '
@@ -115,19 +127,21 @@ class Workdir:
       ) from error
     self._closing.callback(file.close)
 
-  def open(self, identity: Mapping[str, Any], num_steps: int, resume: bool):
+  def open(
+    self, identity: Mapping[str, Any], extent: Mapping[str, Any], resume: bool
+  ):
     """Makes the directory ready for a run.
 
     Args:
       identity: plain values that say what is run.
-      num_steps: its length, which a resumed run may change.
+      extent: others, which a resumed run may change.
       resume: continue the run that lives here.
 
     Raises:
       WorkdirError: the directory cannot be written, or it holds a run that this
         one would overwrite or does not continue. Nothing is changed then.
     """
-    self.check(identity, resume)
+    self.check(identity, extent, resume)
     with _writing(self.path):
       os.makedirs(self.logs, exist_ok=True)
       if resume and os.path.exists(self.summary):
@@ -136,7 +150,7 @@ class Workdir:
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
       os.remove(probe)
-      write_json(self.config, {**_plain(identity), 'num_steps': num_steps})
+      write_json(self.config, {**_plain(identity), **extent})
 
   def cut_logs(self, steps: int):
     """Drops what the CSV files say of later steps, which are to come again.

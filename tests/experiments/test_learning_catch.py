@@ -5,7 +5,7 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import running
+from acme_hieros.experiments import running, runs
 
 
 @pytest.mark.timeout(900)
@@ -15,7 +15,7 @@ def test_the_flat_agent_learns_to_catch(tmp_path):
   config = config_lib.override(
     config_lib.preset('tiny'), {'depth': 1, 'replay.ratio': 160}
   )
-  run = running.Run(
+  run = runs.Run(
     environment='debug/catch',
     environment_options={'observation': 'vector', 'rows': 5, 'columns': 5},
     config=config,

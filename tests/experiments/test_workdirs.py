@@ -26,7 +26,7 @@ def assert_refused(path, identity=IDENTITY, num_steps=10, resume=False):
   parent = pathlib.Path(path).parent
   before = snapshot(parent) if parent.name != 'proc' else None
   with pytest.raises(workdirs.WorkdirError) as caught:
-    workdirs.Workdir(str(path)).open(identity, num_steps, resume)
+    workdirs.Workdir(str(path)).open(identity, {'num_steps': num_steps}, resume)
   sentence = str(caught.value)
   assert str(path) in sentence and '\n' not in sentence
   assert sentence.endswith('.')
@@ -39,7 +39,7 @@ def path(tmp_path):
   """A run that was begun."""
   path = tmp_path / 'run'
   workdir = workdirs.Workdir(str(path))
-  workdir.open(IDENTITY, 10, resume=False)
+  workdir.open(IDENTITY, {'num_steps': 10}, resume=False)
   return path
 
 
@@ -51,7 +51,9 @@ def test_a_new_run_writes_its_configuration_and_no_litter(path):
 
 def test_directories_that_hold_other_things_may_be_used(tmp_path):
   (tmp_path / 'notes.txt').write_text('mine')
-  workdirs.Workdir(str(tmp_path)).open(IDENTITY, 10, resume=False)
+  workdirs.Workdir(str(tmp_path)).open(
+    IDENTITY, {'num_steps': 10}, resume=False
+  )
   assert (tmp_path / 'notes.txt').read_text() == 'mine'
 
 
@@ -60,7 +62,7 @@ def test_an_existing_run_is_not_started_anew(path):
 
 
 def test_an_existing_run_can_be_resumed_and_be_made_longer(path):
-  workdirs.Workdir(str(path)).open(IDENTITY, 20, resume=True)
+  workdirs.Workdir(str(path)).open(IDENTITY, {'num_steps': 20}, resume=True)
   config = workdirs.Workdir(str(path)).read_config()
   assert config['num_steps'] == 20
 

@@ -23,7 +23,7 @@ from smallest import OVERRIDES
 from acme_hieros.agent import learning
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import arrays
-from acme_hieros.experiments import running
+from acme_hieros.experiments import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
@@ -419,7 +419,7 @@ def test_a_nan_stops_the_run_and_can_be_reproduced(launch, tmp_path):
   )
   assert_sentence(error, ['level', 'reward_loss'])
 
-  run = running.read_run(str(path))
+  run = runs.read_run(str(path))
   with np.load(path / 'failure' / 'batch.npz') as file:
     names = set(file.files)
   assert '.sequence.reward' in names

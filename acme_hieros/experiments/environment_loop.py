@@ -1,0 +1,135 @@
+"""Steps the environments of one actor, and rebuilds those that break down."""
+
+from collections.abc import Callable, Sequence
+import contextlib
+
+import dm_env
+import numpy as np
+
+from acme_hieros.agent import acting
+from acme_hieros.experiments.episodes import Episode
+
+# An environment that broke down so often without ending an episode stays so.
+_MOST_BREAKDOWNS = 5
+
+
+class BrokenEnvironmentError(RuntimeError):
+  """An environment raises again and again; the message says what."""
+
+
+class EnvironmentLoop:
+  """The environments of one actor, which takes a step in all of them at once.
+
+  One that raises is closed and built anew; its episode is over without an end.
+  """
+
+  def __init__(
+    self,
+    actor: acting.BatchActor,
+    make_environment: Callable[[int], dm_env.Environment],
+    num_environments: int,
+    seeds: np.random.SeedSequence,
+    report: Callable[[str], None],
+    wait_for_variables: bool = True,
+  ):
+    """Creates the loop; the environments are built with its first step.
+
+    Args:
+      actor: for `num_environments` environments.
+      make_environment: seed to environment.
+      num_environments: to step.
+      seeds: of the environments.
+      report: is told, in a sentence, that an environment was rebuilt.
+      wait_for_variables: act by the newest parameters and not by those that are
+        at hand.
+    """
+    self._actor = actor
+    self._make_environment = make_environment
+    self._rngs = [
+      np.random.default_rng(s) for s in seeds.spawn(num_environments)
+    ]
+    self._report = report
+    self._wait = wait_for_variables
+    self._environments = [None] * num_environments
+    self._timesteps = [None] * num_environments
+    self._returns = np.zeros(num_environments)
+    self._lengths = np.zeros(num_environments, int)
+    self._breakdowns = [0] * num_environments
+
+  def step(self) -> tuple[int, Sequence[Episode]]:
+    """Takes a step in every environment.
+
+    Returns:
+      The steps that were taken, and the episodes that have ended with them.
+
+    Raises:
+      BrokenEnvironmentError: rebuilding one does not help.
+    """
+    for i, timestep in enumerate(self._timesteps):
+      if timestep is None or timestep.last():
+        self._start_episode(i)
+    actions = self._actor.select_actions(
+      [timestep.observation for timestep in self._timesteps]
+    )
+    for i, action in enumerate(actions):
+      self._timesteps[i] = self._step(i, action)
+    self._actor.observe(actions, self._timesteps)
+    self._actor.update(wait=self._wait)
+    steps, ended = 0, []
+    for i, timestep in enumerate(self._timesteps):
+      if timestep is None:
+        continue
+      steps += 1
+      self._returns[i] += timestep.reward
+      self._lengths[i] += 1
+      if timestep.last():
+        self._breakdowns[i] = 0
+        ended.append(
+          Episode(
+            float(self._returns[i]),
+            int(self._lengths[i]),
+            bool(timestep.discount == 0.0),
+          )
+        )
+    return steps, ended
+
+  def close(self):
+    """Closes the environments."""
+    for environment in self._environments:
+      if environment is not None:
+        environment.close()
+
+  def _start_episode(self, i: int):
+    while True:
+      try:
+        if self._environments[i] is None:
+          seed = int(self._rngs[i].integers(2**32))
+          self._environments[i] = self._make_environment(seed)
+        timestep = self._environments[i].reset()
+        break
+      except Exception as error:
+        self._break_down(i, error)
+    self._timesteps[i] = timestep
+    self._returns[i], self._lengths[i] = 0.0, 0
+    self._actor.observe_first(i, timestep)
+
+  def _step(self, i: int, action) -> dm_env.TimeStep | None:
+    try:
+      return self._environments[i].step(action)
+    except Exception as error:
+      self._break_down(i, error)
+      return None
+
+  def _break_down(self, i: int, error: Exception):
+    self._breakdowns[i] += 1
+    if self._environments[i] is not None:
+      with contextlib.suppress(Exception):  # It is broken.
+        self._environments[i].close()
+      self._environments[i] = None
+    reason = f'{type(error).__name__}: {error}'
+    if self._breakdowns[i] >= _MOST_BREAKDOWNS:
+      raise BrokenEnvironmentError(
+        f'The environment broke down {self._breakdowns[i]} times in a row '
+        f'without ending an episode, the last time by {reason}'
+      ) from error
+    self._report(f'The environment broke down and is built anew ({reason}).')

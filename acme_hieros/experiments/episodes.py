@@ -1,0 +1,68 @@
+"""What the episodes of a run returned."""
+
+import collections
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from acme.utils import loggers
+import numpy as np
+
+# The mean return is over so many of the last episodes.
+RECENT = 100
+
+
+class Episode(NamedTuple):
+  """An episode that has ended; terminated rather than truncated."""
+
+  episode_return: float
+  episode_length: int
+  terminated: bool
+
+
+class EpisodeLog:
+  """Logs episodes, and keeps the returns of the last ones."""
+
+  def __init__(self, logger: loggers.Logger):
+    self._logger = logger
+    self._returns = collections.deque(maxlen=RECENT)
+    self.best: float | None = None
+
+  @property
+  def last(self) -> float | None:
+    return self._returns[-1] if self._returns else None
+
+  @property
+  def mean(self) -> float | None:
+    """Over the RECENT last episodes; None before there are any."""
+    return float(np.mean(self._returns)) if self._returns else None
+
+  def add(self, episode: Episode, counts: Mapping[str, int], seconds: float):
+    """Takes in an episode.
+
+    Args:
+      episode: that has ended.
+      counts: actor_steps and actor_episodes, this episode included.
+      seconds: of the run, so far.
+    """
+    self._returns.append(episode.episode_return)
+    if self.best is None or episode.episode_return > self.best:
+      self.best = episode.episode_return
+    self._logger.write(
+      {
+        'actor_steps': counts['actor_steps'],
+        'actor_episodes': counts['actor_episodes'],
+        'episode_return': episode.episode_return,
+        'episode_length': episode.episode_length,
+        'terminated': float(episode.terminated),
+        'walltime': seconds,
+      }
+    )
+
+  def save(self) -> Mapping[str, Any]:
+    """Plain values for a checkpoint."""
+    return {'recent_returns': list(self._returns), 'best_return': self.best}
+
+  def restore(self, state: Mapping[str, Any]):
+    """Continues from what `save` returned, among other things."""
+    self._returns.extend(state['recent_returns'])
+    self.best = state['best_return']

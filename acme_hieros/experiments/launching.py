@@ -1,0 +1,440 @@
+"""Runs a Launchpad program on this machine, and looks after its nodes.
+
+Launchpad's own launchers start nodes and stop them; they neither start a dead
+one again nor end well when one has died. The program and what its nodes are
+made of is Launchpad's, see `nodes`.
+"""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Protocol
+
+from absl import flags
+import launchpad as lp
+from launchpad import context
+from launchpad.launch import worker_manager
+from launchpad.nodes.python import local_multi_processing
+
+from acme_hieros.experiments import console, nodes, runs, workdirs
+
+# An actor that died so often is not started again.
+_MOST_RESTARTS = 10
+
+# How long nodes may take to stop, but for the learner, which saves.
+_STOP_SECONDS = 5.0
+
+_POLL_SECONDS = 0.2
+
+# What this process was started with, and so what its nodes are to have.
+_ENVIRONMENT = dict(os.environ)
+_PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
+
+# Negative: Launchpad kills nobody. The learner may be compiling.
+_NOTICE_FLAG = 'lp_termination_notice_secs'
+_NO_KILLING = -1
+
+
+class LaunchError(RuntimeError):
+  """A node died that the program cannot do without; the message says which."""
+
+
+def leave_accelerator():
+  """Has this process take little of an accelerator: its learner will want it.
+
+  To be called before JAX looks for devices. The nodes are not concerned.
+  """
+  os.environ.setdefault(_PREALLOCATE, 'false')
+
+
+class _Worker(Protocol):
+  """A node at work."""
+
+  name: str
+
+  def start(self):
+    """Starts it, for the first time or again."""
+
+  def poll(self) -> int | None:
+    """Its exit code, 0 where it ended well; None while it runs."""
+
+  def stop(self):
+    """Asks it to stop."""
+
+  def kill(self):
+    """Ends it at once."""
+
+
+class Launcher:
+  """One run as a program of several nodes. Construction checks what it can.
+
+  Raises:
+    ValueError: see `runs.prepare`.
+  """
+
+  def __init__(self, run: runs.Run):
+    self._run = run
+    if run.launch == 'local_mp':
+      leave_accelerator()
+    prepared = runs.prepare(run)
+    self._workdir = prepared.workdir
+    self._restored = prepared.restored
+    self._environment_spec = prepared.environment_spec
+    self.parameter_counts = prepared.parameter_counts()
+    self._progress = {
+      'counts': dict(actor_steps=0, actor_episodes=0, learner_steps=0),
+      'seconds': 0.0,
+      'last_return': None,
+      'mean_return': None,
+      'best_return': None,
+      'warnings': [],
+    }
+    if self._restored:
+      self._progress['counts'] = self._restored.metadata['counts']
+    self._warned = 0
+    self._restarts = {}
+
+  @property
+  def steps(self) -> int:
+    """Environment steps so far, of all actors."""
+    return self._progress['counts']['actor_steps']
+
+  def train(self) -> runs.Summary:
+    """Runs to the last step or to Ctrl-C; the learner saves in the end.
+
+    A second Ctrl-C ends all nodes at once, and nothing is saved.
+
+    Raises:
+      LaunchError: the learner, the replay or the coordinator died, or an actor
+        again and again. All nodes have ended then.
+    """
+    run = self._run
+    program = nodes.make_program(run, self._environment_spec, self._restored)
+    shutil.rmtree(self._workdir.nodes, ignore_errors=True)
+    os.makedirs(self._workdir.nodes)
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(self._workdir.progress)
+    with contextlib.ExitStack() as stack:
+      stack.callback(self._workdir.close)
+      if run.launch == 'local_mp':
+        workers = _make_processes(program, self._workdir)
+        file = sys.stderr
+      else:
+        workers = _make_threads(program, self._workdir)
+        # The nodes' output is this process'; the live line keeps its place.
+        file = stack.enter_context(
+          _redirected(self._workdir.node_file('program', 'log'))
+        )
+      interruption = stack.enter_context(console.Interruption(file))
+      line = stack.enter_context(
+        console.LiveLine(run.num_steps, self.steps, file)
+      )
+      try:
+        for worker in workers.values():
+          worker.start()
+        self._write_pids(workers)
+        self._supervise(workers, line, interruption)
+      finally:
+        _end(workers.values())
+        self._show(line)
+    summary = self._summarise()
+    workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
+    return summary
+
+  def _supervise(
+    self,
+    workers: Mapping[str, _Worker],
+    line: console.LiveLine,
+    interruption: console.Interruption,
+  ):
+    """Returns when the learner has ended well."""
+    learner = workers[nodes.LEARNER]
+    stopping = False
+    while True:
+      self._show(line)
+      if interruption.requested and not stopping:
+        stopping = True
+        learner.stop()
+      for worker in workers.values():
+        code = worker.poll()
+        if code is None:
+          continue
+        if worker is learner and code == 0:
+          return
+        if worker.name in (nodes.LEARNER, nodes.REPLAY, nodes.COORDINATOR):
+          raise self._error(worker, code, '')
+        if not code or stopping:
+          continue
+        if self._restarts.get(worker.name, 0) == _MOST_RESTARTS:
+          error = self._error(worker, code, ' again and again')
+          learner.stop()
+          while learner.poll() is None:  # It saves.
+            time.sleep(_POLL_SECONDS)
+          raise error
+        self._restart(worker, code, line)
+        self._write_pids(workers)
+      time.sleep(_POLL_SECONDS)
+
+  def _restart(self, worker: _Worker, code: int, line: console.LiveLine):
+    restarts = self._restarts.get(worker.name, 0) + 1
+    self._restarts[worker.name] = restarts
+    line.write(
+      f'Warning: {worker.name} died ({self._reason(worker, code)}) and is '
+      f'started again, for the {restarts}. of {_MOST_RESTARTS} times.'
+    )
+    worker.start()
+
+  def _error(self, worker: _Worker, code: int, when: str) -> LaunchError:
+    return LaunchError(
+      f'{worker.name} died{when} ({self._reason(worker, code)}), so the '
+      f'program was ended; its output is in {self._workdir.nodes}, and '
+      f'--resume --workdir={self._workdir.path} continues from the last '
+      'checkpoint.'
+    )
+
+  def _reason(self, worker: _Worker, code: int) -> str:
+    """What the node has to say of its death, or else the system."""
+    try:
+      with open(self._workdir.node_file(worker.name, 'error')) as file:
+        return file.read().rstrip('.')
+    except OSError:
+      pass
+    if code < 0:
+      return f'killed by {signal.Signals(-code).name}'
+    return f'exit code {code}'
+
+  def _show(self, line: console.LiveLine):
+    # There is none at first, and none new where the disk is full.
+    with contextlib.suppress(OSError):
+      with open(self._workdir.progress) as file:
+        self._progress = json.load(file)
+    counts = self._progress['counts']
+    line.show(
+      counts['actor_steps'],
+      counts['learner_steps'] or None,
+      self._progress['last_return'],
+    )
+    warnings = self._progress['warnings']
+    for warning in warnings[self._warned :]:
+      line.write(f'Warning: {warning}')
+    self._warned = len(warnings)
+
+  def _write_pids(self, workers: Mapping[str, _Worker]):
+    pids = {name: getattr(w, 'pid', os.getpid()) for name, w in workers.items()}
+    workdirs.write_json(os.path.join(self._workdir.nodes, 'pids.json'), pids)
+
+  def _summarise(self) -> runs.Summary:
+    counts = self._progress['counts']
+    return runs.Summary(
+      steps=counts['actor_steps'],
+      episodes=counts['actor_episodes'],
+      updates=counts['learner_steps'],
+      mean_return=self._progress['mean_return'],
+      best_return=self._progress['best_return'],
+      seconds=self._progress['seconds'],
+      interrupted=counts['actor_steps'] < self._run.num_steps,
+      workdir=self._workdir.path,
+    )
+
+
+class _Process:
+  """A node in a process of its own, whose output goes to a file."""
+
+  def __init__(
+    self,
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    workdir: workdirs.Workdir,
+  ):
+    self.name = name
+    self._command = command
+    self._environment = environment
+    self._workdir = workdir
+    self._process = None
+
+  @property
+  def pid(self) -> int:
+    return self._process.pid
+
+  def start(self):
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(self._workdir.node_file(self.name, 'error'))
+    with open(self._workdir.node_file(self.name, 'log'), 'a') as log:
+      self._process = subprocess.Popen(
+        self._command,
+        env=self._environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C is for the launcher, which knows who has to stop first.
+        start_new_session=True,
+      )
+
+  def poll(self) -> int | None:
+    return self._process.poll() if self._process else 0
+
+  def stop(self):
+    self._process.terminate()
+
+  def kill(self):
+    self._process.kill()
+    self._process.wait()
+
+
+class _Thread:
+  """A node in a thread of this process."""
+
+  def __init__(
+    self,
+    name: str,
+    function: Callable[[], Any],
+    manager: worker_manager.WorkerManager,
+  ):
+    self.name = name
+    self._function = function
+    self._manager = manager
+    self._code = 0
+
+  def start(self):
+    self._code = None
+    self._manager.thread_worker(self.name, self._run)
+
+  def _run(self):
+    threading.current_thread().name = self.name
+    try:
+      self._function()
+      self._code = 0
+    except BaseException:
+      logging.getLogger(__name__).exception('%s died.', self.name)
+      self._code = 1
+
+  def poll(self) -> int | None:
+    return self._code
+
+  def stop(self):
+    # They share the event: whoever is asked asks all.
+    self._manager.stop_event().set()
+
+  def kill(self):
+    """Nobody can; it ends with the process."""
+
+
+def _make_processes(
+  program: lp.Program, workdir: workdirs.Workdir
+) -> Mapping[str, _Worker]:
+  # Actors leave the accelerator to the learner, and each is as good as any:
+  # with more threads than cores they would only be in each other's way.
+  alone = {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': f'{_ENVIRONMENT.get("XLA_FLAGS", "")} '
+    '--xla_cpu_multi_thread_eigen=false',
+  }
+  configurations = {
+    label: local_multi_processing.PythonProcess(
+      env={nodes.LAUNCHER_PID: str(os.getpid())}
+      | ({} if label == nodes.LEARNER else alone),
+    )
+    for label in program.groups
+  }
+  _connect(program, context.LaunchType.LOCAL_MULTI_PROCESSING, configurations)
+  return {
+    name: _Process(
+      name,
+      # Launchpad's own way to pass a flag fails on this one.
+      [*command.command_as_list, f'--{_NOTICE_FLAG}={_NO_KILLING}'],
+      _ENVIRONMENT | command.env_overrides,
+      workdir,
+    )
+    for name, command in _executables(program)
+  }
+
+
+def _make_threads(
+  program: lp.Program, workdir: workdirs.Workdir
+) -> Mapping[str, _Worker]:
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(sys.argv[:1])
+  flags.FLAGS[_NOTICE_FLAG].value = _NO_KILLING
+  _connect(program, context.LaunchType.LOCAL_MULTI_THREADING, {})
+  # Signals are the interruption's.
+  manager = worker_manager.WorkerManager(
+    kill_main_thread=False, register_signals=False
+  )
+  workers = {}
+  for name, function in _executables(program):
+    handler = logging.FileHandler(workdir.node_file(name, 'log'))
+    handler.addFilter(lambda record, name=name: record.threadName == name)
+    logging.getLogger().addHandler(handler)
+    workers[name] = _Thread(name, function, manager)
+  return workers
+
+
+def _connect(
+  program: lp.Program,
+  launch_type: context.LaunchType,
+  configurations: Mapping[str, Any],
+):
+  """Tells all nodes how they are launched and where they find each other."""
+  for label, group in program.groups.items():
+    for node in group:
+      node._initialize_context(launch_type, configurations.get(label))
+  for label, group in program.groups.items():
+    for node in group:
+      for handle in node.input_handles:
+        handle.connect(node, label)
+  for node in program.get_all_nodes():
+    node.bind_addresses()
+
+
+def _executables(program: lp.Program):
+  """(name, what starts it) of every node."""
+  for label, group in program.groups.items():
+    executables = group[0].to_executables(group, label, group[0].launch_context)
+    for i, executable in enumerate(executables):
+      several = label in (nodes.ACTOR, nodes.EVALUATOR)
+      yield f'{label}_{i}' if several else label, executable
+
+
+def _end(workers: Sequence[_Worker]):
+  """Stops all that still run, and kills what does not stop."""
+  running = [worker for worker in workers if worker.poll() is None]
+  for worker in running:
+    worker.stop()
+  end = time.time() + _STOP_SECONDS
+  while time.time() < end and any(w.poll() is None for w in running):
+    time.sleep(_POLL_SECONDS)
+  for worker in running:
+    if worker.poll() is None:
+      worker.kill()
+
+
+@contextlib.contextmanager
+def _redirected(path: str):
+  """Sends this process' output to a file; yields what was stderr."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  before = [os.dup(1), os.dup(2)]
+  with open(path, 'a') as log:
+    for number in (1, 2):
+      os.dup2(log.fileno(), number)
+  with os.fdopen(os.dup(before[1]), 'w', buffering=1) as file:
+    try:
+      yield file
+    finally:
+      sys.stdout.flush()
+      sys.stderr.flush()
+      for number, old in zip((1, 2), before):
+        os.dup2(old, number)
+        os.close(old)

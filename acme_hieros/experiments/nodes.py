@@ -1,0 +1,448 @@
+"""The nodes of a Launchpad program: replay, coordinator, learner, actors.
+
+They are what `running.Trainer` does in one process, taken apart. Reverb holds
+the replay ratio between them (`HierosBuilder(limit_ratio=True)`).
+"""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import ctypes
+import functools
+import math
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from acme import core, specs
+from acme.utils import counting
+import jax
+import launchpad as lp
+import reverb
+
+from acme_hieros.agent import builder as builder_lib
+from acme_hieros.agent import learning
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.experiments import (
+  checkpoints,
+  environment_loop,
+  episodes,
+  running,
+  runs,
+  workdirs,
+)
+
+# How often actors report and the progress is written.
+_REPORT_SECONDS = 0.5
+
+# The process that the nodes are not to outlive.
+LAUNCHER_PID = 'ACME_HIEROS_LAUNCHER_PID'
+
+REPLAY, COORDINATOR, LEARNER = 'replay', 'coordinator', 'learner'
+ACTOR, EVALUATOR = 'actor', 'evaluator'
+
+
+def make_program(
+  run: runs.Run,
+  environment_spec: specs.EnvironmentSpec,
+  restored: checkpoints.Restored | None = None,
+) -> lp.Program:
+  """Builds the program of a run whose work directory is open.
+
+  The learner ends when the last step is made and learned from, and with it the
+  program has done its work: whoever launches it stops the other nodes then, as
+  `launching.Launcher` does.
+
+  Args:
+    run: what to run. All nodes need its work directory, at the same path.
+    environment_spec: of its environment.
+    restored: the checkpoint that is continued.
+  """
+  program = lp.Program('hieros')
+  replay = program.add_node(
+    lp.ReverbNode(
+      functools.partial(_make_tables, run, environment_spec),
+      functools.partial(
+        _replay_checkpointer, run, restored.replay if restored else None
+      ),
+    ),
+    label=REPLAY,
+  )
+  coordinator = program.add_node(
+    lp.CourierNode(Coordinator, run, restored.metadata if restored else None),
+    label=COORDINATOR,
+  )
+  learner = program.add_node(
+    lp.CourierNode(Learner, run, environment_spec, replay, coordinator),
+    label=LEARNER,
+  )
+  with program.group(ACTOR):
+    for i in range(run.num_actors):
+      program.add_node(
+        lp.PyNode(act, run, environment_spec, i, replay, learner, coordinator)
+      )
+  if run.num_evaluators:
+    with program.group(EVALUATOR):
+      for i in range(run.num_evaluators):
+        program.add_node(
+          lp.PyNode(evaluate, run, environment_spec, i, learner, coordinator)
+        )
+  return program
+
+
+def _make_tables(
+  run: runs.Run, environment_spec: specs.EnvironmentSpec
+) -> Sequence[reverb.Table]:
+  with _node(run, REPLAY):
+    return _make_builder(run).make_replay_tables(environment_spec)
+
+
+def _replay_checkpointer(run: runs.Run, replay: str | None):
+  return _make_checkpoints(run).replay_checkpointer(replay)
+
+
+def _make_builder(
+  run: runs.Run, logger_fn: learning.LoggerFactory | None = None
+) -> builder_lib.HierosBuilder:
+  return builder_lib.HierosBuilder(run.config, logger_fn, limit_ratio=True)
+
+
+def _make_checkpoints(run: runs.Run) -> checkpoints.Checkpoints:
+  return checkpoints.Checkpoints(
+    workdirs.Workdir(run.workdir).checkpoints, run.keep_checkpoints
+  )
+
+
+class Coordinator:
+  """Counts for all nodes, logs episodes, and says how far the run is.
+
+  It is the counter of Acme's other nodes, too (`acme.utils.counting`).
+  """
+
+  def __init__(self, run: runs.Run, metadata: Mapping[str, Any] | None):
+    """Creates the coordinator; metadata are those of a checkpoint."""
+    with _node(run, COORDINATOR):
+      self._run = run
+      self._workdir = workdirs.Workdir(run.workdir)
+      self._lock = threading.Lock()
+      self._counts = dict(actor_steps=0, actor_episodes=0, learner_steps=0)
+      self._episodes = episodes.EpisodeLog(
+        self._workdir.make_logger('episodes')
+      )
+      self._evaluations = None
+      if run.num_evaluators:
+        self._evaluations = self._workdir.make_logger('evaluation')
+      self._seconds_before = 0.0
+      if metadata:
+        self._counts.update(metadata['counts'])
+        self._episodes.restore(metadata)
+        self._seconds_before = metadata['seconds']
+      self._warnings = []
+      self._start = time.time()
+
+  def increment(self, **counts: int) -> Mapping[str, int]:
+    """Adds to counts; returns all of them."""
+    with self._lock:
+      for name, count in counts.items():
+        self._counts[name] = self._counts.get(name, 0) + count
+      return dict(self._counts)
+
+  def get_counts(self) -> Mapping[str, int]:
+    return self.increment()
+
+  def add_steps(self, steps: int, ended: Sequence[episodes.Episode]) -> bool:
+    """An actor has taken steps; returns whether it is to go on."""
+    counts = self.increment(actor_steps=steps)
+    for episode in ended:
+      counts = self.increment(actor_episodes=1)
+      with self._lock:
+        self._episodes.add(episodes.Episode(*episode), counts, self._seconds)
+    return not self.done()
+
+  def add_evaluation(self, evaluator: int, episode: episodes.Episode) -> bool:
+    """An evaluator has played; returns whether it is to go on."""
+    episode = episodes.Episode(*episode)
+    with self._lock:
+      self._evaluations.write(
+        {
+          'evaluator': evaluator,
+          **self._counts,
+          'episode_return': episode.episode_return,
+          'episode_length': episode.episode_length,
+          'walltime': self._seconds,
+        }
+      )
+    return not self.done()
+
+  def warn(self, message: str):
+    """Has a sentence shown to the user."""
+    with self._lock:
+      self._warnings.append(message)
+
+  def done(self) -> bool:
+    """Whether all steps are made."""
+    return self.get_counts()['actor_steps'] >= self._run.num_steps
+
+  def save(self) -> Mapping[str, Any]:
+    """Plain values for a checkpoint."""
+    with self._lock:
+      return {
+        'counts': dict(self._counts),
+        'seconds': self._seconds,
+        **self._episodes.save(),
+      }
+
+  def run(self):
+    """Writes the progress until the program is stopped."""
+    with _node(self._run, COORDINATOR):
+      while not lp.wait_for_stop(_REPORT_SECONDS):
+        self._write_progress()
+      self._workdir.close()
+
+  @property
+  def _seconds(self) -> float:
+    return self._seconds_before + time.time() - self._start
+
+  def _write_progress(self):
+    with self._lock:
+      progress = {
+        'counts': dict(self._counts),
+        'seconds': self._seconds,
+        'last_return': self._episodes.last,
+        'mean_return': self._episodes.mean,
+        'best_return': self._episodes.best,
+        'warnings': list(self._warnings),
+      }
+    # Where there is no room the progress is not shown; saving says more.
+    with contextlib.suppress(OSError):
+      workdirs.write_json(self._workdir.progress, progress)
+
+
+class Learner(core.VariableSource):
+  """Learns, saves and gives actors their parameters."""
+
+  def __init__(
+    self,
+    run: runs.Run,
+    environment_spec: specs.EnvironmentSpec,
+    replay: reverb.Client,
+    coordinator: Coordinator,
+  ):
+    """Creates the learner, from the last checkpoint if there is one.
+
+    Args:
+      run: what to run.
+      environment_spec: of its environment.
+      replay: a client of the replay node.
+      coordinator: a client of the coordinator.
+    """
+    with _node(run, LEARNER):
+      self._run = run
+      self._replay = replay
+      self._coordinator = coordinator
+      self._workdir = workdirs.Workdir(run.workdir)
+      self._checkpoints = _make_checkpoints(run)
+      builder = _make_builder(run, self._workdir.make_learner_logger)
+      self._dataset = builder.make_dataset_iterator(replay)
+      learner_key, _ = jax.random.split(jax.random.PRNGKey(run.seed))
+      networks = networks_lib.make_networks(run.config, environment_spec)
+      self._learner = builder.make_learner(
+        learner_key,
+        networks,
+        self._dataset,
+        replay,
+        counting.Counter(coordinator, 'learner', time_delta=-math.inf),
+      )
+      if run.resume:
+        restored = self._checkpoints.restore(
+          jax.eval_shape(networks.init, learner_key)
+        )
+        if restored:
+          self._learner.restore(restored.state)
+          self._dataset.step = restored.metadata['counts']['learner_steps']
+
+  def get_variables(self, names: Sequence[str]) -> list[Any]:
+    return jax.device_get(self._learner.get_variables(names))
+
+  def run(self):
+    """Learns until all is learned, or the program is stopped; then saves."""
+    with _node(self._run, LEARNER):
+      try:
+        self._learn()
+      except learning.NonFiniteLossError as error:
+        running.save_failure(self._workdir, self._learner, error)
+        self._save()
+        raise
+      self._save()
+      self._workdir.close()
+
+  def _learn(self):
+    saved = time.time()
+    while not lp.wait_for_stop(0):
+      before = self._dataset.step
+      self._learner.step()
+      if self._dataset.step == before and self._coordinator.done():
+        return
+      if time.time() - saved > 60 * self._run.checkpoint_minutes:
+        saved = time.time()
+        try:
+          self._save()
+        except checkpoints.CheckpointError as error:
+          # There may be room again by the next time.
+          self._coordinator.warn(str(error))
+
+  def _save(self):
+    self._checkpoints.save(
+      self._learner.save(),
+      lambda: {
+        'launch': self._run.launch,
+        **self._coordinator.save(),
+      },
+      self._replay,
+    )
+
+
+def act(
+  run: runs.Run,
+  environment_spec: specs.EnvironmentSpec,
+  index: int,
+  replay: reverb.Client,
+  learner: core.VariableSource,
+  coordinator: Coordinator,
+):
+  """Fills the replay until the run is done or stopped.
+
+  Args:
+    run: what to run.
+    environment_spec: of its environment.
+    index: of this actor.
+    replay: a client of the replay node.
+    learner: gives the parameters.
+    coordinator: a client of the coordinator.
+  """
+  with _node(run, f'{ACTOR}_{index}'):
+    builder = _make_builder(run)
+    adders = [builder.make_adder(replay) for _ in range(run.envs_per_actor)]
+    loop = _make_loop(
+      run, environment_spec, index, builder, adders, learner, coordinator
+    )
+    steps, ended, reported = 0, [], time.time()
+    go_on = True
+    while go_on and not lp.wait_for_stop(0):
+      new_steps, new_ended = loop.step()
+      steps += new_steps
+      ended += new_ended
+      if time.time() - reported > _REPORT_SECONDS:
+        go_on = coordinator.add_steps(steps, ended)
+        steps, ended, reported = 0, [], time.time()
+    coordinator.add_steps(steps, ended)
+    loop.close()
+    for adder in adders:
+      adder.close()
+
+
+def evaluate(
+  run: runs.Run,
+  environment_spec: specs.EnvironmentSpec,
+  index: int,
+  learner: core.VariableSource,
+  coordinator: Coordinator,
+):
+  """Plays with the likeliest actions, an episode for each new policy.
+
+  Args:
+    run: what to run.
+    environment_spec: of its environment.
+    index: of this evaluator.
+    learner: gives the parameters.
+    coordinator: a client of the coordinator.
+  """
+  with _node(run, f'{EVALUATOR}_{index}'):
+    # Its random numbers are not those of any actor.
+    loop = _make_loop(
+      run.replace(envs_per_actor=1),
+      environment_spec,
+      run.num_actors + index,
+      _make_builder(run),
+      [None],
+      learner,
+      coordinator,
+      deterministic=True,
+    )
+    learned = 0
+    go_on = True
+    while go_on and not lp.wait_for_stop(0):
+      newest = coordinator.get_counts()['learner_steps']
+      if newest == learned:
+        go_on = not coordinator.done()
+        time.sleep(_REPORT_SECONDS)
+        continue
+      learned, ended = newest, []
+      while not ended and not lp.wait_for_stop(0):
+        _, ended = loop.step()
+      for episode in ended:
+        go_on = coordinator.add_evaluation(index, episode)
+    loop.close()
+
+
+def _make_loop(
+  run: runs.Run,
+  environment_spec: specs.EnvironmentSpec,
+  index: int,
+  builder: builder_lib.HierosBuilder,
+  adders: Sequence[Any],
+  learner: core.VariableSource,
+  coordinator: Coordinator,
+  deterministic: bool = False,
+) -> environment_loop.EnvironmentLoop:
+  # Several processes are not repeatable anyway, and one that is started again
+  # is not to repeat what it has done.
+  steps = coordinator.get_counts()['actor_steps']
+  seeds = runs.seed_sequence(run, steps, index, time.time_ns())
+  actor_seed, environment_seeds = seeds.spawn(2)
+  actor = builder.make_batch_actor(
+    jax.random.PRNGKey(int(actor_seed.generate_state(1)[0])),
+    networks_lib.make_batch_policy(
+      networks_lib.make_networks(run.config, environment_spec), deterministic
+    ),
+    adders,
+    variable_source=learner,
+  )
+  return environment_loop.EnvironmentLoop(
+    actor,
+    run.make_environment,
+    run.envs_per_actor,
+    environment_seeds,
+    coordinator.warn,
+    wait_for_variables=False,
+  )
+
+
+@contextlib.contextmanager
+def _node(run: runs.Run, name: str):
+  """Work of a node: it ends with its launcher, and leaves word why it fails."""
+  _die_with_launcher()
+  try:
+    yield
+  except Exception as error:
+    reason = str(error)
+    if not type(error).__module__.startswith('acme_hieros'):
+      reason = f'{type(error).__name__}: {reason}'
+    path = workdirs.Workdir(run.workdir).node_file(name, 'error')
+    with contextlib.suppress(OSError), open(path, 'w') as file:
+      file.write(reason)
+    raise
+
+
+def _die_with_launcher():
+  """Has the kernel kill this process when its launcher is gone (Linux)."""
+  launcher = os.environ.get(LAUNCHER_PID)
+  if launcher is None or int(launcher) == os.getpid():
+    return
+  pr_set_pdeathsig = 1
+  ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+  if os.getppid() != int(launcher):
+    os.kill(os.getpid(), signal.SIGKILL)  # It has gone already.

@@ -1,0 +1,289 @@
+"""What is run, what can be known before it starts, and what came of it."""
+
+from collections.abc import Mapping
+import dataclasses
+import datetime
+from typing import Any, NamedTuple
+
+from absl import logging
+from acme import specs
+import dm_env
+import jax
+import numpy as np
+
+from acme_hieros import config as config_lib
+from acme_hieros.agent import learning
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.environments import make_environment
+from acme_hieros.experiments import checkpoints, episodes, workdirs
+from acme_hieros.models import hierarchy
+from acme_hieros.models import level as level_lib
+from acme_hieros.replay import etbs
+
+# One process, one program of threads, one of processes.
+LAUNCHES = ('local', 'local_mt', 'local_mp')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What to run.
+
+  environment: a name that `make_environment` knows, with its options.
+  config: of the agent.
+  num_steps: environment steps in all, those before a resume included.
+  seed: of environments, parameters, actions and updates.
+  workdir: where everything is written.
+  launch: one of LAUNCHES.
+  num_actors: that fill the replay; one where there is one process.
+  num_evaluators: that only play; none where there is one process.
+  envs_per_actor: environments that each actor acts in.
+  resume: continue the run in `workdir`.
+  checkpoint_minutes: time between two checkpoints.
+  keep_checkpoints: of so many the newest stay.
+  """
+
+  environment: str
+  config: config_lib.HierosConfig
+  num_steps: int
+  workdir: str
+  seed: int = 0
+  environment_options: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict
+  )
+  launch: str = 'local'
+  num_actors: int = 1
+  num_evaluators: int = 0
+  envs_per_actor: int = 1
+  resume: bool = False
+  checkpoint_minutes: float = 10.0
+  keep_checkpoints: int = 2
+
+  def identity(self) -> Mapping[str, Any]:
+    """What two runs must share for one to continue the other."""
+    return {
+      'environment': self.environment,
+      'environment_options': dict(self.environment_options),
+      'seed': self.seed,
+      'agent': config_lib.to_dict(self.config),
+    }
+
+  def extent(self) -> Mapping[str, Any]:
+    """What a resumed run may change."""
+    return {name: getattr(self, name) for name in _EXTENT}
+
+  @property
+  def num_environments(self) -> int:
+    """That fill the replay."""
+    return self.num_actors * self.envs_per_actor
+
+  def make_environment(self, seed: int) -> dm_env.Environment:
+    return make_environment(self.environment, seed, **self.environment_options)
+
+  def replace(self, **changes: Any) -> 'Run':
+    return dataclasses.replace(self, **changes)
+
+
+_EXTENT = {
+  'num_steps': int,
+  'launch': str,
+  'num_actors': int,
+  'num_evaluators': int,
+  'envs_per_actor': int,
+}
+
+
+def read_run(workdir: str) -> Run:
+  """The run that lives in a work directory, to be resumed.
+
+  Raises:
+    ValueError: there is none, or its configuration cannot be read.
+  """
+  found = workdirs.Workdir(workdir).read_config()
+  if found is None:
+    raise ValueError(f'{workdir} holds no run to resume.')
+  kinds = {
+    'environment': str,
+    'environment_options': dict,
+    'agent': dict,
+    'seed': int,
+    **_EXTENT,
+  }
+  for field, kind in kinds.items():
+    if type(found.get(field)) is not kind:
+      raise ValueError(
+        f'{workdir} holds no run of this version: its config.json has no '
+        f'{field!r} that could be used.'
+      )
+  return Run(
+    environment=found['environment'],
+    environment_options=found['environment_options'],
+    config=config_lib.from_dict(found['agent']),
+    seed=found['seed'],
+    workdir=workdir,
+    resume=True,
+    **{name: found[name] for name in _EXTENT},
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What came of a run.
+
+  mean_return: over the last `episodes.RECENT` episodes; None without episodes.
+  seconds: those before a resume included.
+  interrupted: whether it was stopped before its last step.
+  """
+
+  steps: int
+  episodes: int
+  updates: int
+  mean_return: float | None
+  best_return: float | None
+  seconds: float
+  interrupted: bool
+  workdir: str
+
+  def __str__(self) -> str:
+    lines = [
+      f'{"Interrupted after" if self.interrupted else "Finished"} '
+      f'{self.steps} steps, {self.episodes} episodes and {self.updates} '
+      f'updates in {datetime.timedelta(seconds=round(self.seconds))}.'
+    ]
+    if self.mean_return is not None:
+      recent = min(self.episodes, episodes.RECENT)
+      lines.append(
+        f'Mean return of the last {recent} episodes: '
+        f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
+      )
+    lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
+    lines.append(f'Curves: tensorboard --logdir={self.workdir}')
+    if self.interrupted:
+      lines.append(f'Continue with: --resume --workdir={self.workdir}')
+    return '\n'.join(lines)
+
+
+class Preparation(NamedTuple):
+  """What is known of a run before it starts.
+
+  restored: the checkpoint that it continues, if there is one.
+  shapes: of the learner's state.
+  """
+
+  workdir: workdirs.Workdir
+  checkpoints: checkpoints.Checkpoints
+  restored: checkpoints.Restored | None
+  environment_spec: specs.EnvironmentSpec
+  networks: hierarchy.Hierarchy
+  shapes: learning.TrainingState
+
+  def parameter_counts(self) -> list[int]:
+    """Parameters of each level, slow critics included, as the paper counts."""
+    return [
+      level_lib.parameter_count((level.params, level.slow_critics))
+      for level in self.shapes
+    ]
+
+
+def prepare(run: Run) -> Preparation:
+  """Checks everything that can be checked, and makes the work directory ready.
+
+  The directory is locked until it is closed. The CSV files of a resumed run are
+  cut back to its checkpoint.
+
+  Raises:
+    ValueError: a sentence about a number, environment, configuration, work
+      directory or checkpoint that cannot be used. Nothing is overwritten then.
+  """
+  _check(run)
+  environment = run.make_environment(run.seed)
+  environment_spec = specs.make_environment_spec(environment)
+  environment.close()
+  networks = networks_lib.make_networks(run.config, environment_spec)
+  shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
+  workdir = workdirs.Workdir(run.workdir)
+  store = checkpoints.Checkpoints(workdir.checkpoints, run.keep_checkpoints)
+  restored = None
+  try:
+    if run.resume:
+      workdir.check(run.identity(), run.extent(), run.resume)
+      workdir.lock()
+      restored = store.restore(shapes)
+      if restored:
+        _check_launch(run, restored)
+    workdir.open(run.identity(), run.extent(), run.resume)
+    if run.resume:
+      steps = restored.metadata['counts']['actor_steps'] if restored else 0
+      workdir.cut_logs(steps)
+      for skipped in restored.skipped if restored else ():
+        logging.warning('%s The one before is used.', skipped)
+    else:
+      workdir.lock()
+  except BaseException:
+    workdir.close()
+    raise
+  return Preparation(
+    workdir, store, restored, environment_spec, networks, shapes
+  )
+
+
+def seed_sequence(run: Run, steps: int, *names: int) -> np.random.SeedSequence:
+  """Randomness for one part of a run.
+
+  Args:
+    run: the run.
+    steps: after which the part starts: a resumed run does not repeat itself.
+    names: numbers that tell the part from others.
+  """
+  return np.random.SeedSequence((run.seed, steps, *names))
+
+
+def _check(run: Run):
+  for name, least in (
+    ('num_steps', 1),
+    ('keep_checkpoints', 1),
+    ('num_actors', 1),
+    ('num_evaluators', 0),
+    ('envs_per_actor', 1),
+  ):
+    value = getattr(run, name)
+    if value < least:
+      raise ValueError(f'{name}={value} must be at least {least}.')
+  if not 0 <= run.seed < 2**32:
+    raise ValueError(f'seed={run.seed} must lie in 0..{2**32 - 1}.')
+  if not run.checkpoint_minutes > 0:
+    raise ValueError(
+      f'checkpoint_minutes={run.checkpoint_minutes} must be positive.'
+    )
+  if run.launch not in LAUNCHES:
+    raise ValueError(
+      f'launch={run.launch!r} is unknown; known: {", ".join(LAUNCHES)}.'
+    )
+  if run.launch == 'local' and (run.num_actors, run.num_evaluators) != (1, 0):
+    raise ValueError(
+      f'num_actors={run.num_actors} and num_evaluators={run.num_evaluators} '
+      'need launch=local_mt or local_mp: one process has one actor and no '
+      'evaluator.'
+    )
+  if (
+    run.num_environments > 1
+    and run.config.replay.sampler == 'etbs'
+    and etbs.BACKEND != 'native'
+  ):
+    raise ValueError(
+      'Without its native sampler ETBS takes one environment: build it with a '
+      'C++ compiler, or use num_actors=1 and envs_per_actor=1, or '
+      'replay.sampler=uniform.'
+    )
+  run.config.check_fillable(run.num_steps, run.num_environments)
+  learning.check_devices(run.config.batch_size)
+
+
+def _check_launch(run: Run, restored: checkpoints.Restored):
+  """Raises ValueError if the replay is not one of this kind of launch."""
+  before = restored.metadata['launch']
+  if (run.launch == 'local') != (before == 'local'):
+    raise ValueError(
+      f'{run.workdir} holds a run that was launched with {before}, whose '
+      f'replay launch={run.launch} cannot continue; resume it with '
+      + ('launch=local.' if before == 'local' else 'local_mt or local_mp.')
+    )

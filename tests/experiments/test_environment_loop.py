@@ -1,0 +1,171 @@
+"""Environments are stepped together, and rebuilt when they break down."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import dm_env
+import numpy as np
+import pytest
+
+from acme_hieros.experiments import environment_loop
+
+
+class Actor:
+  """Chooses 0, 1, 2, ... and keeps what it is told."""
+
+  def __init__(self, count):
+    self.count = count
+    self.firsts = []
+    self.observed = []
+    self.chosen = 0
+
+  def observe_first(self, index, timestep):
+    self.firsts.append((index, len(self.observed)))
+
+  def select_actions(self, observations):
+    assert len(observations) == self.count
+    self.chosen += 1
+    return [self.chosen] * self.count
+
+  def observe(self, actions, timesteps):
+    assert set(actions) == {self.chosen}
+    self.observed.append(list(timesteps))
+
+  def update(self, wait):
+    pass
+
+
+class Environment:
+  """Episodes of `length` steps, a reward of 1 each; breaks when told to."""
+
+  def __init__(self, length, breaks=lambda: False, truncate=False):
+    self.length = length
+    self.breaks = breaks
+    self.truncate = truncate
+    self.closed = False
+
+  def reset(self):
+    self.time = 0
+    return dm_env.restart(np.float32(0))
+
+  def step(self, action):
+    if self.breaks():
+      raise OSError('the emulator is gone')
+    self.time += 1
+    if self.time < self.length:
+      return dm_env.transition(1.0, np.float32(self.time))
+    end = dm_env.truncation if self.truncate else dm_env.termination
+    return end(1.0, np.float32(self.time))
+
+  def close(self):
+    self.closed = True
+
+
+def make_loop(actor, make_environment, reports=None):
+  return environment_loop.EnvironmentLoop(
+    actor,
+    make_environment,
+    actor.count,
+    np.random.SeedSequence(0),
+    [].append if reports is None else reports.append,
+  )
+
+
+def test_episodes_end_independently_and_are_told_once():
+  actor = Actor(2)
+  lengths = iter([2, 3])
+  loop = make_loop(actor, lambda seed: Environment(next(lengths)))
+  ended = []
+  for _ in range(12):
+    steps, episodes = loop.step()
+    assert steps == 2
+    ended += episodes
+  assert sorted(e.episode_length for e in ended) == [2] * 6 + [3] * 4
+  assert all(e.episode_return == e.episode_length for e in ended)
+  assert all(e.terminated for e in ended)
+  assert actor.firsts == sorted(
+    [(0, t) for t in range(0, 12, 2)] + [(1, t) for t in range(0, 12, 3)],
+    key=lambda first: (first[1], first[0]),
+  )
+
+
+def test_truncations_are_no_terminations():
+  actor = Actor(1)
+  loop = make_loop(actor, lambda seed: Environment(1, truncate=True))
+  assert not loop.step()[1][0].terminated
+
+
+def test_environments_have_seeds_of_their_own():
+  seeds = []
+
+  def make_environment(seed):
+    seeds.append(seed)
+    return Environment(2)
+
+  make_loop(Actor(3), make_environment).step()
+  make_loop(Actor(3), make_environment).step()
+  assert len(set(seeds[:3])) == 3
+  assert seeds[:3] == seeds[3:]
+
+
+def test_a_broken_environment_is_closed_and_built_anew():
+  made, reports = [], []
+  calls = iter([False, False, True] + [False] * 100)
+
+  def make_environment(seed):
+    made.append((seed, Environment(4, breaks=lambda: next(calls))))
+    return made[-1][1]
+
+  actor = Actor(1)
+  loop = make_loop(actor, make_environment, reports)
+  results = [loop.step() for _ in range(8)]
+  assert [steps for steps, _ in results] == [1, 1, 0, 1, 1, 1, 1, 1]
+  # The episode that broke never ended; the next one is whole.
+  ended = [episode for _, episodes in results for episode in episodes]
+  assert [episode.episode_length for episode in ended] == [4]
+  assert actor.observed[2] == [None]
+  assert actor.firsts == [(0, 0), (0, 3), (0, 7)]
+  assert len(made) == 2 and made[0][1].closed and made[0][0] != made[1][0]
+  (report,) = reports
+  assert 'OSError: the emulator is gone' in report and '\n' not in report
+
+
+def test_the_other_environments_go_on():
+  actor = Actor(2)
+  environments = iter(
+    [Environment(3, breaks=lambda: True), Environment(3), Environment(3)]
+  )
+  loop = make_loop(actor, lambda seed: next(environments))
+  steps = [loop.step()[0] for _ in range(3)]
+  assert steps == [1, 2, 2]
+  assert [timesteps[1].last() for timesteps in actor.observed] == [0, 0, 1]
+
+
+@pytest.mark.parametrize('where', ['making', 'reset', 'step'])
+def test_one_that_always_breaks_is_given_up(where):
+  def fail():
+    raise OSError('the emulator is gone')
+
+  def make_environment(seed):
+    if where == 'making':
+      fail()
+    environment = Environment(3, breaks=lambda: where == 'step')
+    if where == 'reset':
+      environment.reset = fail
+    return environment
+
+  reports = []
+  loop = make_loop(Actor(1), make_environment, reports)
+  with pytest.raises(
+    environment_loop.BrokenEnvironmentError, match='5 times.*emulator is gone'
+  ):
+    for _ in range(10):
+      loop.step()
+  assert len(reports) == 4
+
+
+def test_breakdowns_between_whole_episodes_are_forgiven():
+  calls = iter(([True] * 4 + [False] * 3) * 50)
+  loop = make_loop(
+    Actor(1), lambda seed: Environment(3, breaks=lambda: next(calls))
+  )
+  assert sum(loop.step()[0] for _ in range(70)) == 30

@@ -126,9 +126,19 @@ def main(argv: Sequence[str]):
     launching.LaunchError,
     OSError,
   ) as error:
-    sys.exit(f'run_hieros: {error}')
+    print(f'run_hieros: {error}', file=sys.stderr)
+    _exit(run, 1)
   print(summary)
-  sys.exit(130 if summary.interrupted else 0)
+  _exit(run, 130 if summary.interrupted else 0)
+
+
+def _exit(run: runs.Run, code: int):
+  if run.launch == 'local_mt':
+    # The end of what Courier and Reverb have left in threads can take a minute.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)
 
 
 def _new_run() -> runs.Run:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
-import logging
+import logging as python_logging
 import os
 import shutil
 import signal
@@ -21,7 +21,7 @@ import threading
 import time
 from typing import Any, Protocol
 
-from absl import flags
+from absl import flags, logging
 import launchpad as lp
 from launchpad import context
 from launchpad.launch import worker_manager
@@ -191,7 +191,7 @@ class Launcher:
     self._restarts[worker.name] = restarts
     line.write(
       f'Warning: {worker.name} died ({self._reason(worker, code)}) and is '
-      f'started again, for the {restarts}. of {_MOST_RESTARTS} times.'
+      f'started again (restart {restarts} of {_MOST_RESTARTS}).'
     )
     worker.start()
 
@@ -317,7 +317,7 @@ class _Thread:
       self._function()
       self._code = 0
     except BaseException:
-      logging.getLogger(__name__).exception('%s died.', self.name)
+      logging.exception('%s died.', self.name)
       self._code = 1
 
   def poll(self) -> int | None:
@@ -374,9 +374,9 @@ def _make_threads(
   )
   workers = {}
   for name, function in _executables(program):
-    handler = logging.FileHandler(workdir.node_file(name, 'log'))
+    handler = python_logging.FileHandler(workdir.node_file(name, 'log'))
     handler.addFilter(lambda record, name=name: record.threadName == name)
-    logging.getLogger().addHandler(handler)
+    python_logging.getLogger().addHandler(handler)
     workers[name] = _Thread(name, function, manager)
   return workers
 
@@ -429,10 +429,13 @@ def _redirected(path: str):
   with open(path, 'a') as log:
     for number in (1, 2):
       os.dup2(log.fileno(), number)
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.INFO)
   with os.fdopen(os.dup(before[1]), 'w', buffering=1) as file:
     try:
       yield file
     finally:
+      logging.set_verbosity(verbosity)
       sys.stdout.flush()
       sys.stderr.flush()
       for number, old in zip((1, 2), before):

@@ -13,10 +13,12 @@ import functools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any
 
+from absl import logging
 from acme import core, specs
 from acme.utils import counting
 import jax
@@ -63,7 +65,7 @@ def make_program(
   """
   program = lp.Program('hieros')
   replay = program.add_node(
-    lp.ReverbNode(
+    _ReplayNode(
       functools.partial(_make_tables, run, environment_spec),
       functools.partial(
         _replay_checkpointer, run, restored.replay if restored else None
@@ -91,6 +93,15 @@ def make_program(
           lp.PyNode(evaluate, run, environment_spec, i, learner, coordinator)
         )
   return program
+
+
+class _ReplayNode(lp.ReverbNode):
+  """A Reverb server that is gone when the node has ended."""
+
+  def run(self):
+    super().run()
+    self._server.stop()
+    _leave_process()
 
 
 def _make_tables(
@@ -201,6 +212,7 @@ class Coordinator:
       while not lp.wait_for_stop(_REPORT_SECONDS):
         self._write_progress()
       self._workdir.close()
+    _leave_process()
 
   @property
   def _seconds(self) -> float:
@@ -278,6 +290,7 @@ class Learner(core.VariableSource):
         raise
       self._save()
       self._workdir.close()
+    _leave_process()
 
   def _learn(self):
     saved = time.time()
@@ -285,6 +298,7 @@ class Learner(core.VariableSource):
       before = self._dataset.step
       self._learner.step()
       if self._dataset.step == before and self._coordinator.done():
+        logging.info('All is learned.')
         return
       if time.time() - saved > 60 * self._run.checkpoint_minutes:
         saved = time.time()
@@ -342,6 +356,7 @@ def act(
     loop.close()
     for adder in adders:
       adder.close()
+  _leave_process()
 
 
 def evaluate(
@@ -386,6 +401,7 @@ def evaluate(
       for episode in ended:
         go_on = coordinator.add_evaluation(index, episode)
     loop.close()
+  _leave_process()
 
 
 def _make_loop(
@@ -427,6 +443,7 @@ def _node(run: runs.Run, name: str):
   _die_with_launcher()
   try:
     yield
+    logging.info('%s: done.', name)
   except Exception as error:
     reason = str(error)
     if not type(error).__module__.startswith('acme_hieros'):
@@ -434,15 +451,34 @@ def _node(run: runs.Run, name: str):
     path = workdirs.Workdir(run.workdir).node_file(name, 'error')
     with contextlib.suppress(OSError), open(path, 'w') as file:
       file.write(reason)
+    if _in_own_process():
+      logging.exception('%s: died.', name)
+      _leave_process(1)
     raise
 
 
 def _die_with_launcher():
   """Has the kernel kill this process when its launcher is gone (Linux)."""
-  launcher = os.environ.get(LAUNCHER_PID)
-  if launcher is None or int(launcher) == os.getpid():
+  if not _in_own_process():
     return
   pr_set_pdeathsig = 1
   ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-  if os.getppid() != int(launcher):
+  if os.getppid() != int(os.environ[LAUNCHER_PID]):
     os.kill(os.getpid(), signal.SIGKILL)  # It has gone already.
+
+
+def _in_own_process() -> bool:
+  """Whether a launcher has started this process for one node."""
+  return LAUNCHER_PID in os.environ
+
+
+def _leave_process(code: int = 0):
+  """Ends the process, if it is the node's own.
+
+  Left to the interpreter, the end of Courier's and Reverb's objects can take a
+  minute.
+  """
+  if _in_own_process():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -31,7 +31,9 @@ class Run:
         reverb.Table.queue('table', 100),
       ],
       port=None,
-      checkpointer=self.store.replay_checkpointer(self.restored),
+      checkpointer=self.store.replay_checkpointer(
+        self.restored.replay if self.restored else None
+      ),
     )
     self.client = reverb.Client(f'localhost:{self._server.port}')
 
@@ -47,7 +49,7 @@ class Run:
     self.save(value)
 
   def save(self, value):
-    self.store.save(state(value), {'steps': value}, self.client)
+    self.store.save(state(value), lambda: {'steps': value}, self.client)
 
   def size(self):
     return self.client.server_info()['table'].current_size

@@ -1,0 +1,169 @@
+"""The launcher looks after its nodes; here they only pretend to work."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import json
+import os
+import signal
+
+import pytest
+
+from acme_hieros import config as config_lib
+from acme_hieros.experiments import launching, runs, workdirs
+
+
+class Node:
+  """Plays a script of exit codes, one a poll, again from each start."""
+
+  def __init__(self, name, *lives):
+    self.name = name
+    self.pid = 1
+    self.lives = list(lives) or [[]]
+    self.starts = 0
+    self.stopped = self.killed = False
+    self.code = 0
+
+  def start(self):
+    self.polls = iter(self.lives[min(self.starts, len(self.lives) - 1)])
+    self.starts += 1
+    self.code = None
+
+  def poll(self):
+    if self.code is None:
+      self.code = next(self.polls, None)
+    return self.code
+
+  def stop(self):
+    self.stopped = True
+    if self.name == 'learner':
+      self.code = 0
+
+  def kill(self):
+    self.killed = True
+    self.code = -9
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch):
+  """Launches such nodes; returns the launcher's summary."""
+  monkeypatch.setattr(launching, '_POLL_SECONDS', 0.001)
+  monkeypatch.setattr(launching, '_STOP_SECONDS', 0.01)
+
+  def launch(*nodes):
+    monkeypatch.setattr(
+      launching,
+      '_make_processes',
+      lambda program, workdir: {node.name: node for node in nodes},
+    )
+    return launching.Launcher(
+      runs.Run(
+        environment='debug/catch',
+        config=config_lib.preset('tiny'),
+        num_steps=2000,
+        workdir=str(tmp_path / 'run'),
+        launch='local_mp',
+      )
+    ).train()
+
+  return launch
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  return workdirs.Workdir(str(tmp_path / 'run'))
+
+
+def others():
+  return [Node('replay'), Node('coordinator')]
+
+
+def test_the_run_is_over_when_the_learner_is(launch, workdir):
+  actor = Node('actor_0')
+  nodes = [*others(), Node('learner', [None] * 5 + [0]), actor]
+  summary = launch(*nodes)
+  assert summary.interrupted  # No step was made.
+  assert all(node.starts == 1 for node in nodes)
+  assert all(node.killed for node in nodes if node.name != 'learner')
+  pids = json.loads(open(workdir.node_file('pids', 'json')).read())
+  assert set(pids) == {node.name for node in nodes}
+  assert os.path.exists(workdir.summary)
+
+
+def test_dead_actors_are_started_again(launch, capsys):
+  actor = Node('actor_0', [None, -9], [1], [])
+  launch(*others(), Node('learner', [None] * 9 + [0]), actor, Node('actor_1'))
+  assert actor.starts == 3
+  said = capsys.readouterr().err
+  assert 'actor_0 died (killed by SIGKILL)' in said
+  assert 'actor_0 died (exit code 1) and is started again (restart 2' in said
+  assert 'actor_1' not in said
+
+
+def test_actors_that_have_ended_are_left_alone(launch):
+  actor = Node('actor_0', [None, 0])
+  launch(*others(), Node('learner', [None] * 9 + [0]), actor)
+  assert actor.starts == 1
+
+
+def test_an_actor_that_never_works_ends_the_run_which_is_saved(launch):
+  learner, actor = Node('learner'), Node('actor_0', [None, 1])
+  with pytest.raises(launching.LaunchError, match='actor_0 died again and'):
+    launch(*others(), learner, actor)
+  assert actor.starts == 1 + launching._MOST_RESTARTS
+  assert learner.stopped and not learner.killed
+
+
+@pytest.mark.parametrize('name', ['replay', 'coordinator', 'learner'])
+@pytest.mark.parametrize('code', [1, -signal.SIGSEGV])
+def test_without_the_others_there_is_no_run(launch, name, code):
+  nodes = {other: Node(other) for other in ('replay', 'coordinator', 'learner')}
+  nodes[name] = Node(name, [None, None, code])
+  actor = Node('actor_0')
+  with pytest.raises(launching.LaunchError) as caught:
+    launch(*nodes.values(), actor)
+  sentence = str(caught.value)
+  assert f'{name} died ' in sentence and '\n' not in sentence
+  assert ('SIGSEGV' if code < 0 else 'exit code 1') in sentence
+  assert '--resume' in sentence
+  # Nobody is left.
+  assert actor.killed
+  assert all(node.code is not None for node in nodes.values())
+
+
+def test_what_a_node_says_of_its_death_is_told(launch, workdir):
+  class Failing(Node):
+    def poll(self):
+      with open(workdir.node_file('learner', 'error'), 'w') as file:
+        file.write('Not finite at level 0: model_loss.')
+      return 1
+
+  with pytest.raises(launching.LaunchError, match='died .Not finite at level'):
+    launch(*others(), Failing('learner'))
+
+
+def test_the_work_directory_is_free_again(launch, workdir):
+  with pytest.raises(launching.LaunchError):
+    launch(*others(), Node('learner', [1]))
+  workdir.lock()
+  workdir.close()
+
+
+def test_a_replay_of_another_kind_is_not_taken_over(tmp_path):
+  run = runs.Run(
+    environment='debug/catch',
+    config=config_lib.preset('tiny'),
+    num_steps=2000,
+    workdir=str(tmp_path),
+    launch='local_mt',
+  )
+
+  def restored(launch):
+    return launching.nodes.checkpoints.Restored(
+      None, {'launch': launch}, '', []
+    )
+
+  runs._check_launch(run, restored('local_mp'))
+  with pytest.raises(ValueError, match='launched with local, .*launch=local'):
+    runs._check_launch(run, restored('local'))
+  with pytest.raises(ValueError, match='local_mt or local_mp'):
+    runs._check_launch(run.replace(launch='local'), restored('local_mp'))

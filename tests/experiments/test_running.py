@@ -1,0 +1,177 @@
+"""One process: what is counted, stored and survived."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import csv
+
+import jax
+import pytest
+
+from acme_hieros import config as config_lib
+from acme_hieros.environments import debug
+from acme_hieros.experiments import environment_loop, running, runs
+
+# As small as it gets.
+CONFIG = config_lib.override(
+  config_lib.preset('tiny'),
+  {
+    'depth': 2,
+    'batch_size': 2,
+    'sequence_length': 4,
+    'world_model.s5.width': 4,
+    'world_model.s5.state_size': 4,
+    'world_model.categoricals': 2,
+    'world_model.classes': 2,
+    'world_model.deter_size': 4,
+    'world_model.mlp_layers': 1,
+    'world_model.head_layers': 1,
+    'actor_critic.layers': 1,
+    'actor_critic.horizon': 2,
+    'subgoals.duration': 2,
+    'subgoals.encoder_layers': 1,
+    'subgoals.decoder_layers': 1,
+    'replay.min_size': 4,
+    # One update for every second step.
+    'replay.ratio': 4,
+  },
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def quick_compilation():
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def make_run(path, **changes):
+  settings = {
+    'environment': 'debug/catch',
+    'environment_options': {'observation': 'vector', 'rows': 5},
+    'config': CONFIG,
+    'num_steps': 60,
+    'workdir': str(path),
+  }
+  return runs.Run(**settings | changes)
+
+
+def read_episodes(path):
+  with open(path / 'logs' / 'episodes.csv') as file:
+    return list(csv.DictReader(file))
+
+
+def test_several_environments_share_the_steps(tmp_path):
+  trainer = running.Trainer(make_run(tmp_path, envs_per_actor=3))
+  sizes = {}
+  close = trainer._close
+
+  def measure():
+    for adder in trainer._adders:
+      adder.flush()
+    info = trainer._client.server_info()
+    sizes.update({name: table.current_size for name, table in info.items()})
+    close()
+
+  trainer._close = measure
+  summary = trainer.train()
+  # Each played 5 episodes of 4 steps; each of them ends with one row more.
+  assert (summary.steps, summary.episodes) == (60, 15)
+  length = CONFIG.sequence_length
+  assert sizes['level_0'] == 3 * (5 * (4 + 1) - length + 1)
+  # Level 1 has two ticks an episode, and its end.
+  assert sizes['level_1'] == 3 * (5 * (2 + 1) - length + 1)
+  # Every table is full enough before the last third of the run.
+  assert 10 <= summary.updates <= 30
+  rows = read_episodes(tmp_path)
+  assert [int(row['actor_episodes']) for row in rows] == list(range(1, 16))
+  assert all(int(row['episode_length']) == 4 for row in rows)
+  # They are not the same episodes three times.
+  returns = [row['episode_return'] for row in rows]
+  assert len({tuple(returns[i::3]) for i in range(3)}) > 1
+
+
+class Fragile(debug.Catch):
+  """Breaks down at each 7th step of all; `broken` counts how often."""
+
+  steps = broken = 0
+
+  def _step(self, action):
+    Fragile.steps += 1
+    if Fragile.steps % 7 == 0:
+      Fragile.broken += 1
+      raise ConnectionError('the emulator is gone')
+    return super()._step(action)
+
+
+def test_environments_that_break_down_cost_an_episode_each(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(
+    runs,
+    'make_environment',
+    lambda name, seed, **options: Fragile(seed, **options),
+  )
+  summary = running.Trainer(make_run(tmp_path)).train()
+  assert summary.steps == 60 and not summary.interrupted
+  # An episode of 4 steps, then 2 steps and a breakdown, and so on; the tenth
+  # breakdown would come with the step after the last.
+  assert (summary.episodes, Fragile.broken) == (10, 9)
+  said = capsys.readouterr().err
+  assert said.count('built anew (ConnectionError: the emulator is gone)') == 9
+
+
+def test_one_that_never_works_ends_the_run_which_is_saved(
+  tmp_path, monkeypatch
+):
+  made = []
+
+  def make_environment(name, seed, **options):
+    environment = debug.Catch(seed, observation='vector')
+    if len(made) > 2:
+      raise ConnectionError('the emulator is gone')
+    made.append(environment)
+    return environment
+
+  def step(self, action):
+    if len(made) > 1 and self._ball_row == 2:
+      raise ConnectionError('the emulator is gone')
+    return type(self)._true_step(self, action)
+
+  monkeypatch.setattr(runs, 'make_environment', make_environment)
+  monkeypatch.setattr(debug.Catch, '_true_step', debug.Catch._step, False)
+  monkeypatch.setattr(debug.Catch, '_step', step)
+  run = make_run(tmp_path, environment_options={})
+  with pytest.raises(
+    environment_loop.BrokenEnvironmentError, match='emulator is gone'
+  ):
+    running.Trainer(run).train()
+  assert (tmp_path / 'checkpoints' / '000001' / 'manifest.json').exists()
+
+
+@pytest.mark.parametrize(
+  'changes,says',
+  [
+    ({'num_actors': 0}, 'num_actors=0 must be at least 1'),
+    ({'num_actors': 2}, 'num_actors=2 .* local_mp'),
+    ({'num_evaluators': 1}, 'num_evaluators=1 .* local_mp'),
+    ({'num_evaluators': -1}, 'num_evaluators=-1 must be at least 0'),
+    ({'envs_per_actor': 0}, 'envs_per_actor=0 must be at least 1'),
+    ({'launch': 'vertex_ai'}, "launch='vertex_ai' .* local_mt"),
+    ({'num_steps': 20, 'envs_per_actor': 4}, 'steps in 4 environments'),
+  ],
+)
+def test_what_cannot_be_launched_is_refused(tmp_path, changes, says):
+  with pytest.raises(ValueError, match=says):
+    runs.prepare(make_run(tmp_path / 'run', **changes))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_without_the_native_sampler_there_is_one_environment(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(runs.etbs, 'BACKEND', 'python')
+  run = make_run(tmp_path / 'run', envs_per_actor=2)
+  with pytest.raises(ValueError, match='takes one environment'):
+    runs.prepare(run)
+  uniform = config_lib.override(CONFIG, {'replay.sampler': 'uniform'})
+  runs.prepare(run.replace(config=uniform)).workdir.close()

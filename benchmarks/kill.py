@@ -1,13 +1,16 @@
 """Kills a run at random moments and resumes it, again and again.
 
   python -m benchmarks.kill
+  python -m benchmarks.kill --launch=local_mp
   python -m benchmarks.kill --kills=3 --most_seconds=30
 
-Each time the launcher's process gets SIGKILL, as from a machine that dies. What
-it left is read, checked and resumed. Exits with 1 at the first thing wrong.
+Each time a process gets SIGKILL, as from a machine that dies: the launcher's
+or, in a program of several, that of its learner, its replay or an actor. What
+is left is read, checked and resumed. Exits with 1 at the first thing wrong.
 """
 
 import csv
+import json
 import os
 import random
 import signal
@@ -19,15 +22,18 @@ import time
 from absl import app, flags
 from acme import specs
 import jax
+import psutil
 import reverb
 
 from acme_hieros import compat  # noqa: F401  Comes before Acme.
+from acme_hieros.agent import adders
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, runs, workdirs
+from acme_hieros.experiments import checkpoints, nodes, runs, workdirs
 import benchmarks
 
+_LAUNCH = flags.DEFINE_enum('launch', 'local', runs.LAUNCHES, 'What is killed.')
 _KILLS = flags.DEFINE_integer('kills', 20, 'How many times.')
 _MOST_SECONDS = flags.DEFINE_float(
   'most_seconds', 90.0, 'Most seconds between a start and its end.'
@@ -35,35 +41,63 @@ _MOST_SECONDS = flags.DEFINE_float(
 _CHECKPOINT_SECONDS = flags.DEFINE_float(
   'checkpoint_seconds', 5.0, 'Seconds between two checkpoints.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Decides when.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Decides when and whom.')
 _OVERRIDE = flags.DEFINE_multi_string('override', [], "As the launcher's.")
 
 # Of writing a checkpoint and of the step before it, on a busy machine.
 _PATIENCE_SECONDS = 10.0
 
+# Within which a program has to end whose learner or replay is gone.
+_END_SECONDS = 30.0
+
+_ACTORS = 2
+
+# How many steps actors may have stored and not told the coordinator yet.
+_UNREPORTED_STEPS = 200
+
 
 def main(_):
   rng = random.Random(_SEED.value)
+  victims = ['program']
+  if _LAUNCH.value == 'local_mp':
+    victims += [nodes.LEARNER, nodes.REPLAY, f'{nodes.ACTOR}_0']
   with tempfile.TemporaryDirectory() as directory:
-    workdir = os.path.join(directory, 'run')
-    config = workdirs.Workdir(workdir).config
-    steps = stretches = 0
+    files = workdirs.Workdir(os.path.join(directory, 'run'))
+    steps = lives = 0
     for kill in range(_KILLS.value):
-      resume = os.path.exists(config)
-      run_for(rng.uniform(0, _MOST_SECONDS.value), workdir, resume)
-      if not os.path.exists(config):
+      resume = os.path.exists(files.config)
+      victim = rng.choice(victims)
+      killed = run_for(
+        rng.uniform(0, _MOST_SECONDS.value), files, resume, victim
+      )
+      # Of each actor; one that was killed had two.
+      lives += 2
+      if not os.path.exists(files.config):
         print(f'kill {kill + 1}: before there was a run', flush=True)
         continue
-      counts, sizes = check(workdir, stretches)
-      stretches += counts['actor_steps'] > steps
+      counts, sizes = check(files, lives)
       assert counts['actor_steps'] >= steps, f'{counts} after {steps} steps'
       steps = counts['actor_steps']
-      print(f'kill {kill + 1}: {counts}, sequences {sizes}', flush=True)
+      print(
+        f'kill {kill + 1} ({killed}): {counts}, sequences {sizes}', flush=True
+      )
   print(f'{_KILLS.value} kills, {steps} steps: nothing is wrong.')
 
 
-def run_for(seconds: float, workdir: str, resume: bool):
-  """Starts or resumes the run, and kills it."""
+def run_for(
+  seconds: float, files: workdirs.Workdir, resume: bool, victim: str
+) -> str:
+  """Starts or resumes the run, and kills one of its processes.
+
+  Args:
+    seconds: after which.
+    files: of the run.
+    resume: whether there is one.
+    victim: a node, or 'program' for the launcher.
+
+  Returns:
+    Who was killed: the program where the node did not exist yet.
+  """
   arguments = ['--resume']
   if not resume:
     arguments = [
@@ -71,6 +105,8 @@ def run_for(seconds: float, workdir: str, resume: bool):
       '--env=debug/catch',
       '--depth=2',
       '--num_steps=100000000',
+      f'--launch={_LAUNCH.value}',
+      f'--num_actors={1 if _LAUNCH.value == "local" else _ACTORS}',
       *(f'--override={override}' for override in _OVERRIDE.value),
     ]
   with tempfile.TemporaryFile('w+') as log:
@@ -79,31 +115,73 @@ def run_for(seconds: float, workdir: str, resume: bool):
         sys.executable,
         benchmarks.LAUNCHER,
         *arguments,
-        f'--workdir={workdir}',
+        f'--workdir={files.path}',
         f'--checkpoint_minutes={_CHECKPOINT_SECONDS.value / 60}',
       ],
       stdout=log,
       stderr=subprocess.STDOUT,
     )
     time.sleep(seconds)
-    process.kill()
-    code = process.wait()
     log.seek(0)
-    assert code == -signal.SIGKILL, f'It ended by itself:\n{log.read()}'
+    assert process.poll() is None, f'It ended by itself:\n{log.read()}'
+    family = psutil.Process(process.pid).children(recursive=True)
+    pid = None
+    if victim != 'program':
+      pid = pids(files).get(victim)
+      if pid not in [child.pid for child in family]:
+        victim, pid = 'program', None  # Of an earlier stretch.
+    if pid:
+      os.kill(pid, signal.SIGKILL)
+      if victim.startswith(nodes.ACTOR):
+        wait_for(lambda: pids(files).get(victim) != pid, 'no new actor')
+        family = psutil.Process(process.pid).children(recursive=True)
+      else:
+        wait_for(lambda: process.poll() is not None, 'the program goes on')
+        log.seek(0)
+        said = log.read()
+        assert process.returncode == 1, said
+        assert f'run_hieros: {victim} died' in said, said
+    if process.poll() is None:
+      process.kill()
+      process.wait()
+    wait_for(lambda: not any(map(is_alive, family)), 'there are orphans')
+  return victim
 
 
-def check(workdir: str, stretches: int) -> tuple[dict, list[int]]:
+def pids(files: workdirs.Workdir) -> dict[str, int]:
+  """Of the nodes, by name."""
+  try:
+    with open(files.node_file('pids', 'json')) as file:
+      return json.load(file)
+  except FileNotFoundError:
+    return {}
+
+
+def is_alive(process: psutil.Process) -> bool:
+  try:
+    return process.status() != psutil.STATUS_ZOMBIE
+  except psutil.NoSuchProcess:
+    return False
+
+
+def wait_for(condition, otherwise: str):
+  end = time.time() + _END_SECONDS
+  while not condition():
+    assert time.time() < end, f'{otherwise} after {_END_SECONDS} s'
+    time.sleep(0.1)
+
+
+def check(files: workdirs.Workdir, lives: int) -> tuple[dict, list[int]]:
   """Asserts that what a killed run left fits together.
 
   Args:
-    workdir: of the run.
-    stretches: at least as many as those the run was saved in, but one.
+    files: of the run.
+    lives: at least as many as each actor has had.
 
   Returns:
     The counts and the table sizes of its last checkpoint; zeros without one.
   """
-  run = runs.read_run(workdir)
-  files = workdirs.Workdir(workdir)
+  run = runs.read_run(files.path)
   spec = specs.make_environment_spec(make_environment(run.environment))
   networks = networks_lib.make_networks(run.config, spec)
   store = checkpoints.Checkpoints(files.checkpoints, run.keep_checkpoints)
@@ -123,20 +201,27 @@ def check(workdir: str, stretches: int) -> tuple[dict, list[int]]:
     assert updates <= due, f'level {level}: {updates} updates, {counts}'
     assert level or updates == due, f'{updates} updates, {counts}'
 
+  alone = run.launch == 'local'
   server = reverb.Server(
-    builder_lib.HierosBuilder(run.config).make_replay_tables(spec),
+    builder_lib.HierosBuilder(
+      run.config, limit_ratio=not alone
+    ).make_replay_tables(spec),
     port=None,
     checkpointer=store.replay_checkpointer(restored.replay),
   )
   info = reverb.Client(f'localhost:{server.port}').server_info()
   server.stop()
-  sizes = [info[f'level_{i}'].current_size for i in range(run.config.depth)]
+  sizes = [
+    info[adders.table_name(i)].current_size for i in range(run.config.depth)
+  ]
   # A sequence for each step and each end of an episode, but for the first ones
-  # of each stretch and those whose chunk is not full.
+  # of each life of an actor and those whose chunk is not full.
   most = counts['actor_steps'] + counts['actor_episodes']
   most = min(most, run.config.replay.capacity)
   length = run.config.sequence_length + run.config.replay.chunk_length
-  assert most - (1 + stretches) * length <= sizes[0] <= most, (counts, sizes)
+  least = most - (1 + lives) * run.num_environments * length
+  unreported = 0 if alone else _UNREPORTED_STEPS
+  assert least <= sizes[0] <= most + unreported, (counts, sizes)
   return counts, sizes
 
 

@@ -12,6 +12,7 @@ import uuid
 
 from acme.utils import loggers
 from acme.utils.loggers import tf_summary
+import numpy as np
 
 from acme_hieros.experiments import files
 
@@ -179,9 +180,7 @@ class Workdir:
     logger = loggers.Dispatcher(
       [
         loggers.CSVLogger(file, flush_every=1),
-        tf_summary.TFSummaryLogger(
-          self.tensorboard, label, steps_key='actor_steps'
-        ),
+        _TensorBoardLogger(self.tensorboard, label, steps_key='actor_steps'),
       ]
     )
     self._closing.callback(logger.close)
@@ -201,6 +200,13 @@ def write_json(path: str, values: Mapping[str, Any]):
   with files.replacing(path, 'w') as file:
     json.dump(values, file, indent=2)
     file.write('\n')
+
+
+class _TensorBoardLogger(tf_summary.TFSummaryLogger):
+  """Acme's, without a leak: TensorFlow keeps every Python number it is given."""
+
+  def write(self, values: loggers.LoggingData):
+    super().write({name: np.asarray(value) for name, value in values.items()})
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 
+import psutil
 import pytest
 
 from acme_hieros.experiments import workdirs
@@ -143,3 +144,20 @@ def test_loggers_append_and_keep_one_header(path):
     logger.close()
   lines = (path / 'logs' / 'episodes.csv').read_text().split()
   assert lines == ['actor_steps,value', '0,0.5', '1,0.5']
+
+
+def test_logging_for_days_takes_no_memory(path):
+  workdir = workdirs.Workdir(str(path))
+  logger = workdir.make_logger('episodes')
+  process = psutil.Process()
+
+  def write(first, count):
+    for i in range(first, first + count):
+      logger.write({'actor_steps': i, 'episode_return': i / 7, 'walltime': 0.1})
+
+  write(0, 500)
+  before = process.memory_info().rss
+  write(500, 4000)
+  # It was 270 bytes a value.
+  assert process.memory_info().rss - before < 4000 * 2 * 100
+  workdir.close()

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,15 +14,25 @@ ROOT = pathlib.Path(__file__).parents[2]
 OVERRIDES = {**smallest.OVERRIDES, 'world_model.cnn_depths': '(2,)'}
 
 
-def test_a_killed_run_goes_on():
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+  'launch,kills,most_seconds,seed',
+  [
+    ('local', 3, 40, 1),
+    # Seed 700 takes the learner, then an actor, then the replay.
+    ('local_mp', 3, 45, 700),
+  ],
+)
+def test_a_killed_run_goes_on(launch, kills, most_seconds, seed):
   done = subprocess.run(
     [
       sys.executable,
       '-m',
       'benchmarks.kill',
-      '--kills=3',
-      '--most_seconds=40',
-      '--seed=1',
+      f'--launch={launch}',
+      f'--kills={kills}',
+      f'--most_seconds={most_seconds}',
+      f'--seed={seed}',
       *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
     ],
     cwd=ROOT,
@@ -33,5 +44,5 @@ def test_a_killed_run_goes_on():
     capture_output=True,
     text=True,
   )
-  assert done.returncode == 0, done.stderr
-  assert '3 kills' in done.stdout
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert f'{kills} kills' in done.stdout

@@ -203,7 +203,7 @@ def write_json(path: str, values: Mapping[str, Any]):
 
 
 class _TensorBoardLogger(tf_summary.TFSummaryLogger):
-  """Acme's, without a leak: TensorFlow keeps every Python number it is given."""
+  """Acme's, but for a leak: TensorFlow keeps each Python number it is given."""
 
   def write(self, values: loggers.LoggingData):
     super().write({name: np.asarray(value) for name, value in values.items()})

@@ -430,7 +430,6 @@ _TINY = HierosConfig(
     head_units=64,
     # A step of a small world holds no more than 1 nat: all would be free.
     free_nats=0.3,
-    s5_learning_rate_scale=0.1,
     optimizer=OptimizerConfig(3e-3, 1e-8, 1000.0),
   ),
   actor_critic=ActorCriticConfig(

@@ -67,11 +67,13 @@ CASES = {
       '--env_option=delay=15',
       '--depth=1',
       '--num_steps=10000',
-      # Noise adds up in a memory of 15 steps: a small, sharp code, and a policy
-      # that may settle. Cue and answer are two weak signals in h whose product
-      # is the reward: one wide layer finds it, two narrow ones do not.
+      # Noise adds up in a memory of 15 steps: a small, sharp code, a memory
+      # that its readers can follow, and a policy that may settle. Cue and
+      # answer are two weak signals in h whose product is the reward: one wide
+      # layer finds it, two narrow ones do not.
       '--override=world_model.categoricals=4',
       '--override=world_model.posterior_init_scale=8',
+      '--override=world_model.s5_learning_rate_scale=0.1',
       '--override=world_model.head_layers=1',
       '--override=world_model.head_units=256',
       '--override=world_model.free_nats=1',

@@ -89,7 +89,10 @@ class Launcher:
       leave_accelerator()
     prepared = runs.prepare(run)
     self._workdir = prepared.workdir
-    self._restored = prepared.restored
+    # The state is the learner's to read.
+    self._restored = prepared.restored and prepared.restored._replace(
+      state=None
+    )
     self._environment_spec = prepared.environment_spec
     self.parameter_counts = prepared.parameter_counts()
     self._progress = {

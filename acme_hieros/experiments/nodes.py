@@ -211,6 +211,7 @@ class Coordinator:
     with _node(self._run, COORDINATOR):
       while not lp.wait_for_stop(_REPORT_SECONDS):
         self._write_progress()
+      self._write_progress()
       self._workdir.close()
     _leave_process()
 
@@ -286,7 +287,7 @@ class Learner(core.VariableSource):
         self._learn()
       except learning.NonFiniteLossError as error:
         running.save_failure(self._workdir, self._learner, error)
-        self._save()
+        self._try_to_save()  # The first error is what is to be told.
         raise
       self._save()
       self._workdir.close()
@@ -302,11 +303,14 @@ class Learner(core.VariableSource):
         return
       if time.time() - saved > 60 * self._run.checkpoint_minutes:
         saved = time.time()
-        try:
-          self._save()
-        except checkpoints.CheckpointError as error:
-          # There may be room again by the next time.
-          self._coordinator.warn(str(error))
+        self._try_to_save()
+
+  def _try_to_save(self):
+    try:
+      self._save()
+    except checkpoints.CheckpointError as error:
+      # There may be room again by the next time.
+      self._coordinator.warn(str(error))
 
   def _save(self):
     self._checkpoints.save(

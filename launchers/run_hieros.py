@@ -128,6 +128,13 @@ def main(argv: Sequence[str]):
   ) as error:
     print(f'run_hieros: {error}', file=sys.stderr)
     _exit(run, 1)
+  except KeyboardInterrupt:
+    print(
+      'run_hieros: stopped at once; --resume continues from the last '
+      'checkpoint.',
+      file=sys.stderr,
+    )
+    _exit(run, 130)
   print(summary)
   _exit(run, 130 if summary.interrupted else 0)
 

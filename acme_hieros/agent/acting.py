@@ -143,6 +143,10 @@ class BatchActor:
     """Fetches newer parameters now and then."""
     self._variable_client.update(wait)
 
+  def fetch(self):
+    """Fetches the newest parameters at once."""
+    self._variable_client.update_and_wait()
+
   def _look_at_ends(self, timesteps: Sequence[dm_env.TimeStep | None]) -> Any:
     """The upper levels' windows; they count where an episode has ended."""
     some = next(t.observation for t in timesteps if t is not None)

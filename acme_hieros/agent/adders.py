@@ -68,7 +68,10 @@ class HierarchicalAdder(base.Adder):
     ]
     self._steps = None
     if limit_ratio:
-      self._steps = _StepWriter(client, self._levels[0])
+      # A replay that was restored can serve the learner already.
+      size = client.server_info()[table_name(0)].current_size
+      filled = size >= config.replay.min_size
+      self._steps = _StepWriter(client, None if filled else self._levels[0])
     self._observation = None
     self._first = False
 
@@ -239,9 +242,13 @@ class _LevelWriter:
 
 
 class _StepWriter:
-  """Reports environment steps, none before level 0 has a sequence for it."""
+  """Reports environment steps.
 
-  def __init__(self, client: reverb.Client, level: _LevelWriter):
+  While the learner waits for its first sequences, no step is reported before
+  level 0 has one for it.
+  """
+
+  def __init__(self, client: reverb.Client, level: _LevelWriter | None):
     self._level = level
     self._writer = client.trajectory_writer(
       num_keep_alive_refs=1, get_signature_timeout_ms=300_000
@@ -252,7 +259,9 @@ class _StepWriter:
   def add(self):
     """Counts a step; blocks while the learner is too far behind."""
     self._steps += 1
-    allowed = min(self._steps, self._level.sequences)
+    allowed = self._steps
+    if self._level:
+      allowed = min(allowed, self._level.sequences)
     if allowed <= self._sent:
       return
     for _ in range(allowed - self._sent):

@@ -12,6 +12,9 @@ from acme_hieros.experiments.episodes import Episode
 # An environment that broke down so often without ending an episode stays so.
 _MOST_BREAKDOWNS = 5
 
+# Of what an error says, in a sentence.
+_MOST_CHARACTERS = 200
+
 
 class BrokenEnvironmentError(RuntimeError):
   """An environment raises again and again; the message says what."""
@@ -29,8 +32,8 @@ class EnvironmentLoop:
     make_environment: Callable[[int], dm_env.Environment],
     num_environments: int,
     seeds: np.random.SeedSequence,
+    update: Callable[[], None],
     report: Callable[[str], None],
-    wait_for_variables: bool = True,
   ):
     """Creates the loop; the environments are built with its first step.
 
@@ -39,17 +42,16 @@ class EnvironmentLoop:
       make_environment: seed to environment.
       num_environments: to step.
       seeds: of the environments.
+      update: is called after each step, for newer parameters.
       report: is told, in a sentence, that an environment was rebuilt.
-      wait_for_variables: act by the newest parameters and not by those that are
-        at hand.
     """
     self._actor = actor
     self._make_environment = make_environment
     self._rngs = [
       np.random.default_rng(s) for s in seeds.spawn(num_environments)
     ]
+    self._update = update
     self._report = report
-    self._wait = wait_for_variables
     self._environments = [None] * num_environments
     self._timesteps = [None] * num_environments
     self._returns = np.zeros(num_environments)
@@ -74,7 +76,7 @@ class EnvironmentLoop:
     for i, action in enumerate(actions):
       self._timesteps[i] = self._step(i, action)
     self._actor.observe(actions, self._timesteps)
-    self._actor.update(wait=self._wait)
+    self._update()
     steps, ended = 0, []
     for i, timestep in enumerate(self._timesteps):
       if timestep is None:
@@ -126,10 +128,16 @@ class EnvironmentLoop:
       with contextlib.suppress(Exception):  # It is broken.
         self._environments[i].close()
       self._environments[i] = None
-    reason = f'{type(error).__name__}: {error}'
+    reason = in_one_line(error)
     if self._breakdowns[i] >= _MOST_BREAKDOWNS:
       raise BrokenEnvironmentError(
         f'The environment broke down {self._breakdowns[i]} times in a row '
-        f'without ending an episode, the last time by {reason}'
+        f'without ending an episode, the last time by {reason}.'
       ) from error
     self._report(f'The environment broke down and is built anew ({reason}).')
+
+
+def in_one_line(error: Exception) -> str:
+  """What an error is, and the first line of what it says."""
+  text = str(error).strip().partition('\n')[0]
+  return f'{type(error).__name__}: {text}'[:_MOST_CHARACTERS].rstrip('.: ')

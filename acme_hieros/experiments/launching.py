@@ -10,10 +10,10 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
+import glob
 import json
 import logging as python_logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +21,12 @@ import threading
 import time
 from typing import Any, Protocol
 
-from absl import flags, logging
+from absl import logging
 import launchpad as lp
 from launchpad import context
 from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
+import numpy as np
 
 from acme_hieros.experiments import console, nodes, runs, workdirs
 
@@ -95,23 +96,29 @@ class Launcher:
     )
     self._environment_spec = prepared.environment_spec
     self.parameter_counts = prepared.parameter_counts()
+    before = self._restored.metadata if self._restored else {}
+    returns = before.get('recent_returns', [])
     self._progress = {
-      'counts': dict(actor_steps=0, actor_episodes=0, learner_steps=0),
-      'seconds': 0.0,
-      'last_return': None,
-      'mean_return': None,
-      'best_return': None,
+      'now': {
+        'counts': before.get(
+          'counts', dict(actor_steps=0, actor_episodes=0, learner_steps=0)
+        ),
+        'seconds': before.get('seconds', 0.0),
+        'last_return': returns[-1] if returns else None,
+        'mean_return': float(np.mean(returns)) if returns else None,
+        'best_return': before.get('best_return'),
+      },
+      'saved': None,
       'warnings': [],
+      'num_warnings': 0,
     }
-    if self._restored:
-      self._progress['counts'] = self._restored.metadata['counts']
     self._warned = 0
     self._restarts = {}
 
   @property
   def steps(self) -> int:
     """Environment steps so far, of all actors."""
-    return self._progress['counts']['actor_steps']
+    return self._progress['now']['counts']['actor_steps']
 
   def train(self) -> runs.Summary:
     """Runs to the last step or to Ctrl-C; the learner saves in the end.
@@ -124,10 +131,14 @@ class Launcher:
     """
     run = self._run
     program = nodes.make_program(run, self._environment_spec, self._restored)
-    shutil.rmtree(self._workdir.nodes, ignore_errors=True)
-    os.makedirs(self._workdir.nodes)
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(self._workdir.progress)
+    os.makedirs(self._workdir.nodes, exist_ok=True)
+    for path in (
+      self._workdir.progress,
+      self._workdir.node_file('pids', 'json'),
+      *glob.glob(self._workdir.node_file('*', 'error')),
+    ):
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
     with contextlib.ExitStack() as stack:
       stack.callback(self._workdir.close)
       if run.launch == 'local_mp':
@@ -164,27 +175,29 @@ class Launcher:
     """Returns when the learner has ended well."""
     learner = workers[nodes.LEARNER]
     stopping = False
+    failure = None
     while True:
       self._show(line)
-      if interruption.requested and not stopping:
+      if (interruption.requested or failure) and not stopping:
         stopping = True
         learner.stop()
       for worker in workers.values():
         code = worker.poll()
         if code is None:
           continue
-        if worker is learner and code == 0:
+        # Before it could save anything it knows no other way to stop.
+        stopped = stopping and code == -signal.SIGTERM
+        if worker is learner and (code == 0 or stopped):
+          if failure:
+            raise failure
           return
         if worker.name in (nodes.LEARNER, nodes.REPLAY, nodes.COORDINATOR):
           raise self._error(worker, code, '')
-        if not code or stopping:
+        if stopping or failure or self.steps >= self._run.num_steps:
           continue
         if self._restarts.get(worker.name, 0) == _MOST_RESTARTS:
-          error = self._error(worker, code, ' again and again')
-          learner.stop()
-          while learner.poll() is None:  # It saves.
-            time.sleep(_POLL_SECONDS)
-          raise error
+          failure = self._error(worker, code, ' again and again')
+          continue
         self._restart(worker, code, line)
         self._write_pids(workers)
       time.sleep(_POLL_SECONDS)
@@ -222,30 +235,33 @@ class Launcher:
     with contextlib.suppress(OSError):
       with open(self._workdir.progress) as file:
         self._progress = json.load(file)
-    counts = self._progress['counts']
+    now = self._progress['now']
     line.show(
-      counts['actor_steps'],
-      counts['learner_steps'] or None,
-      self._progress['last_return'],
+      now['counts']['actor_steps'],
+      now['counts']['learner_steps'] or None,
+      now['last_return'],
     )
-    warnings = self._progress['warnings']
-    for warning in warnings[self._warned :]:
-      line.write(f'Warning: {warning}')
-    self._warned = len(warnings)
+    new = self._progress['num_warnings'] - self._warned
+    if new:
+      for warning in self._progress['warnings'][-new:]:
+        line.write(f'Warning: {warning}')
+    self._warned += new
 
   def _write_pids(self, workers: Mapping[str, _Worker]):
     pids = {name: getattr(w, 'pid', os.getpid()) for name, w in workers.items()}
-    workdirs.write_json(os.path.join(self._workdir.nodes, 'pids.json'), pids)
+    workdirs.write_json(self._workdir.node_file('pids', 'json'), pids)
 
   def _summarise(self) -> runs.Summary:
-    counts = self._progress['counts']
+    # What was saved is what a resumed run continues; actors may have gone on.
+    final = self._progress['saved'] or self._progress['now']
+    counts = final['counts']
     return runs.Summary(
       steps=counts['actor_steps'],
       episodes=counts['actor_episodes'],
       updates=counts['learner_steps'],
-      mean_return=self._progress['mean_return'],
-      best_return=self._progress['best_return'],
-      seconds=self._progress['seconds'],
+      mean_return=final['mean_return'],
+      best_return=final['best_return'],
+      seconds=final['seconds'],
       interrupted=counts['actor_steps'] < self._run.num_steps,
       workdir=self._workdir.path,
     )
@@ -289,7 +305,7 @@ class _Process:
     return self._process.poll() if self._process else 0
 
   def stop(self):
-    self._process.terminate()
+    self._process.send_signal(nodes.STOP_SIGNALS.get(self.name, signal.SIGTERM))
 
   def kill(self):
     self._process.kill()
@@ -299,19 +315,17 @@ class _Process:
 class _Thread:
   """A node in a thread of this process."""
 
-  def __init__(
-    self,
-    name: str,
-    function: Callable[[], Any],
-    manager: worker_manager.WorkerManager,
-  ):
+  def __init__(self, name: str, function: Callable[[], Any]):
     self.name = name
     self._function = function
-    self._manager = manager
     self._code = 0
 
   def start(self):
     self._code = None
+    # One manager a thread: they are not all stopped at once.
+    self._manager = worker_manager.WorkerManager(
+      kill_main_thread=False, register_signals=False
+    )
     self._manager.thread_worker(self.name, self._run)
 
   def _run(self):
@@ -327,7 +341,6 @@ class _Thread:
     return self._code
 
   def stop(self):
-    # They share the event: whoever is asked asks all.
     self._manager.stop_event().set()
 
   def kill(self):
@@ -367,20 +380,15 @@ def _make_processes(
 def _make_threads(
   program: lp.Program, workdir: workdirs.Workdir
 ) -> Mapping[str, _Worker]:
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(sys.argv[:1])
-  flags.FLAGS[_NOTICE_FLAG].value = _NO_KILLING
   _connect(program, context.LaunchType.LOCAL_MULTI_THREADING, {})
-  # Signals are the interruption's.
-  manager = worker_manager.WorkerManager(
-    kill_main_thread=False, register_signals=False
-  )
+  # The first manager of a process would take Ctrl-C for itself.
+  worker_manager._HAS_MAIN_MANAGER = True
   workers = {}
   for name, function in _executables(program):
     handler = python_logging.FileHandler(workdir.node_file(name, 'log'))
     handler.addFilter(lambda record, name=name: record.threadName == name)
     python_logging.getLogger().addHandler(handler)
-    workers[name] = _Thread(name, function, manager)
+    workers[name] = _Thread(name, function)
   return workers
 
 
@@ -411,16 +419,24 @@ def _executables(program: lp.Program):
 
 
 def _end(workers: Sequence[_Worker]):
-  """Stops all that still run, and kills what does not stop."""
-  running = [worker for worker in workers if worker.poll() is None]
-  for worker in running:
-    worker.stop()
-  end = time.time() + _STOP_SECONDS
-  while time.time() < end and any(w.poll() is None for w in running):
-    time.sleep(_POLL_SECONDS)
-  for worker in running:
-    if worker.poll() is None:
-      worker.kill()
+  """Stops all that still run, and kills what does not stop.
+
+  Replay and coordinator are the last: the others tell them how they end.
+  """
+  last = (nodes.REPLAY, nodes.COORDINATOR)
+  for group in (
+    [worker for worker in workers if worker.name not in last],
+    [worker for worker in workers if worker.name in last],
+  ):
+    running = [worker for worker in group if worker.poll() is None]
+    for worker in running:
+      worker.stop()
+    end = time.time() + _STOP_SECONDS
+    while time.time() < end and any(w.poll() is None for w in running):
+      time.sleep(_POLL_SECONDS)
+    for worker in running:
+      if worker.poll() is None:
+        worker.kill()
 
 
 @contextlib.contextmanager

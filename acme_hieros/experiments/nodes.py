@@ -6,6 +6,7 @@ the replay ratio between them (`HierosBuilder(limit_ratio=True)`).
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import collections
 from collections.abc import Mapping, Sequence
 import contextlib
 import ctypes
@@ -23,8 +24,10 @@ from acme import core, specs
 from acme.utils import counting
 import jax
 import launchpad as lp
+import numpy as np
 import reverb
 
+from acme_hieros.agent import acting
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
@@ -40,11 +43,18 @@ from acme_hieros.experiments import (
 # How often actors report and the progress is written.
 _REPORT_SECONDS = 0.5
 
+# So many of the last warnings are kept to be shown.
+_MOST_WARNINGS = 100
+
 # The process that the nodes are not to outlive.
 LAUNCHER_PID = 'ACME_HIEROS_LAUNCHER_PID'
 
 REPLAY, COORDINATOR, LEARNER = 'replay', 'coordinator', 'learner'
 ACTOR, EVALUATOR = 'actor', 'evaluator'
+
+# Whoever asks all processes to end means that the learner is to save first; it
+# needs these two for that.
+STOP_SIGNALS = {REPLAY: signal.SIGUSR2, COORDINATOR: signal.SIGUSR2}
 
 
 def make_program(
@@ -138,7 +148,8 @@ class Coordinator:
     with _node(run, COORDINATOR):
       self._run = run
       self._workdir = workdirs.Workdir(run.workdir)
-      self._lock = threading.Lock()
+      # Held by whoever changes anything, from the first change to the last.
+      self._lock = threading.RLock()
       self._counts = dict(actor_steps=0, actor_episodes=0, learner_steps=0)
       self._episodes = episodes.EpisodeLog(
         self._workdir.make_logger('episodes')
@@ -151,7 +162,9 @@ class Coordinator:
         self._counts.update(metadata['counts'])
         self._episodes.restore(metadata)
         self._seconds_before = metadata['seconds']
-      self._warnings = []
+      self._warnings = collections.deque(maxlen=_MOST_WARNINGS)
+      self._num_warnings = 0
+      self._saved = None
       self._start = time.time()
 
   def increment(self, **counts: int) -> Mapping[str, int]:
@@ -166,21 +179,30 @@ class Coordinator:
 
   def add_steps(self, steps: int, ended: Sequence[episodes.Episode]) -> bool:
     """An actor has taken steps; returns whether it is to go on."""
-    counts = self.increment(actor_steps=steps)
-    for episode in ended:
-      counts = self.increment(actor_episodes=1)
-      with self._lock:
-        self._episodes.add(episodes.Episode(*episode), counts, self._seconds)
-    return not self.done()
-
-  def add_evaluation(self, evaluator: int, episode: episodes.Episode) -> bool:
-    """An evaluator has played; returns whether it is to go on."""
-    episode = episodes.Episode(*episode)
     with self._lock:
+      counts = self.increment(actor_steps=steps)
+      for episode in ended:
+        counts = self.increment(actor_episodes=1)
+        with self._full_disk_is_a_warning():
+          self._episodes.add(episodes.Episode(*episode), counts, self._seconds)
+      return not self.done()
+
+  def add_evaluation(
+    self, evaluator: int, counts: Mapping[str, int], episode: episodes.Episode
+  ) -> bool:
+    """An evaluator has played; returns whether it is to go on.
+
+    Args:
+      evaluator: its index.
+      counts: when it got the parameters that it played by.
+      episode: that it played.
+    """
+    episode = episodes.Episode(*episode)
+    with self._lock, self._full_disk_is_a_warning():
       self._evaluations.write(
         {
           'evaluator': evaluator,
-          **self._counts,
+          **counts,
           'episode_return': episode.episode_return,
           'episode_length': episode.episode_length,
           'walltime': self._seconds,
@@ -188,10 +210,18 @@ class Coordinator:
       )
     return not self.done()
 
+  @contextlib.contextmanager
+  def _full_disk_is_a_warning(self):
+    try:
+      yield
+    except OSError as error:
+      self.warn(f'An episode could not be logged ({error.strerror}).')
+
   def warn(self, message: str):
     """Has a sentence shown to the user."""
     with self._lock:
       self._warnings.append(message)
+      self._num_warnings += 1
 
   def done(self) -> bool:
     """Whether all steps are made."""
@@ -200,6 +230,7 @@ class Coordinator:
   def save(self) -> Mapping[str, Any]:
     """Plain values for a checkpoint."""
     with self._lock:
+      self._saved = self._summary()
       return {
         'counts': dict(self._counts),
         'seconds': self._seconds,
@@ -219,15 +250,23 @@ class Coordinator:
   def _seconds(self) -> float:
     return self._seconds_before + time.time() - self._start
 
+  def _summary(self) -> Mapping[str, Any]:
+    return {
+      'counts': dict(self._counts),
+      'seconds': self._seconds,
+      'last_return': self._episodes.last,
+      'mean_return': self._episodes.mean,
+      'best_return': self._episodes.best,
+    }
+
   def _write_progress(self):
     with self._lock:
       progress = {
-        'counts': dict(self._counts),
-        'seconds': self._seconds,
-        'last_return': self._episodes.last,
-        'mean_return': self._episodes.mean,
-        'best_return': self._episodes.best,
+        'now': self._summary(),
+        # What the last checkpoint holds.
+        'saved': self._saved,
         'warnings': list(self._warnings),
+        'num_warnings': self._num_warnings,
       }
     # Where there is no room the progress is not shown; saving says more.
     with contextlib.suppress(OSError):
@@ -285,8 +324,9 @@ class Learner(core.VariableSource):
     with _node(self._run, LEARNER):
       try:
         self._learn()
-      except learning.NonFiniteLossError as error:
-        running.save_failure(self._workdir, self._learner, error)
+      except Exception as error:
+        if isinstance(error, learning.NonFiniteLossError):
+          running.save_failure(self._workdir, self._learner, error)
         self._try_to_save()  # The first error is what is to be told.
         raise
       self._save()
@@ -344,20 +384,30 @@ def act(
   with _node(run, f'{ACTOR}_{index}'):
     builder = _make_builder(run)
     adders = [builder.make_adder(replay) for _ in range(run.envs_per_actor)]
-    loop = _make_loop(
-      run, environment_spec, index, builder, adders, learner, coordinator
+    actor, seeds = _make_actor(
+      run, environment_spec, index, adders, learner, coordinator
+    )
+    loop = environment_loop.EnvironmentLoop(
+      actor,
+      run.make_environment,
+      run.envs_per_actor,
+      seeds,
+      actor.update,
+      coordinator.warn,
     )
     steps, ended, reported = 0, [], time.time()
     go_on = True
-    while go_on and not lp.wait_for_stop(0):
-      new_steps, new_ended = loop.step()
-      steps += new_steps
-      ended += new_ended
-      if time.time() - reported > _REPORT_SECONDS:
-        go_on = coordinator.add_steps(steps, ended)
-        steps, ended, reported = 0, [], time.time()
-    coordinator.add_steps(steps, ended)
-    loop.close()
+    try:
+      while go_on and not lp.wait_for_stop(0):
+        new_steps, new_ended = loop.step()
+        steps += new_steps
+        ended += new_ended
+        if time.time() - reported > _REPORT_SECONDS:
+          go_on = coordinator.add_steps(steps, ended)
+          steps, ended, reported = 0, [], time.time()
+    finally:
+      loop.close()
+      coordinator.add_steps(steps, ended)
     for adder in adders:
       adder.close()
   _leave_process()
@@ -380,50 +430,57 @@ def evaluate(
     coordinator: a client of the coordinator.
   """
   with _node(run, f'{EVALUATOR}_{index}'):
-    # Its random numbers are not those of any actor.
-    loop = _make_loop(
-      run.replace(envs_per_actor=1),
+    actor, seeds = _make_actor(
+      run,
       environment_spec,
-      run.num_actors + index,
-      _make_builder(run),
+      run.num_actors + index,  # Its random numbers are not those of an actor.
       [None],
       learner,
       coordinator,
       deterministic=True,
     )
+    loop = environment_loop.EnvironmentLoop(
+      actor,
+      run.make_environment,
+      1,
+      seeds,
+      lambda: None,  # An episode is played by one policy.
+      coordinator.warn,
+    )
     learned = 0
     go_on = True
     while go_on and not lp.wait_for_stop(0):
-      newest = coordinator.get_counts()['learner_steps']
-      if newest == learned:
+      counts = coordinator.get_counts()
+      if counts['learner_steps'] == learned:
         go_on = not coordinator.done()
         time.sleep(_REPORT_SECONDS)
         continue
-      learned, ended = newest, []
+      learned, ended = counts['learner_steps'], []
+      actor.fetch()
       while not ended and not lp.wait_for_stop(0):
         _, ended = loop.step()
       for episode in ended:
-        go_on = coordinator.add_evaluation(index, episode)
+        go_on = coordinator.add_evaluation(index, counts, episode)
     loop.close()
   _leave_process()
 
 
-def _make_loop(
+def _make_actor(
   run: runs.Run,
   environment_spec: specs.EnvironmentSpec,
   index: int,
-  builder: builder_lib.HierosBuilder,
   adders: Sequence[Any],
   learner: core.VariableSource,
   coordinator: Coordinator,
   deterministic: bool = False,
-) -> environment_loop.EnvironmentLoop:
+) -> tuple[acting.BatchActor, np.random.SeedSequence]:
+  """An actor with these adders, and the seeds of its environments."""
   # Several processes are not repeatable anyway, and one that is started again
   # is not to repeat what it has done.
   steps = coordinator.get_counts()['actor_steps']
   seeds = runs.seed_sequence(run, steps, index, time.time_ns())
   actor_seed, environment_seeds = seeds.spawn(2)
-  actor = builder.make_batch_actor(
+  actor = _make_builder(run).make_batch_actor(
     jax.random.PRNGKey(int(actor_seed.generate_state(1)[0])),
     networks_lib.make_batch_policy(
       networks_lib.make_networks(run.config, environment_spec), deterministic
@@ -431,27 +488,23 @@ def _make_loop(
     adders,
     variable_source=learner,
   )
-  return environment_loop.EnvironmentLoop(
-    actor,
-    run.make_environment,
-    run.envs_per_actor,
-    environment_seeds,
-    coordinator.warn,
-    wait_for_variables=False,
-  )
+  return actor, environment_seeds
 
 
 @contextlib.contextmanager
 def _node(run: runs.Run, name: str):
   """Work of a node: it ends with its launcher, and leaves word why it fails."""
-  _die_with_launcher()
+  if _in_own_process():
+    _die_with_launcher()
+    if name in STOP_SIGNALS:
+      _stop_by(STOP_SIGNALS[name])
   try:
     yield
     logging.info('%s: done.', name)
   except Exception as error:
-    reason = str(error)
-    if not type(error).__module__.startswith('acme_hieros'):
-      reason = f'{type(error).__name__}: {reason}'
+    reason = environment_loop.in_one_line(error)
+    if type(error).__module__.startswith('acme_hieros'):
+      reason = reason.partition(': ')[2]  # A sentence of our own.
     path = workdirs.Workdir(run.workdir).node_file(name, 'error')
     with contextlib.suppress(OSError), open(path, 'w') as file:
       file.write(reason)
@@ -463,12 +516,17 @@ def _node(run: runs.Run, name: str):
 
 def _die_with_launcher():
   """Has the kernel kill this process when its launcher is gone (Linux)."""
-  if not _in_own_process():
-    return
   pr_set_pdeathsig = 1
   ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
   if os.getppid() != int(os.environ[LAUNCHER_PID]):
     os.kill(os.getpid(), signal.SIGKILL)  # It has gone already.
+
+
+def _stop_by(number: signal.Signals):
+  """Stops at this signal, and no more at SIGTERM."""
+  event = lp.stop_event()
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  signal.signal(number, lambda *unused: event.set())
 
 
 def _in_own_process() -> bool:

@@ -1,6 +1,7 @@
 """Trains Hieros in one process: act, store, learn, log, save."""
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -91,6 +92,7 @@ class Trainer:
       run.make_environment,
       run.envs_per_actor,
       runs.seed_sequence(run, self.steps),
+      functools.partial(actor.update, wait=True),
       self._warnings.append,
     )
     self._start = time.time()

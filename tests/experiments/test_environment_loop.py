@@ -16,7 +16,7 @@ class Actor:
     self.count = count
     self.firsts = []
     self.observed = []
-    self.chosen = 0
+    self.chosen = self.updates = 0
 
   def observe_first(self, index, timestep):
     self.firsts.append((index, len(self.observed)))
@@ -30,8 +30,8 @@ class Actor:
     assert set(actions) == {self.chosen}
     self.observed.append(list(timesteps))
 
-  def update(self, wait):
-    pass
+  def update(self):
+    self.updates += 1
 
 
 class Environment:
@@ -66,6 +66,7 @@ def make_loop(actor, make_environment, reports=None):
     make_environment,
     actor.count,
     np.random.SeedSequence(0),
+    actor.update,
     [].append if reports is None else reports.append,
   )
 
@@ -79,6 +80,7 @@ def test_episodes_end_independently_and_are_told_once():
     steps, episodes = loop.step()
     assert steps == 2
     ended += episodes
+  assert actor.updates == 12
   assert sorted(e.episode_length for e in ended) == [2] * 6 + [3] * 4
   assert all(e.episode_return == e.episode_length for e in ended)
   assert all(e.terminated for e in ended)
@@ -169,3 +171,20 @@ def test_breakdowns_between_whole_episodes_are_forgiven():
     Actor(1), lambda seed: Environment(3, breaks=lambda: next(calls))
   )
   assert sum(loop.step()[0] for _ in range(70)) == 30
+
+
+@pytest.mark.parametrize(
+  'error,says',
+  [
+    (OSError('no'), 'OSError: no'),
+    (KeyError('x'), "KeyError: 'x'"),
+    (ValueError(), 'ValueError'),
+    (RuntimeError('first.\nsecond\nthird'), 'RuntimeError: first'),
+  ],
+)
+def test_errors_fit_into_a_sentence(error, says):
+  assert environment_loop.in_one_line(error) == says
+
+
+def test_long_errors_are_cut():
+  assert len(environment_loop.in_one_line(OSError('x' * 9999))) == 200

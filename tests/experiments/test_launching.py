@@ -99,10 +99,98 @@ def test_dead_actors_are_started_again(launch, capsys):
   assert 'actor_1' not in said
 
 
-def test_actors_that_have_ended_are_left_alone(launch):
-  actor = Node('actor_0', [None, 0])
+def report(workdir, steps, **changes):
+  """Writes what a coordinator would."""
+  now = {
+    'counts': dict(actor_steps=steps, actor_episodes=9, learner_steps=7),
+    'seconds': 5.0,
+    'last_return': 1.0,
+    'mean_return': 0.5,
+    'best_return': 1.0,
+  }
+  progress = {'now': now, 'saved': None, 'warnings': [], 'num_warnings': 0}
+  workdirs.write_json(workdir.progress, {**progress, **changes})
+  return now
+
+
+def test_an_actor_that_ends_before_the_run_is_started_again(launch, workdir):
+  # As one does that somebody has asked to terminate.
+  actor = Node('actor_0', [None, 0], [])
   launch(*others(), Node('learner', [None] * 9 + [0]), actor)
+  assert actor.starts == 2
+
+
+def test_actors_that_have_made_all_steps_are_left_alone(launch, workdir):
+  class Reporting(Node):
+    def start(self):
+      super().start()
+      report(workdir, 2000)
+
+  actor = Reporting('actor_0', [None, None, 0])
+  summary = launch(*others(), Node('learner', [None] * 9 + [0]), actor)
   assert actor.starts == 1
+  assert not summary.interrupted and summary.steps == 2000
+
+
+def test_the_summary_is_of_what_was_saved(launch, workdir):
+  class Reporting(Node):
+    def kill(self):
+      super().kill()
+      saved = report(workdir, 1990)
+      report(workdir, 2000, saved=saved)
+
+  summary = launch(
+    Reporting('replay'), Node('coordinator'), Node('learner', [None, 0])
+  )
+  assert (summary.steps, summary.interrupted) == (1990, True)
+
+
+def test_warnings_are_shown_once(launch, workdir, capsys):
+  class Warning(Node):
+    polled = 0
+
+    def poll(self):
+      self.polled += 1
+      warnings = [f'warning {i}' for i in range(self.polled)]
+      report(workdir, 10, warnings=warnings[-3:], num_warnings=len(warnings))
+      return super().poll()
+
+  launch(
+    Warning('replay'), Node('coordinator'), Node('learner', [None] * 4 + [0])
+  )
+  said = capsys.readouterr().err
+  for i in range(4):
+    assert said.count(f'warning {i}\n') == 1
+
+
+def test_ctrl_c_asks_the_learner_first(launch):
+  class Interrupting(Node):
+    def poll(self):
+      if not learner.stopped and self.code is None:
+        os.kill(os.getpid(), signal.SIGINT)
+      return super().poll()
+
+  learner = Node('learner')
+  replay = Interrupting('replay')
+  order = []
+  learner.stop = lambda: (order.append('learner'), Node.stop(learner))
+  replay.stop = lambda: (order.append('replay'), Node.stop(replay))
+  summary = launch(replay, Node('coordinator'), learner)
+  assert order == ['learner', 'replay']
+  assert summary.interrupted
+
+
+def test_a_learner_that_could_not_save_yet_may_be_stopped(launch):
+  class Starting(Node):
+    def stop(self):
+      self.code = -signal.SIGTERM
+
+  class Interrupting(Node):
+    def start(self):
+      super().start()
+      os.kill(os.getpid(), signal.SIGINT)
+
+  assert launch(*others(), Starting('learner'), Interrupting('actor_0'))
 
 
 def test_an_actor_that_never_works_ends_the_run_which_is_saved(launch):

@@ -4,9 +4,13 @@ import csv
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
+import numpy as np
+import psutil
 import pytest
 from smallest import OVERRIDES
 
@@ -16,20 +20,27 @@ NODES = ['replay', 'coordinator', 'learner', 'actor_0', 'actor_1']
 STEPS = 600
 
 
-def launch(*arguments):
-  """Runs the launcher; returns what it says."""
-  done = subprocess.run(
+def begin(*arguments):
+  """Starts the launcher."""
+  return subprocess.Popen(
     [sys.executable, str(SCRIPT), *arguments],
     env={
       **os.environ,
       'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
       'JAX_PLATFORMS': 'cpu',
     },
-    capture_output=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
   )
-  assert done.returncode == 0, done.stdout + done.stderr
-  return done.stdout, done.stderr
+
+
+def launch(*arguments):
+  """Runs the launcher; returns what it says."""
+  process = begin(*arguments)
+  said, line = process.communicate()
+  assert process.returncode == 0, said + line
+  return said, line
 
 
 def read_csv(path):
@@ -37,8 +48,8 @@ def read_csv(path):
     return list(csv.DictReader(file))
 
 
-def start(path, *arguments):
-  return launch(
+def flags(path, *arguments):
+  return [
     '--preset=tiny',
     '--env=debug/catch',
     '--env_option=observation=vector',
@@ -49,7 +60,7 @@ def start(path, *arguments):
     f'--workdir={path}',
     *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
     *arguments,
-  )
+  ]
 
 
 def check(path, nodes, steps=STEPS):
@@ -73,7 +84,7 @@ def check(path, nodes, steps=STEPS):
 @pytest.mark.timeout(300)
 def test_processes_run_and_are_resumed(tmp_path):
   path = tmp_path / 'run'
-  said, line = start(path, '--launch=local_mp')
+  said, line = launch(*flags(path, '--launch=local_mp'))
   assert 'Finished' in said
   # The live line is not interrupted by what nodes say.
   assert 'step/s' in line and 'Reverb' not in line and 'I1' not in line
@@ -94,7 +105,7 @@ def test_processes_run_and_are_resumed(tmp_path):
 @pytest.mark.timeout(300)
 def test_threads_run_and_an_evaluator_watches(tmp_path):
   path = tmp_path / 'run'
-  start(path, '--launch=local_mt', '--num_evaluators=1')
+  launch(*flags(path, '--launch=local_mt', '--num_evaluators=1'))
   check(path, [*NODES, 'evaluator_0'])
   rows = read_csv(path / 'logs' / 'evaluation.csv')
   assert rows and {row['evaluator'] for row in rows} == {'0'}
@@ -102,3 +113,35 @@ def test_threads_run_and_an_evaluator_watches(tmp_path):
   steps = [int(row['learner_steps']) for row in rows]
   assert steps[0] > 0 and steps == sorted(steps)
   assert all(-1 <= float(row['episode_return']) <= 1 for row in rows)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize('launch_type', ['local_mt', 'local_mp'])
+def test_ctrl_c_saves(tmp_path, launch_type):
+  path = tmp_path / 'run'
+  process = begin(
+    *flags(path, f'--launch={launch_type}', '--num_steps=1000000')
+  )
+
+  def updates():
+    try:
+      progress = json.loads((path / 'progress.json').read_text())
+    except FileNotFoundError:
+      return 0
+    return progress['now']['counts']['learner_steps']
+
+  while updates() < 5:
+    assert process.poll() is None
+    time.sleep(0.2)
+  process.send_signal(signal.SIGINT)
+  said, line = process.communicate()
+  assert process.returncode == 130, said + line
+  assert 'Interrupted after' in said and 'died' not in line
+  summary = json.loads((path / 'summary.json').read_text())
+  assert summary['interrupted'] and summary['updates'] >= 5
+  (checkpoint,) = (path / 'checkpoints').glob('*/learner.npz')
+  with np.load(checkpoint) as file:
+    metadata = json.loads(file['metadata'].tobytes())
+  assert metadata['counts']['actor_steps'] == summary['steps']
+  pids = json.loads((path / 'nodes' / 'pids.json').read_text()).values()
+  assert not any(map(psutil.pid_exists, pids))

@@ -53,7 +53,7 @@ CASES = {
     [
       '--env=debug/catch',
       '--depth=2',
-      '--num_steps=15000',
+      '--num_steps=10000',
       '--override=actor_critic.entropy_scale=0.02',
       # The subgoals of a level that has not learned yet are random: whoever
       # follows them misses balls.

@@ -42,7 +42,7 @@ CASES = {
     [
       '--env=debug/catch',
       '--depth=1',
-      '--num_steps=20000',
+      '--num_steps=15000',
       # The policy that is sampled from is the one that is measured.
       '--override=actor_critic.entropy_scale=0.02',
     ],

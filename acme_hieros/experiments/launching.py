@@ -38,6 +38,9 @@ _STOP_SECONDS = 5.0
 
 _POLL_SECONDS = 0.2
 
+# Within which the coordinator has written how far the run is.
+_PATIENCE_SECONDS = 3.0
+
 # What this process was started with, and so what its nodes are to have.
 _ENVIRONMENT = dict(os.environ)
 _PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
@@ -114,6 +117,7 @@ class Launcher:
     }
     self._warned = 0
     self._restarts = {}
+    self._ended = {}  # When actors were first seen to have ended.
 
   @property
   def steps(self) -> int:
@@ -195,6 +199,12 @@ class Launcher:
           raise self._error(worker, code, '')
         if stopping or failure or self.steps >= self._run.num_steps:
           continue
+        # One that has ended well may know sooner than this process that all
+        # steps are made.
+        ended = self._ended.setdefault(worker.name, time.time())
+        if code == 0 and time.time() - ended < _PATIENCE_SECONDS:
+          continue
+        del self._ended[worker.name]
         if self._restarts.get(worker.name, 0) == _MOST_RESTARTS:
           failure = self._error(worker, code, ' again and again')
           continue

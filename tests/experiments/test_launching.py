@@ -48,6 +48,7 @@ def launch(tmp_path, monkeypatch):
   """Launches such nodes; returns the launcher's summary."""
   monkeypatch.setattr(launching, '_POLL_SECONDS', 0.001)
   monkeypatch.setattr(launching, '_STOP_SECONDS', 0.01)
+  monkeypatch.setattr(launching, '_PATIENCE_SECONDS', 0.1)
 
   def launch(*nodes):
     monkeypatch.setattr(
@@ -116,18 +117,23 @@ def report(workdir, steps, **changes):
 def test_an_actor_that_ends_before_the_run_is_started_again(launch, workdir):
   # As one does that somebody has asked to terminate.
   actor = Node('actor_0', [None, 0], [])
-  launch(*others(), Node('learner', [None] * 9 + [0]), actor)
+  launch(*others(), Node('learner', [None] * 400 + [0]), actor)
   assert actor.starts == 2
 
 
 def test_actors_that_have_made_all_steps_are_left_alone(launch, workdir):
   class Reporting(Node):
-    def start(self):
-      super().start()
-      report(workdir, 2000)
+    polled = 0
+
+    def poll(self):
+      # The coordinator's word comes after the actor's end.
+      self.polled += 1
+      if self.polled == 9:
+        report(workdir, 2000)
+      return super().poll()
 
   actor = Reporting('actor_0', [None, None, 0])
-  summary = launch(*others(), Node('learner', [None] * 9 + [0]), actor)
+  summary = launch(*others(), Node('learner', [None] * 400 + [0]), actor)
   assert actor.starts == 1
   assert not summary.interrupted and summary.steps == 2000
 

@@ -116,6 +116,7 @@ def test_processes_stop_at_ctrl_c_and_go_on(tmp_path):
   assert f'Continuing after {before["steps"]} steps' in said
   # The live line is not interrupted by what nodes say.
   assert 'step/s' in line and 'reverb' not in line and 'I1' not in line
+  assert 'died' not in line
   after = json.loads((path / 'summary.json').read_text())
   assert not after['interrupted'] and after['seconds'] > before['seconds']
   # Actors hear of the end now and then.

@@ -17,7 +17,8 @@ train: setup
 	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
 
 test: setup
-	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile tests
+	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile \
+	  --no-loadscope-reorder tests
 
 setup: $(stamp)
 

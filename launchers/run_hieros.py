@@ -126,8 +126,7 @@ def main(argv: Sequence[str]):
     launching.LaunchError,
     OSError,
   ) as error:
-    print(f'run_hieros: {error}', file=sys.stderr)
-    _exit(run, 1)
+    _exit(run, f'run_hieros: {error}')
   except KeyboardInterrupt:
     print(
       'run_hieros: stopped at once; --resume continues from the last '
@@ -139,13 +138,18 @@ def main(argv: Sequence[str]):
   _exit(run, 130 if summary.interrupted else 0)
 
 
-def _exit(run: runs.Run, code: int):
+def _exit(run: runs.Run, status: int | str):
+  """As sys.exit: a text is said, and the exit code is 1."""
   if run.launch == 'local_mt':
     # The end of what Courier and Reverb have left in threads can take a minute.
+    code = status
+    if isinstance(status, str):
+      print(status, file=sys.stderr)
+      code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-  sys.exit(code)
+  sys.exit(status)
 
 
 def _new_run() -> runs.Run:

@@ -197,7 +197,8 @@ def test_make_train_passes_arguments_on(checkout):
 
 def test_make_test_runs_pytest(checkout):
   result = call('make', '-n', 'test', cwd=checkout)
-  command = result.stdout.splitlines()[-1]
+  # As the shell reads it, lines joined.
+  command = result.stdout.replace('\\\n', '').splitlines()[-1]
   assert command.startswith('.venv/bin/python -m pytest ')
   assert command.endswith(' tests')
 

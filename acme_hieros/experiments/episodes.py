@@ -25,16 +25,22 @@ class EpisodeLog:
   def __init__(self, logger: loggers.Logger):
     self._logger = logger
     self._returns = collections.deque(maxlen=RECENT)
-    self.best: float | None = None
+    self._best: float | None = None
 
   @property
   def last(self) -> float | None:
     return self._returns[-1] if self._returns else None
 
-  @property
-  def mean(self) -> float | None:
-    """Over the RECENT last episodes; None before there are any."""
-    return float(np.mean(self._returns)) if self._returns else None
+  def summary(self) -> Mapping[str, float | None]:
+    """last_return, mean_return of the RECENT last ones, best_return of all.
+
+    All are None before there are any.
+    """
+    return {
+      'last_return': self.last,
+      'mean_return': float(np.mean(self._returns)) if self._returns else None,
+      'best_return': self._best,
+    }
 
   def add(self, episode: Episode, counts: Mapping[str, int], seconds: float):
     """Takes in an episode.
@@ -45,8 +51,8 @@ class EpisodeLog:
       seconds: of the run, so far.
     """
     self._returns.append(episode.episode_return)
-    if self.best is None or episode.episode_return > self.best:
-      self.best = episode.episode_return
+    if self._best is None or episode.episode_return > self._best:
+      self._best = episode.episode_return
     self._logger.write(
       {
         'actor_steps': counts['actor_steps'],
@@ -60,9 +66,9 @@ class EpisodeLog:
 
   def save(self) -> Mapping[str, Any]:
     """Plain values for a checkpoint."""
-    return {'recent_returns': list(self._returns), 'best_return': self.best}
+    return {'recent_returns': list(self._returns), 'best_return': self._best}
 
   def restore(self, state: Mapping[str, Any]):
     """Continues from what `save` returned, among other things."""
     self._returns.extend(state['recent_returns'])
-    self.best = state['best_return']
+    self._best = state['best_return']

@@ -10,7 +10,6 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
-import glob
 import json
 import logging as python_logging
 import os
@@ -22,13 +21,13 @@ import time
 from typing import Any, Protocol
 
 from absl import logging
+from acme.utils import loggers
 import launchpad as lp
 from launchpad import context
 from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
-import numpy as np
 
-from acme_hieros.experiments import console, nodes, runs, workdirs
+from acme_hieros.experiments import console, episodes, nodes, runs, workdirs
 
 # An actor that died so often is not started again.
 _MOST_RESTARTS = 10
@@ -46,8 +45,7 @@ _ENVIRONMENT = dict(os.environ)
 _PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
 
 # Negative: Launchpad kills nobody. The learner may be compiling.
-_NOTICE_FLAG = 'lp_termination_notice_secs'
-_NO_KILLING = -1
+_NO_KILLING = '--lp_termination_notice_secs=-1'
 
 
 class LaunchError(RuntimeError):
@@ -66,6 +64,7 @@ class _Worker(Protocol):
   """A node at work."""
 
   name: str
+  pid: int  # Of its process; known once it is started.
 
   def start(self):
     """Starts it, for the first time or again."""
@@ -99,18 +98,15 @@ class Launcher:
     )
     self._environment_spec = prepared.environment_spec
     self.parameter_counts = prepared.parameter_counts()
-    before = self._restored.metadata if self._restored else {}
-    returns = before.get('recent_returns', [])
+    counts, seconds = runs.NO_COUNTS, 0.0
+    log = episodes.EpisodeLog(loggers.NoOpLogger())
+    if self._restored:
+      counts = self._restored.metadata['counts']
+      seconds = self._restored.metadata['seconds']
+      log.restore(self._restored.metadata)
+    # What the coordinator will write.
     self._progress = {
-      'now': {
-        'counts': before.get(
-          'counts', dict(actor_steps=0, actor_episodes=0, learner_steps=0)
-        ),
-        'seconds': before.get('seconds', 0.0),
-        'last_return': returns[-1] if returns else None,
-        'mean_return': float(np.mean(returns)) if returns else None,
-        'best_return': before.get('best_return'),
-      },
+      'now': {'counts': counts, 'seconds': seconds, **log.summary()},
       'saved': None,
       'warnings': [],
       'num_warnings': 0,
@@ -136,13 +132,8 @@ class Launcher:
     run = self._run
     program = nodes.make_program(run, self._environment_spec, self._restored)
     os.makedirs(self._workdir.nodes, exist_ok=True)
-    for path in (
-      self._workdir.progress,
-      self._workdir.node_file('pids', 'json'),
-      *glob.glob(self._workdir.node_file('*', 'error')),
-    ):
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
+    _remove(self._workdir.progress)
+    _remove(self._workdir.node_file('pids', 'json'))
     with contextlib.ExitStack() as stack:
       stack.callback(self._workdir.close)
       if run.launch == 'local_mp':
@@ -160,7 +151,7 @@ class Launcher:
       )
       try:
         for worker in workers.values():
-          worker.start()
+          self._start(worker)
         self._write_pids(workers)
         self._supervise(workers, line, interruption)
       finally:
@@ -219,6 +210,11 @@ class Launcher:
       f'Warning: {worker.name} died ({self._reason(worker, code)}) and is '
       f'started again (restart {restarts} of {_MOST_RESTARTS}).'
     )
+    self._start(worker)
+
+  def _start(self, worker: _Worker):
+    # Of a death before this life.
+    _remove(self._workdir.node_file(worker.name, 'error'))
     worker.start()
 
   def _error(self, worker: _Worker, code: int, when: str) -> LaunchError:
@@ -258,23 +254,13 @@ class Launcher:
     self._warned += new
 
   def _write_pids(self, workers: Mapping[str, _Worker]):
-    pids = {name: getattr(w, 'pid', os.getpid()) for name, w in workers.items()}
+    pids = {name: worker.pid for name, worker in workers.items()}
     workdirs.write_json(self._workdir.node_file('pids', 'json'), pids)
 
   def _summarise(self) -> runs.Summary:
     # What was saved is what a resumed run continues; actors may have gone on.
     final = self._progress['saved'] or self._progress['now']
-    counts = final['counts']
-    return runs.Summary(
-      steps=counts['actor_steps'],
-      episodes=counts['actor_episodes'],
-      updates=counts['learner_steps'],
-      mean_return=final['mean_return'],
-      best_return=final['best_return'],
-      seconds=final['seconds'],
-      interrupted=counts['actor_steps'] < self._run.num_steps,
-      workdir=self._workdir.path,
-    )
+    return runs.summarise(self._run, self._workdir, **final)
 
 
 class _Process:
@@ -298,8 +284,6 @@ class _Process:
     return self._process.pid
 
   def start(self):
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(self._workdir.node_file(self.name, 'error'))
     with open(self._workdir.node_file(self.name, 'log'), 'a') as log:
       self._process = subprocess.Popen(
         self._command,
@@ -327,6 +311,7 @@ class _Thread:
 
   def __init__(self, name: str, function: Callable[[], Any]):
     self.name = name
+    self.pid = os.getpid()
     self._function = function
     self._code = 0
 
@@ -357,6 +342,11 @@ class _Thread:
     """Nobody can; it ends with the process."""
 
 
+def _remove(path: str):
+  with contextlib.suppress(FileNotFoundError):
+    os.remove(path)
+
+
 def _make_processes(
   program: lp.Program, workdir: workdirs.Workdir
 ) -> Mapping[str, _Worker]:
@@ -379,7 +369,7 @@ def _make_processes(
     name: _Process(
       name,
       # Launchpad's own way to pass a flag fails on this one.
-      [*command.command_as_list, f'--{_NOTICE_FLAG}={_NO_KILLING}'],
+      [*command.command_as_list, _NO_KILLING],
       _ENVIRONMENT | command.env_overrides,
       workdir,
     )

@@ -150,7 +150,7 @@ class Coordinator:
       self._workdir = workdirs.Workdir(run.workdir)
       # Held by whoever changes anything, from the first change to the last.
       self._lock = threading.RLock()
-      self._counts = dict(actor_steps=0, actor_episodes=0, learner_steps=0)
+      self._counts = dict(runs.NO_COUNTS)
       self._episodes = episodes.EpisodeLog(
         self._workdir.make_logger('episodes')
       )
@@ -254,9 +254,7 @@ class Coordinator:
     return {
       'counts': dict(self._counts),
       'seconds': self._seconds,
-      'last_return': self._episodes.last,
-      'mean_return': self._episodes.mean,
-      'best_return': self._episodes.best,
+      **self._episodes.summary(),
     }
 
   def _write_progress(self):

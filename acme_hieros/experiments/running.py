@@ -41,7 +41,7 @@ class Trainer:
     restored = prepared.restored
     # Counts are wanted as they are at each step, whatever the clock says.
     self._counter = counting.Counter(time_delta=-math.inf)
-    self._counter.increment(actor_steps=0, actor_episodes=0, learner_steps=0)
+    self._counter.increment(**runs.NO_COUNTS)
     if restored:
       self._counter.restore(
         {'counts': restored.metadata['counts'], 'cache': {}}
@@ -136,7 +136,13 @@ class Trainer:
           raise
         finally:
           self._close()
-    summary = self._summarise()
+    summary = runs.summarise(
+      run,
+      self._workdir,
+      self._counter.get_counts(),
+      self._seconds,
+      **self._episodes.summary(),
+    )
     workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
     return summary
 
@@ -195,19 +201,6 @@ class Trainer:
     )
     while self._warnings:
       line.write(f'Warning: {self._warnings.pop(0)}')
-
-  def _summarise(self) -> runs.Summary:
-    counts = self._counter.get_counts()
-    return runs.Summary(
-      steps=counts['actor_steps'],
-      episodes=counts['actor_episodes'],
-      updates=counts['learner_steps'],
-      mean_return=self._episodes.mean,
-      best_return=self._episodes.best,
-      seconds=self._seconds,
-      interrupted=counts['actor_steps'] < self._run.num_steps,
-      workdir=self._workdir.path,
-    )
 
 
 def save_failure(

@@ -23,6 +23,9 @@ from acme_hieros.replay import etbs
 # One process, one program of threads, one of processes.
 LAUNCHES = ('local', 'local_mt', 'local_mp')
 
+# Before the first step.
+NO_COUNTS = {'actor_steps': 0, 'actor_episodes': 0, 'learner_steps': 0}
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -160,6 +163,29 @@ class Summary:
     if self.interrupted:
       lines.append(f'Continue with: --resume --workdir={self.workdir}')
     return '\n'.join(lines)
+
+
+def summarise(
+  run: Run,
+  workdir: workdirs.Workdir,
+  counts: Mapping[str, int],
+  seconds: float,
+  mean_return: float | None,
+  best_return: float | None,
+  last_return: float | None,
+) -> Summary:
+  """What came of a run, from its counts and its `EpisodeLog.summary`."""
+  del last_return  # One episode says nothing.
+  return Summary(
+    steps=counts['actor_steps'],
+    episodes=counts['actor_episodes'],
+    updates=counts['learner_steps'],
+    mean_return=mean_return,
+    best_return=best_return,
+    seconds=seconds,
+    interrupted=counts['actor_steps'] < run.num_steps,
+    workdir=workdir.path,
+  )
 
 
 class Preparation(NamedTuple):

@@ -4,44 +4,20 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import csv
 
-import jax
 import pytest
+import smallest
 
 from acme_hieros import config as config_lib
 from acme_hieros.environments import debug
 from acme_hieros.experiments import environment_loop, running, runs
 
-# As small as it gets.
+pytestmark = pytest.mark.usefixtures('compile_quickly')
+
+# One update for every second step.
 CONFIG = config_lib.override(
   config_lib.preset('tiny'),
-  {
-    'depth': 2,
-    'batch_size': 2,
-    'sequence_length': 4,
-    'world_model.s5.width': 4,
-    'world_model.s5.state_size': 4,
-    'world_model.categoricals': 2,
-    'world_model.classes': 2,
-    'world_model.deter_size': 4,
-    'world_model.mlp_layers': 1,
-    'world_model.head_layers': 1,
-    'actor_critic.layers': 1,
-    'actor_critic.horizon': 2,
-    'subgoals.duration': 2,
-    'subgoals.encoder_layers': 1,
-    'subgoals.decoder_layers': 1,
-    'replay.min_size': 4,
-    # One update for every second step.
-    'replay.ratio': 4,
-  },
+  smallest.OVERRIDES | {'depth': 2, 'replay.ratio': 4},
 )
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def make_run(path, **changes):

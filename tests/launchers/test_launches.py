@@ -12,9 +12,12 @@ import time
 import numpy as np
 import psutil
 import pytest
-from smallest import OVERRIDES
+import smallest
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'launchers' / 'run_hieros.py'
+
+# One update for each step.
+OVERRIDES = smallest.OVERRIDES | {'replay.ratio': 8}
 
 NODES = [
   'replay',

@@ -18,7 +18,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
-from smallest import OVERRIDES
+import smallest
 
 from acme_hieros.agent import learning
 from acme_hieros.environments import make_environment
@@ -27,6 +27,9 @@ from acme_hieros.experiments import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
+
+# One update for each step.
+OVERRIDES = smallest.OVERRIDES | {'replay.ratio': 8}
 
 STEPS = 80
 SMALLEST = [
@@ -39,13 +42,11 @@ SMALLEST = [
 
 
 @pytest.fixture(scope='module')
-def launcher():
-  jax.config.update('jax_disable_most_optimizations', True)
+def launcher(compile_quickly):
   specification = importlib.util.spec_from_file_location('run_hieros', SCRIPT)
   module = importlib.util.module_from_spec(specification)
   specification.loader.exec_module(module)
   yield module
-  jax.config.update('jax_disable_most_optimizations', False)
   for name in flags.FLAGS.flags_by_module_dict().get('run_hieros', []):
     if name.name in flags.FLAGS:
       delattr(flags.FLAGS, name.name)

@@ -11,12 +11,8 @@ from acme_hieros import config as config_lib
 
 
 @pytest.fixture(scope='module', autouse=True)
-def compile_fast():
-  """Compiling takes longer than running here, and half as long like this."""
-  before = jax.config.read('jax_disable_most_optimizations')
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', before)
+def _quick(compile_quickly):
+  """All that is here."""
 
 
 @pytest.fixture(scope='session')

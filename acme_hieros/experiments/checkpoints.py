@@ -1,6 +1,6 @@
 """Checkpoints of a whole run: learner, counters and replay, together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import json
 import os
 import shutil
@@ -27,15 +27,24 @@ class CheckpointError(ValueError):
 class Restored(NamedTuple):
   """A checkpoint that was read.
 
-  state: the tree of arrays. metadata: plain values. replay: the path of the
-  Reverb checkpoint that belongs to them. skipped: a sentence on each newer
-  checkpoint that cannot be used.
+  state: the tree of arrays. metadata: plain values. path: of the checkpoint.
+  skipped: a sentence on each newer checkpoint that cannot be used.
   """
 
   state: Any
   metadata: Mapping[str, Any]
-  replay: str
+  path: str
   skipped: list[str]
+
+  @property
+  def name(self) -> str:
+    """Its number, as '000012'."""
+    return os.path.basename(self.path)
+
+  @property
+  def replay(self) -> str:
+    """The path of the Reverb checkpoint that belongs to it."""
+    return os.path.join(self.path, _REPLAY)
 
 
 class Checkpoints:
@@ -78,7 +87,7 @@ class Checkpoints:
       CheckpointError: it could not be written. Those before it are untouched.
     """
     partial = os.path.join(self._directory, _PARTIAL)
-    number = max(map(int, self._names()), default=0) + 1
+    number = max(map(int, _names(self._directory)), default=0) + 1
     final = os.path.join(self._directory, f'{number:06d}')
     try:
       shutil.rmtree(partial, ignore_errors=True)
@@ -99,7 +108,7 @@ class Checkpoints:
         f'The checkpoint {final} could not be written ({reason}); the one '
         'before, if there is one, is still there to be resumed.'
       ) from error
-    usable = [name for name in self._names() if name not in self._unusable]
+    usable = [n for n in _names(self._directory) if n not in self._unusable]
     for name in [*self._unusable, *usable[: -self._keep]]:
       shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
@@ -113,16 +122,13 @@ class Checkpoints:
       CheckpointError: there are checkpoints, and none can be used.
     """
     skipped = []
-    for name in reversed(self._names()):
+    for name in reversed(_names(self._directory)):
       path = os.path.join(self._directory, name)
       try:
-        _verify(path)
-        state, metadata = arrays.load(os.path.join(path, _LEARNER), template)
+        return Restored(*_read(path, template), path, skipped)
       except ValueError as error:
         skipped.append(str(error))
         self._unusable.add(name)
-        continue
-      return Restored(state, metadata, os.path.join(path, _REPLAY), skipped)
     if skipped:
       raise CheckpointError(
         f'No checkpoint in {self._directory} can be used. {skipped[0]} Restore '
@@ -145,13 +151,72 @@ class Checkpoints:
       self._staging, fallback_checkpoint_path=replay
     )
 
-  def _names(self) -> list[str]:
-    """Of the complete checkpoints, oldest first."""
+
+def read_learner(
+  directory: str, template: Any, number: int | None = None
+) -> Restored:
+  """Reads a checkpoint but for its replay, also of a run that is at work.
+
+  Nothing is changed, and only what is read is verified.
+
+  Args:
+    directory: where the checkpoints are.
+    template: a tree of arrays, or of their shapes and types, to expect.
+    number: of the checkpoint; None for the newest that can be used.
+
+  Raises:
+    CheckpointError: there is none yet, none of that number, or none that can be
+      used.
+  """
+  names = _names(directory)
+  if not names:
+    raise CheckpointError(f'{directory} holds no complete checkpoint yet.')
+  wanted = [name for name in names if number in (None, int(name))]
+  if not wanted:
+    raise CheckpointError(
+      f'{directory} holds no checkpoint {number}; it holds {", ".join(names)}.'
+    )
+  skipped = []
+  for name in reversed(wanted):
+    path = os.path.join(directory, name)
     try:
-      names = os.listdir(self._directory)
-    except FileNotFoundError:
-      return []
-    return sorted((name for name in names if name.isdecimal()), key=int)
+      return Restored(*_read(path, template, [_LEARNER]), path, skipped)
+    except ValueError as error:
+      skipped.append(str(error))
+  if _names(directory) != names:
+    # The run has put newer ones in their place meanwhile.
+    return read_learner(directory, template, number)
+  raise CheckpointError(
+    skipped[0]
+    if len(names) == 1 or number is not None
+    else f'No checkpoint in {directory} can be used. {skipped[0]}'
+  )
+
+
+def _names(directory: str) -> list[str]:
+  """Of the complete checkpoints, oldest first."""
+  try:
+    names = os.listdir(directory)
+  except FileNotFoundError:
+    return []
+  return sorted((name for name in names if name.isdecimal()), key=int)
+
+
+def _read(
+  path: str, template: Any, verified: Sequence[str] | None = None
+) -> tuple[Any, Mapping[str, Any]]:
+  """The learner's state and the metadata of one checkpoint.
+
+  Args:
+    path: of the checkpoint.
+    template: of the state.
+    verified: the files whose check sums have to be right; by default all.
+
+  Raises:
+    ValueError: it cannot be used.
+  """
+  _verify(path, verified)
+  return arrays.load(os.path.join(path, _LEARNER), template)
 
 
 def _save_replay(client: reverb.Client) -> str:
@@ -182,15 +247,15 @@ def _sum(path: str) -> list[int]:
   return [size, crc]
 
 
-def _verify(path: str):
-  """Raises CheckpointError unless all files are as they were written."""
+def _verify(path: str, names: Sequence[str] | None):
+  """Raises CheckpointError unless files, or all, are as they were written."""
   try:
     with open(os.path.join(path, _MANIFEST)) as file:
       manifest = json.load(file)
     damaged = [
       name
-      for name, expected in manifest.items()
-      if _sum(os.path.join(path, name)) != expected
+      for name in (manifest.keys() if names is None else names)
+      if _sum(os.path.join(path, name)) != manifest.get(name)
     ]
   except (OSError, ValueError, AttributeError) as error:
     reason = getattr(error, 'strerror', None) or error

@@ -96,14 +96,14 @@ _EXTENT = {
 
 
 def read_run(workdir: str) -> Run:
-  """The run that lives in a work directory, to be resumed.
+  """The run that lives in a work directory, as it would be resumed.
 
   Raises:
     ValueError: there is none, or its configuration cannot be read.
   """
   found = workdirs.Workdir(workdir).read_config()
   if found is None:
-    raise ValueError(f'{workdir} holds no run to resume.')
+    raise ValueError(f'{workdir} holds no run: it has no config.json.')
   kinds = {
     'environment': str,
     'environment_options': dict,
@@ -117,10 +117,16 @@ def read_run(workdir: str) -> Run:
         f'{workdir} holds no run of this version: its config.json has no '
         f'{field!r} that could be used.'
       )
+  try:
+    config = config_lib.from_dict(found['agent'])
+  except ValueError as error:
+    raise ValueError(
+      f'{workdir} holds no run of this version: {error}'
+    ) from error
   return Run(
     environment=found['environment'],
     environment_options=found['environment_options'],
-    config=config_lib.from_dict(found['agent']),
+    config=config,
     seed=found['seed'],
     workdir=workdir,
     resume=True,
@@ -188,6 +194,63 @@ def summarise(
   )
 
 
+class Agent(NamedTuple):
+  """What a run has learned so far, to be looked at.
+
+  state: of every level, as NumPy arrays; acting needs
+    `level.policy_params(state[i].params)` of them.
+  steps, updates: of actors and learner, until the checkpoint.
+  checkpoint: its number, as '000012'.
+  skipped: a sentence on each newer checkpoint that cannot be used.
+  """
+
+  run: Run
+  environment_spec: specs.EnvironmentSpec
+  networks: hierarchy.Hierarchy
+  state: learning.TrainingState
+  steps: int
+  updates: int
+  checkpoint: str
+  skipped: list[str]
+
+
+def read_agent(workdir: str, checkpoint: int | None = None) -> Agent:
+  """Reads what a run has learned; the run may be at work, and is not disturbed.
+
+  Args:
+    workdir: of the run.
+    checkpoint: its number; None for the newest that can be used.
+
+  Raises:
+    ValueError: a sentence about a directory, configuration, environment or
+      checkpoint that cannot be used.
+  """
+  run = read_run(workdir)
+  environment_spec = _make_environment_spec(run)
+  networks = networks_lib.make_networks(run.config, environment_spec)
+  restored = checkpoints.read_learner(
+    workdirs.Workdir(workdir).checkpoints,
+    jax.eval_shape(networks.init, jax.random.PRNGKey(0)),
+    checkpoint,
+  )
+  counts = restored.metadata.get('counts')
+  if not (isinstance(counts, dict) and NO_COUNTS.keys() <= counts.keys()):
+    raise ValueError(
+      f'{restored.path} belongs to another version: it does not say how many '
+      'steps were made.'
+    )
+  return Agent(
+    run=run,
+    environment_spec=environment_spec,
+    networks=networks,
+    state=restored.state,
+    steps=counts['actor_steps'],
+    updates=counts['learner_steps'],
+    checkpoint=restored.name,
+    skipped=restored.skipped,
+  )
+
+
 class Preparation(NamedTuple):
   """What is known of a run before it starts.
 
@@ -221,9 +284,7 @@ def prepare(run: Run) -> Preparation:
       directory or checkpoint that cannot be used. Nothing is overwritten then.
   """
   _check(run)
-  environment = run.make_environment(run.seed)
-  environment_spec = specs.make_environment_spec(environment)
-  environment.close()
+  environment_spec = _make_environment_spec(run)
   networks = networks_lib.make_networks(run.config, environment_spec)
   shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
   workdir = workdirs.Workdir(run.workdir)
@@ -250,6 +311,13 @@ def prepare(run: Run) -> Preparation:
   return Preparation(
     workdir, store, restored, environment_spec, networks, shapes
   )
+
+
+def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
+  environment = run.make_environment(run.seed)
+  environment_spec = specs.make_environment_spec(environment)
+  environment.close()
+  return environment_spec
 
 
 def seed_sequence(run: Run, steps: int, *names: int) -> np.random.SeedSequence:

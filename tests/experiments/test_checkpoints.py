@@ -5,6 +5,7 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import errno
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -161,6 +162,117 @@ def test_the_checkpoint_of_another_agent_is_not_used(tmp_path):
     checkpoints.Checkpoints(str(tmp_path), 2).restore(
       {'weights': np.zeros(4, np.float32)}
     )
+
+
+@pytest.fixture(scope='module')
+def three(tmp_path_factory):
+  """The directory of three checkpoints."""
+  path = tmp_path_factory.mktemp('three') / 'checkpoints'
+  with Run(path, keep=3) as run:
+    for value in (1, 2, 3):
+      run.advance(value)
+  return path
+
+
+@pytest.fixture
+def spoilt(three, tmp_path):
+  """A copy of it."""
+  return shutil.copytree(three, tmp_path / 'copy')
+
+
+@pytest.mark.parametrize(
+  'number,value', [(None, 3), (1, 1), (2, 2), (np.int64(3), 3)]
+)
+def test_what_was_learned_can_be_read_alone(three, number, value):
+  read = checkpoints.read_learner(str(three), TEMPLATE, number)
+  np.testing.assert_array_equal(read.state['weights'], state(value)['weights'])
+  assert read.metadata == {'steps': value}
+  assert read.name == f'00000{value}' and read.skipped == []
+
+
+def test_reading_changes_nothing_and_needs_no_replay(spoilt):
+  for name in FILES:
+    if name.startswith('replay'):
+      os.remove(spoilt / '000003' / name)
+  for file in spoilt.rglob('*'):
+    file.chmod(0o500 if file.is_dir() else 0o400)
+  before = {
+    str(file): file.read_bytes() if file.is_file() else None
+    for file in spoilt.rglob('*')
+  }
+  assert checkpoints.read_learner(str(spoilt), TEMPLATE).name == '000003'
+  assert before == {
+    str(file): file.read_bytes() if file.is_file() else None
+    for file in spoilt.rglob('*')
+  }
+
+
+@pytest.mark.parametrize('name', ['learner.npz', 'manifest.json'])
+def test_a_damaged_one_is_told_and_the_one_before_is_read(spoilt, name):
+  content = bytearray((spoilt / '000003' / name).read_bytes())
+  content[len(content) // 2] ^= 0x80
+  (spoilt / '000003' / name).write_bytes(content)
+  read = checkpoints.read_learner(str(spoilt), TEMPLATE)
+  assert read.name == '000002'
+  (sentence,) = read.skipped
+  assert str(spoilt / '000003') in sentence and 'damaged' in sentence
+  with pytest.raises(checkpoints.CheckpointError) as caught:
+    checkpoints.read_learner(str(spoilt), TEMPLATE, 3)
+  assert str(caught.value) == sentence
+
+
+def test_a_manifest_that_does_not_know_the_state_is_none(spoilt):
+  (spoilt / '000003' / 'manifest.json').write_text('{}')
+  with pytest.raises(checkpoints.CheckpointError, match='000003 is damaged'):
+    checkpoints.read_learner(str(spoilt), TEMPLATE, 3)
+
+
+def refused(directory, *arguments, template=TEMPLATE):
+  with pytest.raises(checkpoints.CheckpointError) as caught:
+    checkpoints.read_learner(str(directory), template, *arguments)
+  sentence = str(caught.value)
+  assert sentence.endswith('.') and '\n' not in sentence
+  assert str(directory) in sentence
+  return sentence
+
+
+def test_a_number_that_is_not_there_is_told_with_those_that_are(three):
+  sentence = refused(three, 4)
+  assert 'no checkpoint 4;' in sentence
+  assert '000001, 000002, 000003' in sentence
+
+
+def test_a_run_without_a_checkpoint_yet_is_told(tmp_path):
+  assert 'no complete checkpoint yet' in refused(tmp_path / 'none')
+  (tmp_path / '.partial').mkdir()
+  assert 'no complete checkpoint yet' in refused(tmp_path)
+
+
+def test_another_agent_can_read_none(three):
+  template = {'weights': np.zeros(4, np.float32)}
+  sentence = refused(three, template=template)
+  assert 'No checkpoint' in sentence and '000003' in sentence
+  assert 'another agent or version' in sentence
+  sentence = refused(three, 2, template=template)
+  assert 'No checkpoint' not in sentence and '000002' in sentence
+
+
+def test_a_run_at_work_may_replace_what_is_being_read(spoilt, monkeypatch):
+  """It writes two more checkpoints and removes all those before them."""
+  load, loaded = arrays.load, []
+
+  def slow_load(path, template):
+    loaded.append(path)
+    if len(loaded) == 1:
+      for new, old in (('000004', '000001'), ('000005', '000002')):
+        os.rename(spoilt / old, spoilt / new)
+      shutil.rmtree(spoilt / '000003')
+    return load(path, template)
+
+  monkeypatch.setattr(arrays, 'load', slow_load)
+  read = checkpoints.read_learner(str(spoilt), TEMPLATE)
+  assert read.name == '000005' and read.metadata == {'steps': 2}
+  assert read.skipped == []
 
 
 def fail_in_arrays(monkeypatch):

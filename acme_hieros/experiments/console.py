@@ -1,13 +1,65 @@
 """What a run shows while it runs, and how it is stopped."""
 
+from collections.abc import Mapping
 import signal
 import sys
-from typing import TextIO
+import time
+from typing import Any, TextIO
 
 import tqdm
 
 
-class LiveLine:
+class _Line:
+  """One line that tells how far something is, how fast, and the time left."""
+
+  def __init__(
+    self,
+    total: int,
+    done: int,
+    unit: str,
+    smoothing: float,
+    file: TextIO | None,
+  ):
+    """Shows the line.
+
+    Args:
+      total: of what is to be done.
+      done: of it already.
+      unit: that it is counted in.
+      smoothing: of the speed: from 0, the mean, to 1, that of the last moment.
+      file: where to; by default stderr.
+    """
+    self._file = file or sys.stderr
+    # Where no terminal rewrites the line, a line now and then is enough.
+    interval = 0.5 if self._file.isatty() else 30.0
+    self._bar = tqdm.tqdm(
+      total=total,
+      initial=done,
+      unit=unit,
+      mininterval=interval,
+      maxinterval=interval,
+      miniters=0,  # What stands beside the count changes all the time.
+      dynamic_ncols=True,
+      smoothing=smoothing,
+      file=self._file,
+    )
+
+  def __enter__(self) -> '_Line':
+    return self
+
+  def __exit__(self, *unused_error):
+    self._bar.close()
+
+  def _show(self, done: int, beside: Mapping[str, Any]):
+    self._bar.set_postfix(beside, refresh=False)
+    self._bar.update(done - self._bar.n)
+
+  def write(self, message: str):
+    """Writes above the line."""
+    self._bar.write(message, file=self._file)
+
+
+class LiveLine(_Line):
   """Steps, their speed, updates, the last return and the time left."""
 
   def __init__(self, num_steps: int, steps: int, file: TextIO | None = None):
@@ -18,37 +70,37 @@ class LiveLine:
       steps: that it has behind it.
       file: where to; by default stderr.
     """
-    self._file = file or sys.stderr
-    # Where no terminal rewrites the line, a line now and then is enough.
-    interval = 0.5 if self._file.isatty() else 30.0
-    self._bar = tqdm.tqdm(
-      total=num_steps,
-      initial=steps,
-      unit='step',
-      mininterval=interval,
-      maxinterval=interval,
-      dynamic_ncols=True,
-      smoothing=0.05,
-      file=self._file,
-    )
-
-  def __enter__(self) -> 'LiveLine':
-    return self
-
-  def __exit__(self, *unused_error):
-    self._bar.close()
+    super().__init__(num_steps, steps, 'step', 0.05, file)
 
   def show(self, steps: int, updates: int | None, last_return: float | None):
     """Takes in how far the run is; updates are None before learning starts."""
-    shown = {'updates': 'filling replay' if updates is None else updates}
+    beside = {'updates': 'filling replay' if updates is None else updates}
     if last_return is not None:
-      shown['return'] = f'{last_return:.4g}'
-    self._bar.set_postfix(shown, refresh=False)
-    self._bar.update(steps - self._bar.n)
+      beside['return'] = f'{last_return:.4g}'
+    self._show(steps, beside)
 
-  def write(self, message: str):
-    """Writes above the line."""
-    self._bar.write(message, file=self._file)
+
+class EpisodesLine(_Line):
+  """Episodes, their speed, that of steps, the mean return and the time left."""
+
+  def __init__(self, num_episodes: int, file: TextIO | None = None):
+    """Shows the line.
+
+    Args:
+      num_episodes: to be played.
+      file: where to; by default stderr.
+    """
+    # Those that are played at once may end at once.
+    super().__init__(num_episodes, 0, 'episode', 0.0, file)
+    self._start = time.time()
+
+  def show(self, episodes: int, steps: int, mean_return: float | None):
+    """Takes in what has been played; the mean is None without episodes."""
+    seconds = max(time.time() - self._start, 1e-9)
+    beside = {'steps': steps, 'step/s': f'{steps / seconds:.1f}'}
+    if mean_return is not None:
+      beside['mean'] = f'{mean_return:.4g}'
+    self._show(episodes, beside)
 
 
 class Interruption:

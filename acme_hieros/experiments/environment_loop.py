@@ -53,13 +53,14 @@ class EnvironmentLoop:
     self._update = update
     self._report = report
     self._environments = [None] * num_environments
+    self._at_work = list(range(num_environments))
     self._timesteps = [None] * num_environments
     self._returns = np.zeros(num_environments)
     self._lengths = np.zeros(num_environments, int)
     self._breakdowns = [0] * num_environments
 
   def step(self) -> tuple[int, Sequence[Episode]]:
-    """Takes a step in every environment.
+    """Takes a step in every environment but those that are retired.
 
     Returns:
       The steps that were taken, and the episodes that have ended with them.
@@ -67,18 +68,19 @@ class EnvironmentLoop:
     Raises:
       BrokenEnvironmentError: rebuilding one does not help.
     """
-    for i, timestep in enumerate(self._timesteps):
-      if timestep is None or timestep.last():
+    for i in self._at_work:
+      if self._timesteps[i] is None or self._timesteps[i].last():
         self._start_episode(i)
     actions = self._actor.select_actions(
       [timestep.observation for timestep in self._timesteps]
     )
-    for i, action in enumerate(actions):
-      self._timesteps[i] = self._step(i, action)
-    self._actor.observe(actions, self._timesteps)
+    timesteps = [None] * len(actions)
+    for i in self._at_work:
+      timesteps[i] = self._timesteps[i] = self._step(i, actions[i])
+    self._actor.observe(actions, timesteps)
     self._update()
     steps, ended = 0, []
-    for i, timestep in enumerate(self._timesteps):
+    for i, timestep in enumerate(timesteps):
       if timestep is None:
         continue
       steps += 1
@@ -91,9 +93,17 @@ class EnvironmentLoop:
             float(self._returns[i]),
             int(self._lengths[i]),
             bool(timestep.discount == 0.0),
+            i,
           )
         )
     return steps, ended
+
+  def retire(self, i: int):
+    """Steps this environment, whose episode has ended, no more.
+
+    The actor goes on to choose an action for it, which nobody takes.
+    """
+    self._at_work.remove(i)
 
   def close(self):
     """Closes the environments."""

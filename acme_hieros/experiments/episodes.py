@@ -12,11 +12,16 @@ RECENT = 100
 
 
 class Episode(NamedTuple):
-  """An episode that has ended; terminated rather than truncated."""
+  """An episode that has ended.
+
+  terminated: rather than truncated. environment_index: of the environments that
+  its actor acts in.
+  """
 
   episode_return: float
   episode_length: int
   terminated: bool
+  environment_index: int
 
 
 class EpisodeLog:

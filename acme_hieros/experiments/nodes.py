@@ -35,6 +35,7 @@ from acme_hieros.experiments import (
   checkpoints,
   environment_loop,
   episodes,
+  evaluation,
   running,
   runs,
   workdirs,
@@ -156,7 +157,7 @@ class Coordinator:
       )
       self._evaluations = None
       if run.num_evaluators:
-        self._evaluations = self._workdir.make_logger('evaluation')
+        self._evaluations = evaluation.EvaluatorLog(run, self._workdir)
       self._seconds_before = 0.0
       if metadata:
         self._counts.update(metadata['counts'])
@@ -197,16 +198,9 @@ class Coordinator:
       counts: when it got the parameters that it played by.
       episode: that it played.
     """
-    episode = episodes.Episode(*episode)
     with self._lock, self._full_disk_is_a_warning():
-      self._evaluations.write(
-        {
-          'evaluator': evaluator,
-          **counts,
-          'episode_return': episode.episode_return,
-          'episode_length': episode.episode_length,
-          'walltime': self._seconds,
-        }
+      self._evaluations.add(
+        episodes.Episode(*episode), evaluator, counts, self._seconds
       )
     return not self.done()
 

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import glob
 import json
+import math
 import os
 from typing import Any
 import uuid
@@ -14,7 +15,7 @@ from acme.utils import loggers
 from acme.utils.loggers import tf_summary
 import numpy as np
 
-from acme_hieros.experiments import files
+from acme_hieros.experiments import files, json_lines
 
 # Learner metrics are logged once in so many updates of a level.
 _LOG_PERIOD = 10
@@ -32,6 +33,7 @@ class Workdir:
   tensorboard/    the same for TensorBoard
   checkpoints/    learner, counters and replay, see `checkpoints`
   summary.json    what came of it, at the end
+  evaluation/     what was played to see how good it is, see `evaluation`
   nodes/          of a Launchpad program: the output of each node, and its
                   process
   progress.json   of a Launchpad program: how far it is
@@ -45,6 +47,7 @@ class Workdir:
     self.summary = self._file('summary.json')
     self.tensorboard = self._file('tensorboard')
     self.logs = self._file('logs')
+    self.evaluation = self._file('evaluation')
     self.failure = self._file('failure')
     self.progress = self._file('progress.json')
     self.nodes = self._file('nodes')
@@ -56,6 +59,10 @@ class Workdir:
   def node_file(self, node: str, extension: str) -> str:
     """A file of one node, as 'actor_0'."""
     return os.path.join(self.nodes, f'{node}.{extension}')
+
+  def evaluation_file(self, label: str, extension: str) -> str:
+    """A file of one evaluation, as '000012', or of 'evaluator' nodes."""
+    return os.path.join(self.evaluation, f'{label}.{extension}')
 
   def read_config(self) -> Mapping[str, Any] | None:
     """The configuration of the run that lives here, if one does."""
@@ -116,7 +123,7 @@ class Workdir:
     Raises:
       WorkdirError: another process is at work here, or nobody may write here.
     """
-    with _writing(self.path):
+    with writing(self.path):
       file = open(self._file('.lock'), 'w')
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,7 +150,7 @@ class Workdir:
         one would overwrite or does not continue. Nothing is changed then.
     """
     self.check(identity, extent, resume)
-    with _writing(self.path):
+    with writing(self.path):
       os.makedirs(self.logs, exist_ok=True)
       if resume and os.path.exists(self.summary):
         os.remove(self.summary)  # Of the end that is none any more.
@@ -154,12 +161,14 @@ class Workdir:
       write_json(self.config, {**_plain(identity), **extent})
 
   def cut_logs(self, steps: int):
-    """Drops what the CSV files say of later steps, which are to come again.
+    """Drops what the logs say of later steps, which are to come again.
+
+    These are the CSV files and what the evaluator nodes have played.
 
     Raises:
       WorkdirError: they cannot be written. They are as they were.
     """
-    with _writing(self.logs, 'make room or change its permissions'):
+    with writing(self.logs, 'make room or change its permissions'):
       for path in glob.glob(os.path.join(self.logs, '*.csv')):
         with open(path, newline='') as file:
           # A process that was killed may have left half a line.
@@ -172,19 +181,49 @@ class Workdir:
         with files.replacing(path, 'w', newline='') as file:
           # Without rows the header comes again with the first one.
           file.writelines(lines[:1] + kept if kept else [])
+    with writing(self.evaluation, 'make room or change its permissions'):
+      self._cut_evaluator(steps)
+
+  def _cut_evaluator(self, steps: int):
+    path = self.evaluation_file('evaluator', 'jsonl')
+    if not os.path.exists(path):
+      return
+    with files.replacing(path, 'w') as file:
+      for record in json_lines.read(path):
+        if record.get('actor_steps', math.inf) <= steps:
+          file.write(json_lines.to_line(record))
+    # Of episodes that may be gone; it comes again with the next one.
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(self.evaluation_file('evaluator', 'json'))
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
     """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
     file = open(os.path.join(self.logs, f'{label}.csv'), 'a')
     self._closing.callback(file.close)
-    logger = loggers.Dispatcher(
+    logger = self._with_tensorboard(
+      label, loggers.CSVLogger(file, flush_every=1)
+    )
+    return loggers.GatedFilter.periodic(logger, period)
+
+  def make_evaluator_logger(self) -> loggers.Logger:
+    """Writes to evaluation/evaluator.jsonl and TensorBoard."""
+    os.makedirs(self.evaluation, exist_ok=True)
+    path = self.evaluation_file('evaluator', 'jsonl')
+    return self._with_tensorboard(
+      'evaluation', json_lines.JsonLinesLogger(path)
+    )
+
+  def _with_tensorboard(
+    self, label: str, logger: loggers.Logger
+  ) -> loggers.Logger:
+    both = loggers.Dispatcher(
       [
-        loggers.CSVLogger(file, flush_every=1),
+        logger,
         _TensorBoardLogger(self.tensorboard, label, steps_key='actor_steps'),
       ]
     )
-    self._closing.callback(logger.close)
-    return loggers.GatedFilter.periodic(logger, period)
+    self._closing.callback(both.close)
+    return both
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
     """The logger of one level's learning."""
@@ -210,7 +249,7 @@ class _TensorBoardLogger(tf_summary.TFSummaryLogger):
 
 
 @contextlib.contextmanager
-def _writing(path: str, advice: str = 'choose another --workdir'):
+def writing(path: str, advice: str = 'choose another --workdir'):
   """Makes an OSError a WorkdirError that names the path."""
   try:
     yield

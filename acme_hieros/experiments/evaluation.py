@@ -1,0 +1,336 @@
+"""Plays by what a run has learned, and says how well that goes."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import math
+import os
+from typing import Any
+import uuid
+
+from acme import core
+import jax
+import numpy as np
+
+from acme_hieros.agent import builder as builder_lib
+from acme_hieros.agent import learning
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.experiments import (
+  atari_scores,
+  console,
+  environment_loop,
+  episodes,
+  files,
+  json_lines,
+  runs,
+  workdirs,
+)
+from acme_hieros.models import level as level_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How to play (algorithm section 6).
+
+  episodes: in all.
+  environments: that are played in at once, with one call of the policy.
+  deterministic: take the likeliest actions and subgoals instead of sampling.
+  seed: of environments and actions. What is played depends on the number of
+    environments, too.
+
+  Raises:
+    ValueError: a number that cannot be.
+  """
+
+  episodes: int = 100
+  environments: int = 8
+  deterministic: bool = False
+  seed: int = 0
+
+  def __post_init__(self):
+    for name in ('episodes', 'environments'):
+      value = getattr(self, name)
+      if value < 1:
+        raise ValueError(f'{name}={value} must be at least 1.')
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(f'seed={self.seed} must lie in 0..{2**32 - 1}.')
+
+  def shares(self) -> list[int]:
+    """Episodes that each environment plays, none of them without any.
+
+    They are fixed beforehand: of those that end first most would be short.
+    """
+    count = min(self.environments, self.episodes)
+    return [len(range(i, self.episodes, count)) for i in range(count)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """How well an agent plays.
+
+  checkpoint: its number, as '000012'; None for the newest policies of a run
+    that was at work.
+  steps, updates: of actors and learner, until that policy.
+  environment: its full name.
+  episodes: that were played; the others are of their returns.
+  standard_error: of the mean; None for one episode.
+  human_normalised: the mean, where 0 is random play and 1 a human's; None where
+    nobody has measured them.
+  """
+
+  checkpoint: str | None
+  steps: int
+  updates: int
+  environment: str
+  seed: int
+  deterministic: bool
+  episodes: int
+  mean: float
+  standard_error: float | None
+  median: float
+  human_normalised: float | None
+
+  def __str__(self) -> str:
+    text = f'Return of {self.episodes} episodes: {_readable(self.mean)}'
+    if self.standard_error is not None:
+      text += f' ± {_readable(self.standard_error)} (mean ± standard error)'
+    text += f', median {_readable(self.median)}'
+    if self.human_normalised is not None:
+      text += f', human-normalised {self.human_normalised:.3f}'
+    return text + '.'
+
+
+def summarise(
+  environment: str, returns: Sequence[float], **about: Any
+) -> Summary:
+  """Statistics of the returns of at least one episode; about: other fields."""
+  count, mean = len(returns), float(np.mean(returns))
+  error = (
+    float(np.std(returns, ddof=1)) / math.sqrt(count) if count > 1 else None
+  )
+  return Summary(
+    environment=environment,
+    episodes=count,
+    mean=mean,
+    standard_error=error,
+    median=float(np.median(returns)),
+    human_normalised=atari_scores.human_normalised(environment, mean),
+    **about,
+  )
+
+
+def _readable(number: float) -> str:
+  """About four digits, and never an exponent for a score."""
+  return f'{number:,.0f}' if abs(number) >= 1000 else f'{number:.4g}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of an evaluation.
+
+  summary: None where it was interrupted.
+  played: episodes that have ended.
+  paths: of what was written.
+  """
+
+  summary: Summary | None
+  played: int
+  paths: Sequence[str]
+
+  def __str__(self) -> str:
+    if self.summary:
+      return f'{self.summary}\nEpisodes and summary: {", ".join(self.paths)}'
+    if not self.played:
+      return 'Interrupted before an episode had ended; nothing was written.'
+    return (
+      f'Interrupted after {self.played} episodes, which are in '
+      f'{self.paths[0]}. There is no summary, since short episodes end first.'
+    )
+
+
+def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
+  """Plays to the last episode or to Ctrl-C, and writes what was played.
+
+  It goes to the run's work directory: evaluation/000012.jsonl, or
+  000012-deterministic.jsonl, a line an episode, and 000012.json, the summary.
+  Older ones stay until the last episode has ended. If it never does, the lines
+  of those that have are in 000012.jsonl.incomplete.
+
+  Raises:
+    workdirs.WorkdirError: the files cannot be written.
+    environment_loop.BrokenEnvironmentError: rebuilding one does not help.
+  """
+  workdir = workdirs.Workdir(agent.run.workdir)
+  label = agent.checkpoint + '-deterministic' * settings.deterministic
+  path = workdir.evaluation_file(label, 'jsonl')
+  incomplete = path + '.incomplete'
+  # Somebody else may be evaluating the same checkpoint.
+  under_way = f'{path}.{uuid.uuid4().hex[:8]}'
+  records, summary = [], None
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(
+      workdirs.writing(
+        workdir.evaluation, 'make room or change its permissions'
+      )
+    )
+    os.makedirs(workdir.evaluation, exist_ok=True)
+    logger = json_lines.JsonLinesLogger(under_way)
+    stack.callback(logger.close)
+    played = stack.enter_context(contextlib.closing(_play(agent, settings)))
+    try:
+      for number, episode in played:
+        records.append({'episode': number, **episode._asdict()})
+        logger.write(records[-1])
+      if len(records) == settings.episodes:
+        records.sort(key=lambda record: record['episode'])
+        summary_path = workdir.evaluation_file(label, 'json')
+        summary = _write(path, summary_path, records, agent, settings)
+    except environment_loop.BrokenEnvironmentError as error:
+      raise environment_loop.BrokenEnvironmentError(
+        f'{error} {len(records)} episodes had ended.'
+      ) from error
+    finally:
+      if records and not summary:
+        os.replace(under_way, incomplete)
+      else:
+        os.remove(under_way)
+  if summary:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(incomplete)
+    return Outcome(summary, len(records), [path, summary_path])
+  return Outcome(None, len(records), [incomplete] if records else [])
+
+
+def _play(
+  agent: runs.Agent, settings: Settings
+) -> Iterator[tuple[int, episodes.Episode]]:
+  """Yields episodes, with their numbers, as they end; less after Ctrl-C."""
+  shares = settings.shares()
+  actor_seed, environment_seeds = np.random.SeedSequence(settings.seed).spawn(2)
+  actor = builder_lib.HierosBuilder(agent.run.config).make_batch_actor(
+    jax.random.PRNGKey(int(actor_seed.generate_state(1)[0])),
+    networks_lib.make_batch_policy(agent.networks, settings.deterministic),
+    [None] * len(shares),
+    _Constant(agent.state),
+  )
+  with contextlib.ExitStack() as stack:
+    interruption = stack.enter_context(console.Interruption())
+    line = stack.enter_context(console.EpisodesLine(settings.episodes))
+    loop = environment_loop.EnvironmentLoop(
+      actor,
+      agent.run.make_environment,
+      len(shares),
+      environment_seeds,
+      lambda: None,  # There are no newer parameters.
+      lambda report: line.write(f'Warning: {report}'),
+    )
+    stack.callback(loop.close)
+    played = [0] * len(shares)
+    steps, total = 0, 0.0
+    while played != shares and not interruption.requested:
+      new_steps, ended = loop.step()
+      steps += new_steps
+      for episode in ended:
+        i = episode.environment_index
+        yield i + played[i] * len(shares), episode
+        played[i] += 1
+        total += episode.episode_return
+        if played[i] == shares[i]:
+          loop.retire(i)
+      count = sum(played)
+      line.show(count, steps, total / count if count else None)
+
+
+class _Constant(core.VariableSource):
+  """Gives actors the parameters of a state that nobody trains."""
+
+  def __init__(self, state: learning.TrainingState):
+    self._policies = tuple(
+      level_lib.policy_params(level.params) for level in state
+    )
+
+  def get_variables(self, names: Sequence[str]) -> list[Any]:
+    return [self._policies for _ in names]
+
+
+def _write(
+  path: str,
+  summary_path: str,
+  records: Sequence[Mapping[str, Any]],
+  agent: runs.Agent,
+  settings: Settings,
+) -> Summary:
+  """Writes both files of a complete evaluation, or neither."""
+  summary = summarise(
+    agent.run.environment,
+    [record['episode_return'] for record in records],
+    checkpoint=agent.checkpoint,
+    steps=agent.steps,
+    updates=agent.updates,
+    seed=settings.seed,
+    deterministic=settings.deterministic,
+  )
+  with files.replacing(path, 'w') as file:
+    file.writelines(map(json_lines.to_line, records))
+    file.flush()  # Where the disk is full, it is found here.
+    workdirs.write_json(summary_path, dataclasses.asdict(summary))
+  return summary
+
+
+class EvaluatorLog:
+  """What the evaluator nodes of a run have played.
+
+  A line an episode in evaluation/evaluator.jsonl, and in evaluator.json the
+  summary of the last ones.
+  """
+
+  def __init__(self, run: runs.Run, workdir: workdirs.Workdir):
+    """Goes on where the file ends."""
+    self._run = run
+    self._summary = workdir.evaluation_file('evaluator', 'json')
+    before = json_lines.read(workdir.evaluation_file('evaluator', 'jsonl'))
+    self._count = len(before)
+    self._returns = collections.deque(
+      (record['episode_return'] for record in before), maxlen=episodes.RECENT
+    )
+    self._logger = workdir.make_evaluator_logger()
+
+  def add(
+    self,
+    episode: episodes.Episode,
+    evaluator: int,
+    counts: Mapping[str, int],
+    seconds: float,
+  ):
+    """Takes in an episode.
+
+    Args:
+      episode: that was played.
+      evaluator: the index of who played it.
+      counts: of the run, when it got the parameters that it played by.
+      seconds: of the run, so far.
+    """
+    self._returns.append(episode.episode_return)
+    self._count += 1
+    self._logger.write(
+      {
+        'episode': self._count - 1,
+        **episode._asdict(),
+        'evaluator': evaluator,
+        **counts,
+        'walltime': seconds,
+      }
+    )
+    summary = summarise(
+      self._run.environment,
+      self._returns,
+      checkpoint=None,
+      steps=counts['actor_steps'],
+      updates=counts['learner_steps'],
+      seed=self._run.seed,
+      deterministic=True,
+    )
+    workdirs.write_json(self._summary, dataclasses.asdict(summary))

@@ -1,0 +1,46 @@
+"""Files of one JSON object a line."""
+
+from collections.abc import Mapping
+import json
+import os
+from typing import Any
+
+from acme.utils import loggers
+
+
+class JsonLinesLogger(loggers.Logger):
+  """Appends each record to a file, at once."""
+
+  def __init__(self, path: str):
+    self._file = open(path, 'a')
+
+  def write(self, data: Mapping[str, Any]):
+    self._file.write(to_line(data))
+    self._file.flush()
+
+  def close(self):
+    self._file.close()
+
+
+def to_line(record: Mapping[str, Any]) -> str:
+  """A record of plain values, line end included."""
+  return json.dumps(record) + '\n'
+
+
+def read(path: str) -> list[Mapping[str, Any]]:
+  """The objects of a file's whole lines, and none where there is no file.
+
+  What else a process that was killed may have left is passed over.
+  """
+  if not os.path.exists(path):
+    return []
+  records = []
+  with open(path, errors='replace') as file:
+    for line in file:
+      try:
+        record = json.loads(line) if line.endswith('\n') else None
+      except ValueError:
+        continue
+      if isinstance(record, dict):
+        records.append(record)
+  return records

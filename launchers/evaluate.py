@@ -1,0 +1,87 @@
+"""Plays by what a run has learned, and says how well that goes.
+
+python launchers/evaluate.py --workdir=runs/krull --episodes=100
+
+The run may be at work: it is only read, and a directory is added to it.
+"""
+
+from collections.abc import Sequence
+import sys
+
+from absl import app, flags, logging
+
+try:
+  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+except ImportError as error:
+  sys.exit(f'evaluate: {error}')
+
+import jax
+
+from acme_hieros.experiments import environment_loop, evaluation, runs
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
+_CHECKPOINT = flags.DEFINE_integer(
+  'checkpoint',
+  None,
+  'Number of the checkpoint. Default: the newest that can be used.',
+)
+_EPISODES = flags.DEFINE_integer(
+  'episodes',
+  100,
+  'Episodes to play. When all have ended they take the place of those that '
+  'were played by this checkpoint before.',
+)
+_ENVS = flags.DEFINE_integer(
+  'envs',
+  8,
+  'Environments that are played in at once; each plays its share of the '
+  'episodes.',
+)
+_DETERMINISTIC = flags.DEFINE_bool(
+  'deterministic',
+  False,
+  'Take the likeliest actions and subgoals instead of sampling. Has files of '
+  'its own.',
+)
+_SEED = flags.DEFINE_integer(
+  'seed',
+  0,
+  'Random seed: with it and --envs the same episodes are played again.',
+)
+
+
+def main(argv: Sequence[str]):
+  logging.set_verbosity(logging.WARNING)
+  # Acting needs no accelerator, and the run may be using it.
+  jax.config.update('jax_platforms', 'cpu')
+  try:
+    if len(argv) > 1:
+      raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
+    if _WORKDIR.value is None:
+      raise ValueError('--workdir has to name the directory of a run.')
+    settings = evaluation.Settings(
+      episodes=_EPISODES.value,
+      environments=_ENVS.value,
+      deterministic=_DETERMINISTIC.value,
+      seed=_SEED.value,
+    )
+    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value)
+    for skipped in agent.skipped:
+      print(f'evaluate: {skipped} The one before is used.', file=sys.stderr)
+    print(
+      f'{agent.run.environment}: {settings.episodes} episodes by checkpoint '
+      f'{agent.checkpoint} ({agent.steps} steps, {agent.updates} updates), '
+      f'{"likeliest" if settings.deterministic else "sampled"} actions'
+    )
+    outcome = evaluation.evaluate(agent, settings)
+  except (ValueError, environment_loop.BrokenEnvironmentError) as error:
+    sys.exit(f'evaluate: {error}')
+  except KeyboardInterrupt:
+    print('evaluate: stopped at once.', file=sys.stderr)
+    sys.exit(130)
+  print(outcome)
+  sys.exit(0 if outcome.summary else 130)
+
+
+if __name__ == '__main__':
+  app.run(main)

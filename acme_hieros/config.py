@@ -514,16 +514,42 @@ def from_dict(values: Mapping[str, Any]) -> HierosConfig:
 
 def field_names(config: Any, prefix: str = '') -> Sequence[str]:
   """The dotted names of all fields."""
-  names = []
+  return list(_fields(config, prefix))
+
+
+def describe(config: HierosConfig) -> str:
+  """The preset from which `config` differs least, and where, for a reader.
+
+  'small', or 'small, depth=1, world_model.cnn_depths=8,16': `override` reads
+  the fields as they stand there.
+  """
+  differences = {
+    name: {
+      field: value
+      for field, value in _fields(config).items()
+      if value != _fields(start)[field]
+    }
+    for name, start in PRESETS.items()
+  }
+  nearest = min(differences, key=lambda name: len(differences[name]))
+  parts = [nearest]
+  for field, value in differences[nearest].items():
+    text = ','.join(map(str, value)) if isinstance(value, tuple) else value
+    parts.append(f'{field}={text}')
+  return ', '.join(parts)
+
+
+def _fields(config: Any, prefix: str = '') -> Mapping[str, Any]:
+  """All values by their dotted names."""
+  values = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     name = prefix + field.name
-    names.extend(
-      field_names(value, name + '.')
-      if dataclasses.is_dataclass(value)
-      else [name]
-    )
-  return names
+    if dataclasses.is_dataclass(value):
+      values.update(_fields(value, name + '.'))
+    else:
+      values[name] = value
+  return values
 
 
 def _replace(config, nested: Mapping[str, Any], root, prefix: str):

@@ -234,6 +234,26 @@ def test_an_unknown_preset_is_named_with_those_there_are():
     config_lib.preset('huge')
 
 
+@pytest.mark.parametrize('name', config_lib.PRESETS)
+@pytest.mark.parametrize(
+  'changes,said',
+  [
+    ({}, ''),
+    ({'depth': 1}, ', depth=1'),
+    ({'world_model.cnn_depths': (8, 16, 32)}, None),
+    ({'actor_critic.entropy_scale': 2e-5, 'replay.sampler': 'uniform'}, None),
+  ],
+)
+def test_a_description_says_all_there_is_to_say(name, changes, said):
+  config = override(config_lib.preset(name), changes)
+  description = config_lib.describe(config)
+  assert description.startswith(name)
+  assert said is None or description == name + said
+  fields = [part.split('=') for part in description.split(', ')[1:]]
+  assert set(dict(fields)) == set(changes)
+  assert override(config_lib.preset(name), dict(fields)) == config
+
+
 @pytest.mark.parametrize('depth', [1, 2, 3])
 def test_check_fillable_counts_the_ticks_of_the_slowest_level(depth):
   config = override(HierosConfig(), {'depth': depth, 'replay.min_size': 100})

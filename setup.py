@@ -44,6 +44,9 @@ INSTALL_REQUIRES = [
   'dm-tree==0.1.10',
   'gymnasium==1.4.0',
   'ale-py==0.12.1',
+  # Pictures of what an agent believes.
+  'matplotlib',
+  'pillow',
   # 82 removed pkg_resources, which the `tensorboard` command of TensorFlow 2.8
   # imports.
   'setuptools<82',
@@ -53,8 +56,25 @@ INSTALL_REQUIRES = [
   'tqdm',
 ]
 
+REPORT = [
+  # The release that was checked against statistics computed without it: it is
+  # what the figures of a report rest on.
+  'rliable==1.2.0',
+  'jinja2',
+]
+
 EXTRAS_REQUIRE = {
-  'test': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+  # launchers/report.py.
+  'report': REPORT,
+  # Selenium opens a report in a browser.
+  'test': [
+    *REPORT,
+    'pytest',
+    'pytest-timeout',
+    'pytest-xdist',
+    'ruff',
+    'selenium',
+  ],
   # Must be the very version pinned above.
   'cuda12': ['jax[cuda12]==0.6.2'],
 }
@@ -136,6 +156,8 @@ setuptools.setup(
     include=['acme_hieros', 'acme_hieros.*'],
     exclude=['*.__pycache__', '*.__pycache__.*', '*.native'],
   ),
+  # The page of a report.
+  package_data={'acme_hieros.experiments': ['*.html']},
   ext_modules=native_extensions(),
   cmdclass={'build_ext': BuildExt},
   classifiers=[

@@ -6,6 +6,7 @@ and random numbers are those of the whole batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import functools
 
 import acme
 from acme.adders.reverb import base as reverb_base
@@ -21,11 +22,12 @@ from jax.sharding import (
 )
 import numpy as np
 
-from acme_hieros.models import hierarchy, spaces, world_model
+from acme_hieros.models import diagnostics, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import datasets
 
-# A logger for each level: their metrics differ, and so do their due times.
+# A logger for each level's updates and one for its diagnoses: what they log
+# differs, and so does when.
 LoggerFactory = Callable[[str], loggers.Logger]
 
 TrainingState = tuple[level_lib.TrainingState, ...]
@@ -66,7 +68,8 @@ class HierosLearner(acme.Learner):
       random_key: for parameters and sampling.
       dataset: what each step needs; see `datasets.LevelDataset`.
       counter: counts learner steps.
-      logger_fn: label to logger; called with 'level_0', 'level_1', ...
+      logger_fn: label to logger; called with 'level_0', 'level_0_diagnostics',
+        'level_1', ...
       devices: that share each batch; by default all that JAX has for this
         process.
 
@@ -93,6 +96,12 @@ class HierosLearner(acme.Learner):
     self._loggers = [
       logger_fn(f'level_{i}') for i in range(len(networks.levels))
     ]
+    self._diagnosis_loggers = [
+      logger_fn(f'level_{i}_diagnostics') for i in range(len(networks.levels))
+    ]
+    self._diagnoses = [
+      jax.jit(functools.partial(_diagnose, level)) for level in networks.levels
+    ]
     self._updates = [
       # The old state is overwritten in place.
       jax.jit(level.update, donate_argnums=0, **shardings)
@@ -117,11 +126,15 @@ class HierosLearner(acme.Learner):
     batches = next(self._dataset)
     if all(batch is None for batch in batches):
       return
-    metrics = {}
+    metrics, diagnoses = {}, {}
     for i, rows in enumerate(batches):
       if rows is None:
         continue
       batch = to_batch(rows)
+      self._num_updates[i] += 1
+      if self._num_updates[i] % self._networks.config.diagnosis_period == 0:
+        # Before the level learns from this batch.
+        diagnoses[i] = self._diagnoses[i](self._states[i], batch)
       self._states[i], values = self._updates[i](self._states[i], batch)
       metrics[i] = jax.device_get(values)
       wrong = [n for n, value in metrics[i].items() if not np.isfinite(value)]
@@ -134,6 +147,8 @@ class HierosLearner(acme.Learner):
     counts = self._counter.increment(steps=1)
     for i, values in metrics.items():
       self._loggers[i].write({**values, **counts})
+    for i, values in diagnoses.items():
+      self._diagnosis_loggers[i].write({**jax.device_get(values), **counts})
 
   def get_variables(self, names: Sequence[str]) -> list[networks_lib.Params]:
     """'policy': what acting needs of every level, on one device."""
@@ -157,7 +172,17 @@ class HierosLearner(acme.Learner):
 
   def _set_states(self, states: TrainingState):
     self._states = [jax.device_put(state, self._placement) for state in states]
+    self._num_updates = [int(state.steps) for state in states]
     self._policies = [self._publish(state.params) for state in self._states]
+
+
+def _diagnose(
+  level: level_lib.Level,
+  state: level_lib.TrainingState,
+  batch: level_lib.Batch,
+) -> dict[str, jax.Array]:
+  key = jax.random.fold_in(state.key, state.steps)
+  return diagnostics.diagnose(level, state.params, key, batch)
 
 
 def check_devices(

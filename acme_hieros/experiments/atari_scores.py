@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Reference(NamedTuple):
-  """Mean score of an episode: of uniformly random actions, of a human tester."""
+  """Mean scores of an episode: of random actions and of a human tester."""
 
   random: float
   human: float

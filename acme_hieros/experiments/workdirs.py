@@ -17,7 +17,7 @@ import numpy as np
 
 from acme_hieros.experiments import files, json_lines
 
-# Learner metrics are logged once in so many updates of a level.
+# The metrics of a level's updates are logged once in so many of them.
 _LOG_PERIOD = 10
 
 
@@ -226,8 +226,9 @@ class Workdir:
     return both
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
-    """The logger of one level's learning."""
-    return self.make_logger(label, _LOG_PERIOD)
+    """The logger of one level's updates, or of its diagnoses."""
+    seldom = label.endswith('_diagnostics')
+    return self.make_logger(label, 1 if seldom else _LOG_PERIOD)
 
   def close(self):
     """Closes all loggers."""

@@ -5,7 +5,7 @@ diagonal complex Abar. It runs over a whole sequence (`scan`) or one step at a
 time (`step`) on the same parameters and with the same result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import haiku as hk
@@ -38,6 +38,20 @@ def initial_eigenvalues(config: S5Config) -> np.ndarray:
   """Lambda at the start, complex [P]: the blocks' eigenvalues, repeated."""
   eigenvalues, _ = hippo_normal(config.state_size // config.hippo_blocks)
   return np.tile(eigenvalues, config.hippo_blocks)
+
+
+def discrete_eigenvalues(params: hk.Params) -> dict[str, Array]:
+  """Abar of all S5 layers among some parameters, complex [P] by module name."""
+  return {
+    module: jnp.exp(_rate(layer) * jnp.exp(layer['log_step']))
+    for module, layer in params.items()
+    if 'log_decay' in layer
+  }
+
+
+def _rate(layer: Mapping[str, Array]) -> Array:
+  """Lambda. Its real part is minus an exponential: it stays negative."""
+  return jax.lax.complex(-jnp.exp(layer['log_decay']), layer['frequency'])
 
 
 class Coefficients(NamedTuple):
@@ -144,7 +158,6 @@ class S5Layer(hk.Module):
 
       return init
 
-    # The real part is minus an exponential: it cannot become positive.
     log_decay = hk.get_parameter(
       'log_decay', [size], init=constant(np.log(-eigenvalues.real))
     )
@@ -160,7 +173,7 @@ class S5Layer(hk.Module):
     )
     d = hk.get_parameter('d', [width], init=hk.initializers.RandomNormal())
 
-    rate = jax.lax.complex(-jnp.exp(log_decay), frequency)
+    rate = _rate({'log_decay': log_decay, 'frequency': frequency})
     scaled = rate * jnp.exp(log_step)
     # expm1 keeps the digits that exp(z) - 1 loses for a small time step.
     gain = jnp.expm1(scaled) / rate

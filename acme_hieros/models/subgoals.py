@@ -89,25 +89,31 @@ def reconstruct(
   )
 
 
-def subgoal_reward(goal: Array, deter: Array) -> Array:
+def similarity(goal: Array, deter: Array) -> Array:
   """How near h is to the subgoal, in both direction and length.
 
-  symlog(max(0, g . s / max(|g|, |s|)^2)) with s = symlog(h); the cosine of
-  Director (2206.04114, section 2.4) with the longer vector's length twice.
+  max(0, g . s / max(|g|, |s|)^2) with s = symlog(h); the cosine of Director
+  (2206.04114, section 2.4) with the longer vector's length twice.
 
   Args:
     goal: decoded subgoal g [..., D], in symlog space.
     deter: h [..., D].
 
   Returns:
-    [...], in [0, log 2].
+    [...], in [0, 1].
   """
   state = distributions.symlog(deter)
   squared = jnp.maximum(
     jnp.sum(jnp.square(goal), -1), jnp.sum(jnp.square(state), -1)
   )
-  similarity = jnp.sum(goal * state, -1) / jnp.maximum(squared, 1e-12)
-  return distributions.symlog(jnp.maximum(0.0, similarity))
+  return jnp.maximum(
+    0.0, jnp.sum(goal * state, -1) / jnp.maximum(squared, 1e-12)
+  )
+
+
+def subgoal_reward(goal: Array, deter: Array) -> Array:
+  """symlog of the `similarity` to the subgoal: [...], in [0, log 2]."""
+  return distributions.symlog(similarity(goal, deter))
 
 
 def novelty_reward(error: Array, deter_size: int) -> Array:

@@ -383,7 +383,7 @@ class _Encoder(hk.Module):
   def __call__(self, observation: Observation) -> Array:
     embeddings = []
     for name in self._images:
-      image = _scale_image(observation[name])
+      image = self._spaces[name].encode(observation[name])
       batch = image.shape[:-3]
       x = image.reshape((-1,) + image.shape[-3:])
       for depth in self._config.cnn_depths:
@@ -438,11 +438,7 @@ class _Decoder(hk.Module):
     batch_axes = latent.ndim - 1
     for kind, names in (('image', self._images), ('vector', self._vectors)):
       for name in names:
-        target = (
-          _scale_image(observation[name])
-          if kind == 'image'
-          else self._spaces[name].encode(observation[name])
-        )
+        target = self._spaces[name].encode(observation[name])
         error = jnp.square(decoded[name] - target)
         axes = tuple(range(batch_axes, error.ndim))
         losses[kind] = losses.get(kind, 0.0) + jnp.sum(error, axes)
@@ -453,8 +449,3 @@ def _encode_vectors(observation_spaces, names, observation) -> Array:
   return jnp.concatenate(
     [observation_spaces[n].encode(observation[n]) for n in names], -1
   )
-
-
-def _scale_image(image: Array) -> Array:
-  """uint8 to float32 in [-0.5, 0.5]."""
-  return image.astype(jnp.float32) / 255.0 - 0.5

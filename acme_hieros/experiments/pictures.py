@@ -1,0 +1,409 @@
+"""Figures of what an agent saw, did and believed in a recorded episode."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib import axes as axes_lib
+from matplotlib import figure as figure_lib
+import numpy as np
+
+from acme_hieros.config import HierosConfig
+from acme_hieros.experiments import recording as recording_lib
+from acme_hieros.models import level as level_lib
+from acme_hieros.models import s5, spaces
+
+Figure = figure_lib.Figure
+Spaces = Mapping[str, spaces.ObservationSpace]
+
+# Distinct for the colour-blind, too (Okabe and Ito, 2008).
+REAL, EXPECTED = '#000000', '#d55e00'
+STREAM_COLORS = {
+  level_lib.EXTRINSIC: '#0072b2',
+  level_lib.SUBGOAL: '#e69f00',
+  level_lib.NOVELTY: '#009e73',
+}
+
+# Steps ahead that are shown of the first prediction.
+_AHEAD = (0, 1, 2, 5, 10, 20, 30, 50)
+
+_MOST_COMPONENTS = 4
+_MOST_FRAMES = 12
+
+
+def images(observation_spaces: Spaces) -> list[str]:
+  """Names of the observations that are images."""
+  return [
+    name
+    for name, space in observation_spaces.items()
+    if isinstance(space, spaces.Image)
+  ]
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+  """uint8 [..., H, W, C] to [..., H, W, 3]; other than 3 channels as grey."""
+  if image.shape[-1] == 3:
+    return image
+  grey = image.mean(-1, keepdims=True).astype(np.uint8)
+  return np.repeat(grey, 3, -1)
+
+
+def decoded_image(space: spaces.Image, decoded: np.ndarray) -> np.ndarray:
+  """The decoder's [..., H, W, C] as uint8 [..., H, W, 3]; NaN is white."""
+  decoded = np.where(np.isnan(decoded), 0.5, decoded)
+  return as_rgb(np.asarray(space.decode(decoded)))
+
+
+def error_image(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+  """Absolute difference of two uint8 images; black is none."""
+  difference = one.astype(np.int16) - other.astype(np.int16)
+  return np.abs(difference).astype(np.uint8)
+
+
+def open_loop(
+  observation_spaces: Spaces,
+  recording: recording_lib.Recording,
+  starts: np.ndarray,
+  forecast: Any,
+) -> Figure:
+  """What level 0 expects without looking, beside what came.
+
+  Args:
+    observation_spaces: of the environment.
+    recording: the episode.
+    starts, forecast: from `Recorder.forecast`.
+  """
+  steps = len(recording.reward)
+  horizon = forecast.reward.shape[1]
+  names = images(observation_spaces)
+  components = _components(observation_spaces)
+  rows = 3 * len(names) + len(components) + 2
+  ratios = [1.0] * (3 * len(names)) + [1.2] * (len(components) + 2)
+  figure = Figure(figsize=(10, 1.15 * sum(ratios) + 0.6), layout='constrained')
+  grid = figure.add_gridspec(rows, 1, height_ratios=ratios)
+  row = 0
+  furthest = min(horizon, steps)
+  ahead = [h for h in _AHEAD if h <= furthest]
+  if furthest < len(_AHEAD):
+    ahead = list(range(furthest + 1))
+  for name in names:
+    true = as_rgb(recording.observation[name])[ahead]
+    start = recording.levels[0].beliefs.observation[name][:1]
+    expected = np.concatenate([start, forecast.observation[name][0]])[ahead]
+    expected = decoded_image(observation_spaces[name], expected)
+    for label, strip in (
+      (f'{name}\nreal', true),
+      ('expected', expected),
+      ('error', error_image(true, expected)),
+    ):
+      cells = grid[row].subgridspec(1, len(ahead))
+      for i, (h, picture) in enumerate(zip(ahead, strip)):
+        cell = figure.add_subplot(cells[i])
+        _show(cell, picture)
+        if label != 'expected' and label != 'error':
+          cell.set_title('seen' if not h else f'{h} ahead', fontsize=9)
+        if not i:
+          cell.set_ylabel(label, fontsize=9)
+      row += 1
+  x = starts[:, None] + 1 + np.arange(horizon)
+  first = None
+  for label, real, expected, seen in (
+    *_component_lines(observation_spaces, components, recording, forecast),
+    (
+      'reward',
+      np.concatenate([[np.nan], recording.reward]),
+      forecast.reward,
+      recording.levels[0].beliefs.reward,
+    ),
+    (
+      'probability to go on',
+      np.concatenate([[np.nan], recording.discount > 0]),
+      forecast.continuation,
+      recording.levels[0].beliefs.continuation,
+    ),
+  ):
+    lines = figure.add_subplot(grid[row], sharex=first)
+    first = first or lines
+    lines.plot(np.arange(steps + 1), real, color=REAL, lw=2, label='real')
+    lines.plot(np.arange(steps + 1), seen, color='#0072b2', lw=1, label='seen')
+    for i, (own_x, y) in enumerate(zip(x, expected)):
+      lines.plot(
+        own_x,
+        y,
+        color=EXPECTED,
+        lw=1,
+        marker='.',
+        ms=3,
+        label='' if i else 'expected',
+      )
+    for start in starts:
+      lines.axvline(start, color='#bbbbbb', lw=0.8, zorder=0)
+    lines.set_ylabel(label, fontsize=9)
+    _tidy(lines, steps)
+    row += 1
+  _name_lines(first)
+  lines.set_xlabel('environment step; grey: where a prediction starts')
+  figure.suptitle(
+    f'Open loop: up to {furthest} steps ahead of what was seen', fontsize=11
+  )
+  return figure
+
+
+def subgoals(
+  observation_spaces: Spaces,
+  recording: recording_lib.Recording,
+  pictured: Sequence[tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]],
+) -> Figure:
+  """What each level proposes, decoded to pixels, where it was proposed.
+
+  Args:
+    observation_spaces: of the environment, with an image.
+    recording: the episode.
+    pictured: of each level that has a subgoal, as `Recorder.picture_subgoals`
+      gives it.
+  """
+  name = images(observation_spaces)[0]
+  space, frames = observation_spaces[name], as_rgb(recording.observation[name])
+  figure = Figure(
+    figsize=(
+      1.5 + max(len(_shown(x.step)) for x in recording.levels[1:]),
+      4.6 * len(pictured),
+    ),
+    layout='constrained',
+  )
+  parts = figure.subfigures(len(pictured), 1, squeeze=False)[:, 0]
+  for i, (part, (decoded, nearest, similarity)) in enumerate(
+    zip(parts, pictured)
+  ):
+    record, above = recording.levels[i], recording.levels[i + 1]
+    proposed = decoded_image(space, decoded[name])
+    shown = _shown(above.step)
+    cells = part.subplots(4, len(shown), squeeze=False)
+    for column, m in enumerate(shown):
+      step = above.step[m]
+      # Where the subgoal was replaced, or the recording ended.
+      end = [*above.step, len(frames) - 1][m + 1]
+      for row, picture in enumerate(
+        (
+          frames[step],
+          proposed[m],
+          frames[record.step[nearest[m]]],
+          frames[end],
+        )
+      ):
+        _show(cells[row, column], picture)
+      cells[0, column].set_title(f'step {step}', fontsize=8)
+      cells[2, column].set_xlabel(f'{similarity[m]:.2f}', fontsize=8)
+      cells[3, column].set_xlabel(f'step {end}', fontsize=8)
+    for row, label in enumerate(
+      (
+        'seen when\nproposed',
+        'subgoal,\ndecoded',
+        'most similar\nreal',
+        'at its end',
+      )
+    ):
+      cells[row, 0].set_ylabel(label, fontsize=8)
+    part.suptitle(
+      f'Subgoals of level {i}, by level {i + 1}\n(numbers: similarity to the '
+      'most similar state)',
+      fontsize=10,
+    )
+  return figure
+
+
+def episode(
+  config: HierosConfig,
+  observation_spaces: Spaces,
+  recording: recording_lib.Recording,
+) -> tuple[Figure, Sequence[axes_lib.Axes]]:
+  """An episode with every level's ticks, codes, rewards and values.
+
+  Args:
+    config: of the agent.
+    observation_spaces: of the environment.
+    recording: the episode.
+
+  Returns:
+    The figure, and its axes over time.
+  """
+  steps = len(recording.reward)
+  names = images(observation_spaces)
+  ratios = [1.0] * bool(names)
+  for record in recording.levels:
+    ratios += [0.8] * (record.code is not None) + [1.1, 1.1]
+  figure = Figure(figsize=(11, 1.35 * sum(ratios) + 0.7), layout='constrained')
+  grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
+  row = 0
+  if names:
+    frames = as_rgb(recording.observation[names[0]])
+    shown = _shown(frames)
+    cells = grid[0].subgridspec(1, len(shown))
+    for i, step in enumerate(shown):
+      cell = figure.add_subplot(cells[i])
+      _show(cell, frames[step])
+      cell.set_title(f'step {step}', fontsize=8)
+    row = 1
+  timelines = []
+
+  def timeline(label):
+    nonlocal row
+    lines = figure.add_subplot(
+      grid[row], sharex=timelines[0] if timelines else None
+    )
+    lines.set_ylabel(label, fontsize=9)
+    timelines.append(lines)
+    row += 1
+    return lines
+
+  for i, record in enumerate(recording.levels):
+    if record.code is not None:
+      _codes(timeline(f'level {i}\nsubgoal code'), config, record, steps)
+    lines = timeline(f'level {i}\nreward')
+    for stream, reward in record.reward.items():
+      lines.plot(
+        record.step,
+        reward,
+        # It came with the state, over the steps before.
+        drawstyle='steps-pre',
+        color=STREAM_COLORS[stream],
+        lw=1.2,
+        marker='.',
+        ms=3,
+        label=stream,
+      )
+    _tidy(lines, steps)
+    _name_lines(lines)
+    lines = timeline(f'level {i}\nvalue')
+    for stream, value in record.beliefs.value.items():
+      lines.plot(
+        record.step, value, color=STREAM_COLORS[stream], lw=1.2, label=stream
+      )
+    # The level's ticks.
+    lines.plot(
+      record.step,
+      np.zeros(len(record.step)),
+      '|',
+      transform=lines.get_xaxis_transform(),
+      color='#555555',
+      ms=7,
+      clip_on=False,
+    )
+    _tidy(lines, steps)
+    _name_lines(lines)
+  lines.set_xlabel('environment step; marks on an axis: ticks of the level')
+  total = recording.reward.sum()
+  figure.suptitle(
+    f'An episode of {steps} steps; sum of rewards {total:.4g}', fontsize=11
+  )
+  return figure, timelines
+
+
+def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
+  """The discrete S5 eigenvalues of all levels and layers, in the unit disc."""
+  spectra = [
+    {
+      name: np.asarray(values)
+      for name, values in s5.discrete_eigenvalues(p.world_model).items()
+    }
+    for p in params
+  ]
+  figure = Figure(figsize=(4.2 * len(spectra), 4.6), layout='constrained')
+  circle = np.exp(1j * np.linspace(0, 2 * np.pi, 200))
+  for i, spectrum in enumerate(spectra):
+    plane = figure.add_subplot(1, len(spectra), i + 1)
+    plane.plot(circle.real, circle.imag, color='#999999', lw=0.8)
+    shades = np.linspace(0.05, 0.9, len(spectrum))
+    for layer, (values, shade) in enumerate(zip(spectrum.values(), shades)):
+      plane.scatter(
+        values.real,
+        values.imag,
+        s=8,
+        color=matplotlib.colormaps['viridis'](shade),
+        label=f'layer {layer}',
+        alpha=0.8,
+      )
+    slowest = max(np.abs(values).max() for values in spectrum.values())
+    plane.set_title(
+      f'level {i}: slowest state forgets in\n'
+      f'{-1 / np.log(min(slowest, 1 - 1e-12)):.3g} of its steps',
+      fontsize=10,
+    )
+    plane.set_aspect('equal')
+    plane.set_xlabel('real part')
+    plane.set_ylabel('imaginary part')
+    plane.legend(fontsize=7, loc='lower left')
+  figure.suptitle('Eigenvalues of the S5 layers, one step', fontsize=11)
+  return figure
+
+
+def _show(cell: axes_lib.Axes, picture: np.ndarray):
+  cell.imshow(picture, interpolation='nearest')
+  cell.set_xticks([])
+  cell.set_yticks([])
+
+
+def _tidy(lines: axes_lib.Axes, steps: int):
+  lines.set_xlim(-0.01 * steps, 1.01 * steps)
+  lines.margins(y=0.15)
+  lines.grid(axis='y', color='#eeeeee')
+  lines.spines[['top', 'right']].set_visible(False)
+  lines.tick_params(labelsize=8)
+
+
+def _name_lines(lines: axes_lib.Axes):
+  """A legend that hides nothing."""
+  lines.legend(
+    loc='center left', bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False
+  )
+
+
+def _shown(rows: np.ndarray) -> np.ndarray:
+  """Indices of rows, evenly spread, as many as there is room for."""
+  count = min(len(rows), _MOST_FRAMES)
+  return np.linspace(0, len(rows) - 1, count).astype(int)
+
+
+def _components(observation_spaces: Spaces) -> list[tuple[str, int]]:
+  """The first numbers of the observations that are not images."""
+  found = [
+    (name, i)
+    for name, space in observation_spaces.items()
+    if not isinstance(space, spaces.Image)
+    for i in range(space.size)
+  ]
+  return found[:_MOST_COMPONENTS]
+
+
+def _component_lines(
+  observation_spaces: Spaces,
+  components: Sequence[tuple[str, int]],
+  recording: recording_lib.Recording,
+  forecast: Any,
+):
+  """(label, real, expected, seen) of each, in the units of their encoding."""
+  for name, i in components:
+    real = observation_spaces[name].encode(recording.observation[name])
+    yield (
+      f'{name}[{i}]',
+      np.asarray(real)[:, i],
+      forecast.observation[name][..., i],
+      recording.levels[0].beliefs.observation[name][:, i],
+    )
+
+
+def _codes(
+  lines: axes_lib.Axes,
+  config: HierosConfig,
+  record: recording_lib.LevelRecord,
+  steps: int,
+):
+  """The classes of a code's categoricals over time, as colours."""
+  count, classes = config.subgoals.categoricals, config.subgoals.classes
+  code = record.code.reshape((-1, count, classes)).argmax(-1)
+  edges = np.append(record.step, steps + 1)
+  lines.pcolormesh(
+    edges, np.arange(count + 1), code.T, cmap='turbo', vmin=0, vmax=classes
+  )
+  lines.set_yticks([0, count], ['0', str(count)])
+  lines.tick_params(labelsize=8)

@@ -1,0 +1,250 @@
+"""Plays an episode and keeps all that the agent saw, did and believed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import dm_env
+import jax
+import numpy as np
+
+from acme_hieros.models import (
+  beliefs,
+  diagnostics,
+  hierarchy,
+  spaces,
+  subgoals,
+  world_model,
+)
+from acme_hieros.models import level as level_lib
+
+Params = Sequence[level_lib.Params]
+
+
+class LevelRecord(NamedTuple):
+  """One level's part of an episode; it ticked M times. NumPy arrays.
+
+  step: environment steps since the episode's start, [M].
+  state: what it inferred, [M, ...].
+  action: what it chose, encoded, [M, A].
+  code: the one-hot subgoal that it was given, [M, G]; None at the top.
+  reward: that came with the state, by stream, [M]; NaN at the first tick, to
+    which nothing came but novelty.
+  beliefs: in these states.
+  """
+
+  step: np.ndarray
+  state: world_model.State
+  action: np.ndarray
+  code: np.ndarray | None
+  reward: dict[str, np.ndarray]
+  beliefs: beliefs.Beliefs
+
+
+class Recording(NamedTuple):
+  """An episode, or its beginning: S steps from S + 1 observations.
+
+  observation: by name, [S + 1, ...].
+  action: as the environment took it, [S, ...].
+  reward, discount: what it led to, [S].
+  levels: each level's part.
+  """
+
+  observation: dict[str, np.ndarray]
+  action: np.ndarray
+  reward: np.ndarray
+  discount: np.ndarray
+  levels: Sequence[LevelRecord]
+
+
+class Recorder:
+  """Records episodes of one agent, whose parameters may change.
+
+  Functions are compiled at their first use, and only then: shorter episodes are
+  padded to the longest.
+  """
+
+  def __init__(self, networks: hierarchy.Hierarchy, max_steps: int):
+    """Creates a recorder.
+
+    Args:
+      networks: of the agent.
+      max_steps: after which a recording stops, if the episode has not ended.
+    """
+    self._networks = networks
+    self._max_steps = max_steps
+    self._init = jax.jit(networks.initial_state, static_argnums=1)
+    self._step = jax.jit(networks.step, static_argnums=3)
+    self._examine = [
+      jax.jit(lambda *args, level=level: beliefs.examine(level, *args))
+      for level in networks.levels
+    ]
+    self._forecast = jax.jit(
+      lambda *args: diagnostics.forecast(networks.levels[0], *args)
+    )
+    self._picture_subgoals = [
+      jax.jit(
+        lambda *args, i=i: beliefs.picture_subgoals(
+          networks.levels[: i + 1], *args
+        )
+      )
+      for i in range(len(networks.levels) - 1)
+    ]
+
+  def record(
+    self,
+    params: Params,
+    environment: dm_env.Environment,
+    key: jax.Array,
+    deterministic: bool = False,
+  ) -> Recording:
+    """Plays an episode from its start.
+
+    Args:
+      params: all parameters of each level.
+      environment: to play in.
+      key: random key.
+      deterministic: take the likeliest actions instead of sampling.
+    """
+    policy = [level_lib.policy_params(p) for p in params]
+    play_key, look_key = jax.random.split(key)
+    state = self._init(play_key, 1)
+    timestep = environment.reset()
+    observations, actions, rewards, discounts, states = [], [], [], [], []
+    while True:
+      observation = spaces.flatten_observation(timestep.observation)
+      # Environments may write the next one into the same array.
+      observations.append({n: np.array(x) for n, x in observation.items()})
+      # At the last observation too: what the agent makes of it is of interest.
+      action, state = self._step(
+        policy,
+        {name: x[None] for name, x in observations[-1].items()},
+        state,
+        deterministic,
+      )
+      states.append(jax.device_get(state.levels))
+      if timestep.last() or len(actions) == self._max_steps:
+        break
+      action = np.asarray(action[0], self._networks.action.dtype)
+      timestep = environment.step(action)
+      actions.append(action)
+      rewards.append(timestep.reward)
+      discounts.append(timestep.discount)
+    rewards = np.array(rewards, np.float32)
+    memories = jax.tree.map(lambda *rows: np.concatenate(rows), *states)
+    return Recording(
+      observation=jax.tree.map(lambda *rows: np.stack(rows), *observations),
+      action=np.stack(actions),
+      reward=rewards,
+      discount=np.array(discounts, np.float32),
+      levels=[
+        self._look(i, params[i], memories, rewards, k)
+        for i, k in enumerate(
+          jax.random.split(look_key, len(self._networks.levels))
+        )
+      ],
+    )
+
+  def _look(
+    self,
+    i: int,
+    params: level_lib.Params,
+    memories: Sequence[hierarchy.LevelMemory],
+    rewards: np.ndarray,
+    key: jax.Array,
+  ) -> LevelRecord:
+    config = self._networks.config
+    step = np.arange(0, len(rewards) + 1, config.tick_period(i))
+    state = jax.tree.map(lambda x: x[step], memories[i].state)
+    code = memories[i + 1].action[step] if i + 1 < len(memories) else None
+    most = self._max_steps // config.tick_period(i) + 1
+    believed = self._examine[i](params, key, *_pad((state, code), most))
+    believed = _cut(jax.device_get(believed), len(step))
+    extrinsic = np.full(len(step), np.nan, np.float32)
+    for m in range(1, len(step)):
+      since = rewards[step[m - 1] : step[m]]
+      mean = config.reward_aggregation == 'mean'
+      extrinsic[m] = since.mean() if mean else since.sum()
+    reward = {level_lib.EXTRINSIC: extrinsic}
+    if code is not None:
+      # What the subgoal of one tick is worth shows at the next.
+      earned = subgoals.subgoal_reward(believed.goal[:-1], state.deter[1:])
+      reward[level_lib.SUBGOAL] = np.concatenate([[np.nan], earned])
+    if believed.novelty is not None:
+      reward[level_lib.NOVELTY] = believed.novelty
+    return LevelRecord(
+      step, state, memories[i].action[step], code, reward, believed
+    )
+
+  def forecast(
+    self,
+    params: Params,
+    recording: Recording,
+    key: jax.Array,
+    horizon: int,
+  ) -> tuple[np.ndarray, diagnostics.Forecast]:
+    """What level 0 expects, from every `horizon`-th state of an episode on.
+
+    Args:
+      params: all parameters of each level.
+      recording: the episode.
+      key: random key.
+      horizon: H, steps ahead.
+
+    Returns:
+      The steps [N] that the predictions start from, and the Forecast [N, H,
+      ...]; what would lie beyond the episode's end is NaN.
+    """
+    level, record = self._networks.levels[0], recording.levels[0]
+    steps = len(recording.reward)
+    starts = np.arange(0, steps, horizon)
+    ahead = starts[:, None] + np.arange(horizon)
+    action = np.asarray(level.action.encode(recording.action))
+    inputs = (
+      jax.tree.map(lambda x: x[starts], record.state),
+      action[np.minimum(ahead, steps - 1)],
+    )
+    most = -(-self._max_steps // horizon)
+    forecast = self._forecast(params[0].world_model, key, *_pad(inputs, most))
+
+    def within(x):
+      there = (ahead < steps).reshape(ahead.shape + (1,) * (x.ndim - 2))
+      return np.where(there, x, np.nan)
+
+    forecast = _cut(jax.device_get(forecast), len(starts))
+    return starts, jax.tree.map(within, forecast)
+
+  def picture_subgoals(
+    self, params: Params, recording: Recording, level: int
+  ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """What the subgoals that a level was given look like.
+
+    Args:
+      params: all parameters of each level.
+      recording: the episode.
+      level: that was given them.
+
+    Returns:
+      As `beliefs.picture_subgoals`, for each tick of the level above.
+    """
+    record, above = recording.levels[level], recording.levels[level + 1]
+    goal = record.beliefs.goal[np.isin(record.step, above.step)]
+    ticks = [
+      self._max_steps // self._networks.config.tick_period(i) + 1
+      for i in (level, level + 1)
+    ]
+    pictured = self._picture_subgoals[level](
+      params[: level + 1], _pad(goal, ticks[1]), _pad(record.state, ticks[0])
+    )
+    return _cut(jax.device_get(pictured), len(goal))
+
+
+def _pad(rows: Any, length: int) -> Any:
+  """Repeats the last row of arrays in a tree until there are `length`."""
+  return jax.tree.map(
+    lambda x: x[np.minimum(np.arange(length), len(x) - 1)], rows
+  )
+
+
+def _cut(rows: Any, length: int) -> Any:
+  """The first `length` rows of arrays in a tree."""
+  return jax.tree.map(lambda x: x[:length], rows)

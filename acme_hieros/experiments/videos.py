@@ -1,0 +1,116 @@
+"""Recorded episodes as animations (GIF: browsers and TensorBoard play them)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.backends import backend_agg
+import numpy as np
+from PIL import Image, ImageDraw
+
+from acme_hieros.config import HierosConfig
+from acme_hieros.experiments import pictures
+from acme_hieros.experiments import recording as recording_lib
+
+# Of one picture in an animation, about.
+_SIDE = 192
+
+_GAP = 8
+_HEADER = 16
+
+FRAMES_PER_SECOND = 10
+
+
+def write(path: str, frames: Iterable[np.ndarray]):
+  """Writes uint8 frames [H, W, 3] of one size as a GIF that starts again."""
+  first, *rest = [Image.fromarray(frame) for frame in frames]
+  first.save(
+    path,
+    format='GIF',
+    save_all=True,
+    append_images=rest,
+    duration=1000 // FRAMES_PER_SECOND,
+    loop=0,
+  )
+
+
+def open_loop(
+  observation_spaces: pictures.Spaces,
+  recording: recording_lib.Recording,
+  starts: np.ndarray,
+  forecast: Any,
+) -> list[np.ndarray]:
+  """Real, expected and their difference, side by side, for the first image.
+
+  Args:
+    observation_spaces: of the environment.
+    recording: the episode.
+    starts, forecast: from `Recorder.forecast`.
+
+  Returns:
+    A frame for each step that was predicted.
+  """
+  name = pictures.images(observation_spaces)[0]
+  true = pictures.as_rgb(recording.observation[name])
+  frames = []
+  for start, decoded in zip(starts, forecast.observation[name]):
+    expected = pictures.decoded_image(observation_spaces[name], decoded)
+    ahead = min(len(expected), len(recording.reward) - start)
+    for h in range(ahead):
+      real = true[start + 1 + h]
+      frames.append(
+        _side_by_side(
+          {
+            f'step {start + 1 + h}': real,
+            f'expected {h + 1} ahead': expected[h],
+            'error': pictures.error_image(real, expected[h]),
+          }
+        )
+      )
+  return frames
+
+
+def episode(
+  config: HierosConfig,
+  observation_spaces: pictures.Spaces,
+  recording: recording_lib.Recording,
+) -> list[np.ndarray]:
+  """The first image, with a cursor on the figure of the episode beside it."""
+  figure, timelines = pictures.episode(config, observation_spaces, recording)
+  figure.set_dpi(75)
+  canvas = backend_agg.FigureCanvasAgg(figure)
+  canvas.draw()
+  background = np.asarray(canvas.buffer_rgba())[..., :3]
+  height = background.shape[0]
+  # Where a step is, in pixels; row 0 is at the top.
+  columns = [
+    int(timelines[0].transData.transform((step, 0))[0])
+    for step in range(len(recording.reward) + 1)
+  ]
+  boxes = [lines.get_window_extent() for lines in timelines]
+  rows = [(int(height - box.y1), int(height - box.y0)) for box in boxes]
+  name = pictures.images(observation_spaces)[0]
+  frames = []
+  for step, image in enumerate(pictures.as_rgb(recording.observation[name])):
+    frame = background.copy()
+    for top, bottom in rows:
+      frame[top:bottom, columns[step] : columns[step] + 2] = (213, 94, 0)
+    seen = _side_by_side({f'step {step}': image})
+    space = np.full((height, seen.shape[1], 3), 255, np.uint8)
+    seen = seen[:height]
+    space[: len(seen)] = seen
+    frames.append(np.concatenate([space, frame], 1))
+  return frames
+
+
+def _side_by_side(named: dict[str, np.ndarray]) -> np.ndarray:
+  """Images of one size [H, W, 3], enlarged, with their names above."""
+  parts = []
+  for name, image in named.items():
+    scale = max(1, round(_SIDE / max(image.shape[:2])))
+    image = image.repeat(scale, 0).repeat(scale, 1)
+    height, width = image.shape[:2]
+    canvas = Image.new('RGB', (width + _GAP, height + _HEADER + _GAP), 'white')
+    ImageDraw.Draw(canvas).text((_GAP, 2), name, fill='black')
+    canvas.paste(Image.fromarray(image), (_GAP, _HEADER))
+    parts.append(np.asarray(canvas))
+  return np.concatenate(parts, 1)

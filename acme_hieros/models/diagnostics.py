@@ -1,0 +1,264 @@
+"""Numbers that tell whether a level's world model and its subgoals work.
+
+All of them are taken from replay: what the level did, judged by what it
+believes now.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from acme_hieros.models import distributions, subgoals, world_model
+from acme_hieros.models import level as level_lib
+
+Array = jax.Array
+
+# Steps ahead at which predictions are judged, as far as sequences reach.
+HORIZONS = (1, 2, 5, 10, 20, 50)
+
+
+class Forecast(NamedTuple):
+  """What a level expects of the steps ahead, without looking, [B, H, ...].
+
+  observation: by name, as the decoder gives it; reward in its own units.
+  """
+
+  observation: dict[str, Array]
+  reward: Array
+  continuation: Array
+
+
+def forecast(
+  level: level_lib.Level,
+  params: Any,
+  key: Array,
+  start: world_model.State,
+  action: Array,
+) -> Forecast:
+  """Follows the prior under given actions: an open-loop prediction.
+
+  Args:
+    level: whose world model it is.
+    params: of its world model.
+    key: random key.
+    start: the states [B, ...] to start from.
+    action: encoded actions [B, H, A], taken from the start on.
+
+  Returns:
+    A Forecast of the H states that the actions lead to.
+  """
+
+  def step(state, inputs):
+    key, action = inputs
+    state = level.world_model.imagine_step(params, key, state, action)
+    return state, state
+
+  keys = jax.random.split(key, action.shape[1])
+  _, states = jax.lax.scan(step, start, (keys, action.swapaxes(0, 1)))
+  states = jax.tree.map(lambda x: x.swapaxes(0, 1), states)
+  prediction = level.world_model.predict(params, states)
+  return Forecast(
+    observation=level.world_model.decode(params, states),
+    reward=distributions.symexp(prediction.reward),
+    continuation=prediction.continuation,
+  )
+
+
+def diagnose(
+  level: level_lib.Level,
+  params: level_lib.Params,
+  key: Array,
+  batch: level_lib.Batch,
+) -> dict[str, Array]:
+  """Judges a level by a batch of its replay.
+
+  Args:
+    level: the level.
+    params: all of its parameters.
+    key: random key.
+    batch: [B, T, ...], best one that it has not just learned from.
+
+  Returns:
+    Scalars by name; NaN where the batch holds no case of what is measured.
+    Errors of observations are shares of the batch's variance: 0 is perfect, and
+    the batch's mean would have 1.
+  """
+  observe_key, forecast_key, code_key = jax.random.split(key, 3)
+  sequence = batch.sequence
+  came = world_model.arrivals(sequence, level.action)
+  state = level.world_model.observe(
+    params.world_model,
+    observe_key,
+    sequence.observation,
+    came.previous_action,
+    sequence.start_of_episode,
+  )
+  metrics = _prediction_errors(
+    level, params.world_model, forecast_key, sequence, came, state
+  )
+  if level.autoencoder:
+    coded = subgoals.reconstruct(
+      level.autoencoder, params.autoencoder, code_key, state.deter
+    )
+    target = distributions.symlog(state.deter)
+    variance = jnp.sum(jnp.var(target, (0, 1)))
+    metrics['autoencoder_unexplained'] = jnp.mean(coded.error) / variance
+  if level.subgoal:
+    code = level.subgoal.encode(batch.subgoal)
+    goal = level.autoencoder.decode(params.autoencoder, code)
+    metrics.update(
+      subgoal_metrics(
+        goal, batch.subgoal, state.deter, sequence.start_of_episode
+      ),
+      **code_metrics(batch.subgoal, level.subgoal.classes),
+    )
+  return metrics
+
+
+def _prediction_errors(
+  level: level_lib.Level,
+  params: Any,
+  key: Array,
+  sequence: world_model.Sequence,
+  came: world_model.Arrivals,
+  state: world_model.State,
+) -> dict[str, Array]:
+  """Errors of what is seen (horizon 0) and of what is expected, open loop."""
+  length = sequence.reward.shape[1]
+  # The horizon is what counts: the context needs enough steps to be one.
+  context = max(1, min(length // 4, length - HORIZONS[-1]))
+  targets = {
+    name: space.encode(sequence.observation[name])
+    for name, space in level.observation.items()
+  }
+
+  def unexplained(decoded, targets, weight):
+    """[B, H, ...] by name to [H]: the mean over observations."""
+    shares = []
+    for name, target in targets.items():
+      axes = tuple(range(2, target.ndim))
+      error = jnp.sum(jnp.square(decoded[name] - target), axes)
+      shares.append(_mean(error, weight, 0) / variances[name])
+    return sum(shares) / len(shares)
+
+  variances = {
+    name: jnp.maximum(jnp.sum(jnp.var(x, (0, 1))), 1e-12)
+    for name, x in targets.items()
+  }
+  seen = level.world_model.decode(params, state)
+  everywhere = jnp.ones(sequence.reward.shape, bool)
+  metrics = {
+    'reconstruction_error': jnp.mean(unexplained(seen, targets, everywhere))
+  }
+  expected = forecast(
+    level,
+    params,
+    key,
+    jax.tree.map(lambda x: x[:, context - 1], state),
+    came.previous_action[:, context:],
+  )
+  # A new episode cannot be foreseen.
+  same = jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
+  later = jax.tree.map(lambda x: x[:, context:], (targets, came))
+  targets, came = later
+  observation = unexplained(expected.observation, targets, same)
+  reward = _mean(jnp.abs(expected.reward - came.reward), same, 0)
+  continuation = _mean(
+    jnp.abs(expected.continuation - came.continuation), same, 0
+  )
+  for horizon in HORIZONS:
+    if horizon <= length - context:
+      metrics[f'open_loop_error_{horizon}'] = observation[horizon - 1]
+      metrics[f'open_loop_reward_error_{horizon}'] = reward[horizon - 1]
+      metrics[f'open_loop_continuation_error_{horizon}'] = continuation[
+        horizon - 1
+      ]
+  return metrics
+
+
+def subgoal_metrics(
+  goal: Array,
+  subgoal: Array,
+  deter: Array,
+  start_of_episode: Array,
+) -> dict[str, Array]:
+  """Whether subgoals are reached: similarity of h at their end and start.
+
+  A subgoal lasts from the step at which it is set until another is set or the
+  episode ends; one that is set again goes on. Its end is the state that its
+  last action led to. Those that the sequence cuts are left out.
+
+  Args:
+    goal: decoded subgoals [B, T, D], in symlog space.
+    subgoal: their codes [B, T, categoricals].
+    deter: h [B, T, D].
+    start_of_episode: bool [B, T].
+
+  Returns:
+    subgoal_start_similarity, subgoal_end_similarity: of h to the subgoal;
+    subgoal_random_similarity: of h at the end to another subgoal of the run;
+    subgoal_reached: share of the subgoals whose end is more similar than both
+    (1/3 by chance).
+  """
+  length = subgoal.shape[1]
+  another = jnp.any(subgoal[:, 1:] != subgoal[:, :-1], -1)
+  begins = start_of_episode.at[:, 1:].set(start_of_episode[:, 1:] | another)
+  steps = jnp.arange(length)
+  begin = jax.lax.cummax(jnp.where(begins, steps, -1), axis=1)
+  # The step after a subgoal's last one shows where that led to, unless a new
+  # episode begins there.
+  ends = jnp.zeros_like(begins).at[:, :-1].set(begins[:, 1:])
+  end = steps.at[:-1].add(1) - jnp.zeros_like(begin).at[:, :-1].set(
+    start_of_episode[:, 1:].astype(begin.dtype)
+  )
+  valid = ends & (begin >= 0) & (end > begin)
+
+  def at(x, index):
+    return jnp.take_along_axis(x, jnp.maximum(index, 0)[..., None], 1)
+
+  flat = goal.reshape((-1, goal.shape[-1]))
+  random = jnp.roll(flat, len(flat) // 2, 0).reshape(goal.shape)
+  first = subgoals.similarity(goal, at(deter, begin))
+  last = subgoals.similarity(goal, at(deter, end))
+  other = subgoals.similarity(random, at(deter, end))
+  reached = (last > first) & (last > other)
+  return {
+    f'subgoal_{name}': _mean(x.astype(jnp.float32), valid)
+    for name, x in (
+      ('reached', reached),
+      ('start_similarity', first),
+      ('end_similarity', last),
+      ('random_similarity', other),
+    )
+  }
+
+
+def code_metrics(code: Array, classes: int) -> dict[str, Array]:
+  """How many different subgoals there are.
+
+  Args:
+    code: class indices [B, T, categoricals].
+    classes: of each categorical.
+
+  Returns:
+    code_entropy: of a categorical, as a share of log(classes), their mean;
+    distinct_codes: number of different codes among the batch's B T.
+  """
+  code = code.reshape((-1, code.shape[-1])).astype(jnp.int32)
+  share = jnp.mean(jax.nn.one_hot(code, classes), 0)
+  entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), -1)
+  order = jnp.lexsort(code.T)
+  changes = jnp.any(code[order][1:] != code[order][:-1], -1)
+  return {
+    'code_entropy': jnp.mean(entropy) / jnp.log(max(classes, 2)),
+    'distinct_codes': 1.0 + jnp.sum(changes),
+  }
+
+
+def _mean(x: Array, weight: Array, axis: int | None = None) -> Array:
+  """Mean of x where weight (bool) is set; NaN where it is so nowhere."""
+  count = jnp.sum(weight, axis)
+  return jnp.where(
+    count > 0, jnp.sum(jnp.where(weight, x, 0.0), axis) / count, jnp.nan
+  )

@@ -1,0 +1,83 @@
+"""Plays an episode from a checkpoint and draws what the agent believed.
+
+python launchers/visualize.py --workdir=runs/atari_Krull-20260101-120000
+"""
+
+from collections.abc import Sequence
+import os
+import sys
+
+from absl import app, flags, logging
+
+try:
+  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+except ImportError as error:
+  sys.exit(f'visualize: {error}')
+
+import jax
+
+from acme_hieros.experiments import runs, visualization
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Of the run. It may be at work, and is not disturbed.'
+)
+_CHECKPOINT = flags.DEFINE_integer(
+  'checkpoint', None, 'Number of the checkpoint. Default: the newest.'
+)
+_OUT = flags.DEFINE_string(
+  'out',
+  None,
+  'Directory for the pictures; one that exists is replaced. Default: '
+  'pictures/<steps> in the work directory.',
+)
+_MAX_STEPS = flags.DEFINE_integer(
+  'max_steps', 200, 'Steps of the episode that are shown at most.'
+)
+_HORIZON = flags.DEFINE_integer(
+  'horizon', 50, 'Steps ahead that are predicted without looking.'
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the environment and the agent.')
+_DETERMINISTIC = flags.DEFINE_bool(
+  'deterministic', False, 'Take the likeliest actions instead of sampling.'
+)
+
+
+def main(argv: Sequence[str]):
+  logging.set_verbosity(logging.WARNING)
+  try:
+    if len(argv) > 1:
+      raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
+    if _WORKDIR.value is None:
+      raise ValueError('--workdir=<directory of a run> is needed.')
+    for flag in (_MAX_STEPS, _HORIZON):
+      if flag.value < 1:
+        raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
+    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value)
+    for skipped in agent.skipped:
+      print(f'Warning: {skipped} The one before is used.', file=sys.stderr)
+    directory = _OUT.value or visualization.directory(
+      agent.run.workdir, agent.steps
+    )
+    print(
+      f'Checkpoint {agent.checkpoint} after {agent.steps} steps: playing at '
+      f'most {_MAX_STEPS.value} steps of {agent.run.environment}.'
+    )
+    environment = agent.run.make_environment(_SEED.value)
+    visualization.Visualizer(
+      agent.networks, _MAX_STEPS.value, _HORIZON.value
+    ).draw(
+      [state.params for state in agent.state],
+      environment,
+      jax.random.PRNGKey(_SEED.value),
+      directory,
+      _DETERMINISTIC.value,
+    )
+    environment.close()
+  except (ValueError, OSError) as error:
+    sys.exit(f'visualize: {error}')
+  for path in visualization.files(directory):
+    print(os.path.relpath(path))
+
+
+if __name__ == '__main__':
+  app.run(main)

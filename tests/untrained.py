@@ -2,6 +2,7 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import functools
 import os
 
 import jax
@@ -10,9 +11,11 @@ import smallest
 from acme_hieros import config as config_lib
 from acme_hieros.experiments import checkpoints, runs
 
-CONFIG = config_lib.override(
-  config_lib.preset('tiny'), smallest.OVERRIDES | {'depth': 2}
-)
+
+def make_config(depth):
+  return config_lib.override(
+    config_lib.preset('tiny'), smallest.OVERRIDES | {'depth': depth}
+  )
 
 
 class Replay:
@@ -28,7 +31,13 @@ class Replay:
 
 
 def make_workdir(
-  path, environment, options, steps=(100,), edit=lambda state: state, **changes
+  path,
+  environment,
+  options,
+  steps=(100,),
+  depth=2,
+  edit=lambda state: state,
+  **changes,
 ):
   """A run with a checkpoint after each of these steps; half as many updates.
 
@@ -36,6 +45,7 @@ def make_workdir(
     path: of the directory, which is made.
     environment, options: of the run.
     steps: of the checkpoints.
+    depth: levels.
     edit: changes a fresh learning state before it is saved.
     **changes: other fields of the run.
   """
@@ -43,7 +53,7 @@ def make_workdir(
     **{
       'environment': environment,
       'environment_options': options,
-      'config': CONFIG,
+      'config': make_config(depth),
       'num_steps': 1000,
       'workdir': str(path),
       **changes,
@@ -51,13 +61,22 @@ def make_workdir(
   )
   prepared = runs.prepare(run)
   prepared.workdir.close()
-  init = jax.jit(prepared.networks.init)
+  # As the learner does: compiling it well takes far longer than running it.
+  init = jax.jit(
+    prepared.networks.init,
+    compiler_options={'xla_backend_optimization_level': 0},
+  )
   state = edit(jax.device_get(init(jax.random.PRNGKey(0))))
   store = checkpoints.Checkpoints(prepared.workdir.checkpoints, len(steps))
   for count in steps:
-    counts = dict(
-      actor_steps=count, actor_episodes=9, learner_steps=count // 2
+    store.save(
+      state,
+      functools.partial(make_metadata, run, count),
+      Replay(prepared.workdir.path),
     )
-    metadata = {'launch': run.launch, 'counts': counts}
-    store.save(state, lambda: metadata, Replay(prepared.workdir.path))
   return run
+
+
+def make_metadata(run, steps):
+  counts = dict(actor_steps=steps, actor_episodes=9, learner_steps=steps // 2)
+  return {'launch': run.launch, 'counts': counts}

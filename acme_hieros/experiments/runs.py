@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import datetime
+import os
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -101,7 +102,10 @@ def read_run(workdir: str) -> Run:
   Raises:
     ValueError: there is none, or its configuration cannot be read.
   """
-  found = workdirs.Workdir(workdir).read_config()
+  directory = workdirs.Workdir(workdir)
+  if not os.path.exists(directory.path):
+    raise ValueError(f'{workdir} does not exist.')
+  found = directory.read_config()
   if found is None:
     raise ValueError(f'{workdir} holds no run: it has no config.json.')
   kinds = {
@@ -226,8 +230,13 @@ def read_agent(workdir: str, checkpoint: int | None = None) -> Agent:
       checkpoint that cannot be used.
   """
   run = read_run(workdir)
-  environment_spec = _make_environment_spec(run)
-  networks = networks_lib.make_networks(run.config, environment_spec)
+  try:
+    environment_spec = _make_environment_spec(run)
+    networks = networks_lib.make_networks(run.config, environment_spec)
+  except ValueError as error:
+    raise ValueError(
+      f'What {workdir} was run on cannot be made here: {error}'
+    ) from error
   restored = checkpoints.read_learner(
     workdirs.Workdir(workdir).checkpoints,
     jax.eval_shape(networks.init, jax.random.PRNGKey(0)),

@@ -90,6 +90,41 @@ def test_episodes_end_independently_and_are_told_once():
   )
 
 
+def test_episodes_say_where_they_were_played():
+  lengths = iter([2, 3])
+  loop = make_loop(Actor(2), lambda seed: Environment(next(lengths)))
+  ended = [episode for _ in range(6) for episode in loop.step()[1]]
+  played = [(e.environment_index, e.episode_length) for e in ended]
+  assert played == [(0, 2), (1, 3), (0, 2), (0, 2), (1, 3)]
+
+
+def test_a_retired_environment_is_not_stepped_nor_missed():
+  made = []
+
+  def make_environment(seed):
+    made.append(Environment(2 + len(made)))
+    return made[-1]
+
+  actor = Actor(3)
+  loop = make_loop(actor, make_environment)
+  results = []
+  for _ in range(4):
+    results.append(loop.step())
+    for episode in results[-1][1]:
+      if episode.environment_index != 2:
+        loop.retire(episode.environment_index)
+  # Of 2, 3 and 4 steps; the last one goes on.
+  assert [steps for steps, _ in results] == [3, 3, 2, 1]
+  assert [len(ended) for _, ended in results] == [0, 1, 1, 1]
+  assert [environment.time for environment in made] == [2, 3, 4]
+  assert len(actor.firsts) == 3
+  given = [[t is not None for t in timesteps] for timesteps in actor.observed]
+  assert given[2:] == [[False, True, True], [False, False, True]]
+  assert loop.step() == (1, [])
+  loop.close()
+  assert all(environment.closed for environment in made)
+
+
 def test_truncations_are_no_terminations():
   actor = Actor(1)
   loop = make_loop(actor, lambda seed: Environment(1, truncate=True))

@@ -141,9 +141,16 @@ def test_processes_stop_at_ctrl_c_and_go_on(tmp_path):
   ]
   assert learned == sorted(set(learned)) and learned[-1] > before['updates']
   # An episode for each new policy, at most.
-  rows = read_csv(path / 'logs' / 'evaluation.csv')
-  played = [int(row['learner_steps']) for row in rows]
-  assert rows and played == sorted(set(played))
-  assert all(-1 <= float(row['episode_return']) <= 1 for row in rows)
+  with open(path / 'evaluation' / 'evaluator.jsonl') as file:
+    lines = [json.loads(line) for line in file]
+  assert [line['episode'] for line in lines] == list(range(len(lines)))
+  played = [line['learner_steps'] for line in lines]
+  assert played and played == sorted(set(played))
+  assert all(line['episode_return'] in (-1, 1) for line in lines)
+  summary = json.loads((path / 'evaluation' / 'evaluator.json').read_text())
+  last = [line['episode_return'] for line in lines[-100:]]
+  assert summary['episodes'] == len(last)
+  np.testing.assert_allclose(summary['mean'], np.mean(last))
+  assert summary['updates'] == played[-1]
   for node in NODES:
     assert 'done' in (path / 'nodes' / f'{node}.log').read_text(), node

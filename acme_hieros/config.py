@@ -527,17 +527,17 @@ def describe(config: HierosConfig) -> str:
   'small', or 'small, depth=1, world_model.cnn_depths=8,16': `override` reads
   the fields as they stand there.
   """
-  differences = {
-    name: {
-      field: value
-      for field, value in _fields(config).items()
-      if value != _fields(start)[field]
-    }
-    for name, start in PRESETS.items()
-  }
-  nearest = min(differences, key=lambda name: len(differences[name]))
-  parts = [nearest]
-  for field, value in differences[nearest].items():
+  values = _fields(config)
+  name, differing = min(
+    (
+      (name, [f for f, value in _fields(start).items() if values[f] != value])
+      for name, start in PRESETS.items()
+    ),
+    key=lambda found: len(found[1]),
+  )
+  parts = [name]
+  for field in differing:
+    value = values[field]
     text = ','.join(map(str, value)) if isinstance(value, tuple) else value
     parts.append(f'{field}={text}')
   return ', '.join(parts)

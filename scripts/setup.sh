@@ -114,7 +114,7 @@ install() {
       "free, then run 'make setup' again."
 }
 
-say 'installing about 80 packages (1.7 GB); this takes a minute or a few.'
+say 'installing about 110 packages (1.9 GB); this takes a minute or a few.'
 # First what installs the rest.
 install $(grep -E '^(pip|setuptools|wheel)==' "$lock")
 install -r "$lock"

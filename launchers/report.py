@@ -1,0 +1,75 @@
+"""Compares finished runs on one page.
+
+python launchers/report.py runs/*
+"""
+
+from collections.abc import Sequence
+import sys
+
+from absl import app, flags, logging
+
+try:
+  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+except ImportError as error:
+  sys.exit(f'report: {error}')
+
+try:
+  from acme_hieros.experiments import pages, reports
+except ModuleNotFoundError as error:
+  sys.exit(
+    f'report: {error.name} is missing; it comes with '
+    "pip install 'acme_hieros[report]'."
+  )
+
+_OUT = flags.DEFINE_string(
+  'out', 'report.html', 'The page; its numbers go beside it, as .json.'
+)
+_REPLICATIONS = flags.DEFINE_integer(
+  'replications', 10_000, 'Of the bootstrap that intervals come from.'
+)
+
+
+def main(argv: Sequence[str]):
+  logging.set_verbosity(logging.WARNING)
+  try:
+    _report(argv[1:])
+  except (ValueError, OSError) as error:
+    sys.exit(f'report: {error}')
+
+
+def _report(paths: Sequence[str]):
+  if not paths:
+    raise ValueError(
+      'name the work directories of runs, as in python launchers/report.py '
+      'runs/*.'
+    )
+  if _REPLICATIONS.value < 1:
+    raise ValueError(f'replications={_REPLICATIONS.value} must be at least 1.')
+  if not _OUT.value.endswith('.html'):
+    raise ValueError(f'--out={_OUT.value!r} must end in .html.')
+  print(f'Reading {_count(paths, "path")}.')
+  systems, left_out = reports.read(paths)
+  for entry in left_out:
+    print(f'Left out: {entry["path"]}: {entry["reason"]}')
+  if not systems:
+    raise ValueError(
+      'none of these runs can be reported, for the reasons above.'
+    )
+  for system in systems:
+    print(
+      f'{system.label}: {_count(system.runs, "run")} in '
+      f'{_count(system.tasks, "environment")}.'
+    )
+  print('Computing intervals.')
+  content = reports.make(systems, left_out, _REPLICATIONS.value)
+  print('Drawing.')
+  numbers = pages.write(content, _OUT.value)
+  print(f'Report: {_OUT.value}, its numbers: {numbers}')
+
+
+def _count(things: Sequence, name: str) -> str:
+  return f'{len(things)} {name}' + 's' * (len(things) != 1)
+
+
+if __name__ == '__main__':
+  app.run(main)

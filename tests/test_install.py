@@ -150,11 +150,16 @@ def test_every_module_is_packaged_and_nothing_else(checkout):
   assert result.returncode == 0, result.stderr
   # Its name has the platform's: there is a native library.
   (library,) = (checkout / 'build').glob('lib*')
-  built = {path.relative_to(library) for path in library.rglob('*.py')}
-  sources = {
-    path.relative_to(checkout)
-    for path in (checkout / 'acme_hieros').rglob('*.py')
-  }
+  built, sources = (
+    {
+      path.relative_to(place)
+      for pattern in ('*.py', '*.html')
+      for path in (place / 'acme_hieros').rglob(pattern)
+    }
+    for place in (library, checkout)
+  )
+  # The page of a report is no module, but needed.
+  assert pathlib.Path('acme_hieros/experiments/report.html') in sources
   assert pathlib.Path('acme_hieros/without_init/nested/module.py') in sources
   assert built == sources
   assert not list((checkout / 'build').rglob('__pycache__'))

@@ -385,25 +385,26 @@ def _differences(
   if count < 3:
     said.append(f'{count} run{"s" * (count != 1)} a game instead of 3 to 5')
   runs = [run for task in tasks for run in system.of(task)]
-  trained = sum(run.score.source.startswith('training') for run in runs)
-  if trained:
-    said.append(
-      f'{trained} of {len(runs)} '
-      * (trained < len(runs))
-      + 'scores from training episodes instead of '
-      f'{published.EPISODES} episodes of the final policy'
-    )
-  few = [
-    run
-    for run in runs
-    if not run.score.source.startswith('training')
-    and run.score.episodes < published.EPISODES
-  ]
-  if few:
-    said.append(
-      f'{len(few)} of {len(runs)} ' * (len(few) < len(runs))
-      + f'scores from fewer than {published.EPISODES} episodes'
-    )
+  trained = [run for run in runs if not run.evaluated]
+  evaluated = [run for run in runs if run.evaluated]
+  for of, what in (
+    (
+      trained,
+      f'scores from training episodes instead of {published.EPISODES} episodes '
+      'of the final policy',
+    ),
+    (
+      [r for r in evaluated if r.score.episodes < published.EPISODES],
+      f'scores from fewer than {published.EPISODES} episodes',
+    ),
+    (
+      [r for r in evaluated if r.score.steps < r.num_steps],
+      'scores of checkpoints before the last step',
+    ),
+  ):
+    if of:
+      among = f'{len(of)} of {len(runs)} ' * (len(of) < len(runs))
+      said.append(among + what)
   if any(run.options for run in runs):
     said.append('environments with options of their own')
   if not said:

@@ -92,11 +92,15 @@ class Result:
     return f'{self.environment} ({options})' if options else self.environment
 
   @property
+  def evaluated(self) -> bool:
+    """Whether the score is from an evaluation."""
+    return not all(e.deterministic for e in self.evaluations)
+
+  @property
   def score(self) -> Score:
     """By the newest evaluation of the sampling policy, or by training."""
-    sampled = [e for e in self.evaluations if not e.deterministic]
-    if sampled:
-      last = sampled[-1]
+    if self.evaluated:
+      last = [e for e in self.evaluations if not e.deterministic][-1]
       return Score(
         last.mean,
         last.standard_error,

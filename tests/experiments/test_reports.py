@@ -572,11 +572,22 @@ def test_runs_by_the_protocol_differ_in_nothing(tmp_path):
   atari = reports.make(systems, [], 2)['atari']
   assert not atari['differences']
   assert len(atari['aggregates'][0]['games']) == 26
-  # A run of another game, and one without an evaluation.
+  # A run of another game, one without an evaluation, one of an old checkpoint.
   made_up.write_run(tmp_path / 'x', 'atari/Tennis', 0, 'atari100k', 100_000)
+  edit(
+    pathlib.Path(paths[0]) / 'evaluation' / '000002.json',
+    steps=90_000,
+    episodes=10,
+  )
   systems, _ = reports.read([*paths, str(tmp_path / 'x')])
   (said,) = reports.make(systems, [], 2)['atari']['differences']
-  for part in ('not among them: Tennis', '1 run a game', '1 of 79 scores from'):
+  for part in (
+    'not among them: Tennis',
+    '1 run a game',
+    '1 of 79 scores from training episodes',
+    '1 of 79 scores from fewer than 100 episodes',
+    '1 of 79 scores of checkpoints before the last step',
+  ):
     assert part in said
 
 
@@ -646,7 +657,8 @@ class _Page(html.parser.HTMLParser):
 def written(content, tmp_path_factory):
   """The page, in a directory that is not there yet."""
   path = tmp_path_factory.mktemp('report') / 'new' / 'page.html'
-  numbers = pages.write(content, str(path))
+  # As it would be read again.
+  numbers = pages.write(json.loads(json.dumps(content)), str(path))
   assert numbers == str(path.with_suffix('.json'))
   return path
 

@@ -89,6 +89,10 @@ def edge(steps: np.ndarray, values: np.ndarray, at_end: bool) -> float:
   return float(np.mean(values[near]))
 
 
+# Columns in one plot: more lines cannot be told apart.
+_MOST_COLUMNS = 4
+
+
 class Group(NamedTuple):
   """Columns that belong into one plot.
 
@@ -107,7 +111,7 @@ def group(columns: Sequence[str]) -> Sequence[Group]:
 
   Names that differ in a number at their end are one curve over that number. Of
   the others those that end in the same word measure the same thing, and so
-  share an axis.
+  share an axis, up to _MOST_COLUMNS of them.
   """
   numbered, worded = {}, {}
   for column in columns:
@@ -116,31 +120,34 @@ def group(columns: Sequence[str]) -> Sequence[Group]:
       numbered.setdefault(match[1], {})[match[2]] = column
     else:
       worded.setdefault(column.split('_')[-1], []).append(column)
-  groups = []
-  for members in worded.values():
-    words = [column.split('_') for column in members]
-    if len(words) == 1:
-      groups.append(Group(members[0], {members[0]: members[0]}, False))
-      continue
-    shortest = min(map(len, words))
-    front = _common(words, shortest - 1)
-    back = _common([w[::-1] for w in words], shortest - front)
-    common = words[0][:front] + words[0][-back:]
-    groups.append(
-      Group(
-        '_'.join(common),
-        {
-          # A column that is nothing but what they share keeps its name.
-          '_'.join(w[front : len(w) - back]) or '_'.join(w): column
-          for w, column in zip(words, members)
-        },
-        False,
-      )
-    )
+  groups = [
+    _name(members[i : i + _MOST_COLUMNS])
+    for members in worded.values()
+    for i in range(0, len(members), _MOST_COLUMNS)
+  ]
   for name, members in numbered.items():
     ordered = dict(sorted(members.items(), key=lambda item: int(item[0])))
     groups.append(Group(name, ordered, True))
-  return sorted(groups)
+  return sorted(groups, key=lambda group: group.name)
+
+
+def _name(columns: Sequence[str]) -> Group:
+  """A group by what is common to the words of its columns, front and back."""
+  if len(columns) == 1:
+    return Group(columns[0], {columns[0]: columns[0]}, False)
+  words = [column.split('_') for column in columns]
+  shortest = min(map(len, words))
+  front = _common(words, shortest - 1)
+  back = _common([w[::-1] for w in words], shortest - front)
+  return Group(
+    '_'.join(words[0][:front] + words[0][-back:]),
+    {
+      # A column that is nothing but what they share keeps its name.
+      '_'.join(w[front : len(w) - back]) or column: column
+      for w, column in zip(words, columns)
+    },
+    False,
+  )
 
 
 def _common(words: Sequence[Sequence[str]], most: int) -> int:

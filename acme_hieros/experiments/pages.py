@@ -145,6 +145,8 @@ def render(content: Mapping[str, Any]) -> str:
   diagnosed = list(
     dict.fromkeys(entry['environment'] for entry in content['diagnostics'])
   )
+  atari = content['atari'] or {'aggregates': []}
+  played = {tuple(entry['games']) for entry in atari['aggregates']}
   environment = jinja2.Environment(
     autoescape=True,
     trim_blocks=True,
@@ -172,10 +174,7 @@ def render(content: Mapping[str, Any]) -> str:
     not_diagnosed=diagnosed[_MOST_DIAGNOSED:],
     pictured=pictures,
     not_pictured=not_shown,
-    same_games=len({tuple(e['games']) for e in content['atari']['aggregates']})
-    == 1
-    if content['atari']
-    else True,
+    same_games=len(played) < 2,
     window=curves.WINDOW,
     edge=curves.EDGE,
   )

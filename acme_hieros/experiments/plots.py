@@ -24,6 +24,7 @@ _COLOURS = (
   '#E69F00',
   '#56B4E9',
 )
+# As many as `curves.group` puts into one plot.
 _DASHES = ('-', (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _GREY = '#555555'
 
@@ -118,10 +119,6 @@ def draw_learning(
       )
   axes.set_xlim(left=0)
   low, high = axes.get_ylim()
-  # All the same return: the axis would be labelled with rounding errors.
-  if high - low < 1e-6 * max(1.0, abs(high)):
-    axes.set_ylim(low - 1, high + 1)
-    low, high = axes.get_ylim()
   # Curves begin low and end high: the lower name is on the right.
   for i, (name, value) in enumerate(references.items()):
     if low - 0.5 * (high - low) <= value <= high + 0.5 * (high - low):
@@ -255,6 +252,7 @@ def _dash(index: int, before_the_next: int = len(_COLOURS)):
 
 
 def _sheet(title: str, legend_lines: int, height: float = _PLOT_HEIGHT):
+  """An empty plot of a height in inches, with room for a legend below it."""
   figure = Figure(
     figsize=(_WIDTH, height + _LINE_HEIGHT * legend_lines),
     layout='constrained',

@@ -195,19 +195,22 @@ def test_columns_are_grouped_by_what_they_measure():
     'novelty_advantage_share',
     'error',
     'one_error',
+    'open_loop_error',
+    *(f'loss_of_{i}_part' for i in 'abcdef'),
   ]
-  found = {group.name: group for group in curves.group(columns)}
-  assert {name: list(g.columns) for name, g in found.items()} == {
-    'advantage_share': ['extrinsic', 'novelty'],
-    'error': ['error', 'one'],
-    'open_loop_error': ['2', '10'],
-    'open_loop_reward_error': ['2'],
-    'subgoal_reached': ['subgoal_reached'],
-    'subgoal_similarity': ['start', 'end'],
-  }
-  assert found['open_loop_error'].columns['10'] == 'open_loop_error_10'
-  assert found['open_loop_error'].numbered
-  assert not found['subgoal_similarity'].numbered
+  found = curves.group(columns)
+  assert [(g.name, list(g.columns), g.numbered) for g in found] == [
+    ('advantage_share', ['extrinsic', 'novelty'], False),
+    ('error', ['error', 'one', 'open_loop'], False),
+    # Of six lines in one plot two would be the same.
+    ('loss_of_part', ['a', 'b', 'c', 'd'], False),
+    ('loss_of_part', ['e', 'f'], False),
+    ('open_loop_error', ['2', '10'], True),
+    ('open_loop_reward_error', ['2'], True),
+    ('subgoal_reached', ['subgoal_reached'], False),
+    ('subgoal_similarity', ['start', 'end'], False),
+  ]
+  assert found[4].columns['10'] == 'open_loop_error_10'
 
 
 # --- reading -----------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import contextlib
 import errno
 import json
 import os
 import pathlib
 import shutil
 import signal
+import types
 
 import jax
 import numpy as np
@@ -18,7 +20,7 @@ import untrained
 from acme_hieros.environments import debug
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import environment_loop, episodes, evaluation
-from acme_hieros.experiments import nodes, runs, workdirs
+from acme_hieros.experiments import files, nodes, runs, workdirs
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 
@@ -63,7 +65,9 @@ def echo(compile_quickly, tmp_path_factory):
     )
 
   path = tmp_path_factory.mktemp('echo') / 'run'
-  untrained.make_workdir(path, 'debug/echo', {'length': LENGTH}, edit=prefer)
+  untrained.make_workdir(
+    path, 'debug/echo', {'length': LENGTH}, depth=1, edit=prefer
+  )
   return path
 
 
@@ -144,6 +148,15 @@ def test_a_summary_can_be_read():
   # 12583.47, sem sqrt(541800 / 2 / 3), and (12583.47 - 1598) / 1067.5.
   for part in ('12,583 ± 300.5', 'median 12,750', 'human-normalised 10.291'):
     assert part in text
+
+
+def put_older(workdir):
+  """Puts an older evaluation in the way; returns the files that it has."""
+  directory = workdir / 'evaluation'
+  directory.mkdir()
+  for extension in ('json', 'jsonl'):
+    (directory / f'000002.{extension}').write_text('older')
+  return snapshot(directory)
 
 
 # What is played.
@@ -337,7 +350,7 @@ def test_episodes_that_break_down_are_played_anew(workdir, monkeypatch, capsys):
 
 
 def test_an_environment_that_never_works_ends_it(workdir, monkeypatch):
-  before = evaluate(workdir)
+  before = put_older(workdir)
   agent = runs.read_agent(str(workdir))
   made = []
 
@@ -355,22 +368,16 @@ def test_an_environment_that_never_works_ends_it(workdir, monkeypatch):
     environment_loop.BrokenEnvironmentError, match='emulator is gone.*had ended'
   ):
     evaluation.evaluate(agent, settings(episodes=30))
-  # What was complete is as it was.
-  lines, summary = map(pathlib.Path, before[0].paths)
-  assert read_lines(lines) == before[1]
-  assert json.loads(summary.read_text()) == before[2]
-  assert sorted(os.listdir(workdir / 'evaluation')) == [
-    '000002.json',
-    '000002.jsonl',
-    '000002.jsonl.incomplete',
-  ]
+  after = snapshot(workdir / 'evaluation')
+  assert after.pop('000002.jsonl.incomplete')
+  assert after == before
 
 
 # Ends before the last episode.
 
 
 class Interrupting(debug.RandomLength):
-  """Presses Ctrl-C at step 25 and, with patience 1, at step 26 of all."""
+  """Presses Ctrl-C at some of its steps, counted over all of them."""
 
   steps, at = 0, ()
 
@@ -385,7 +392,7 @@ class Interrupting(debug.RandomLength):
 def test_ctrl_c_keeps_what_was_played_and_no_summary(
   workdir, monkeypatch, capsys, times
 ):
-  _, complete, summary = evaluate(workdir)
+  older = put_older(workdir)
   agent = runs.read_agent(str(workdir))
   monkeypatch.setattr(Interrupting, 'steps', 0)
   monkeypatch.setattr(Interrupting, 'at', range(25, 25 + times))
@@ -407,13 +414,24 @@ def test_ctrl_c_keeps_what_was_played_and_no_summary(
   lines = read_lines(incomplete)
   assert 25 / 9 - 3 <= len(lines) <= 26
   assert all(1 <= line['episode_length'] <= 9 for line in lines)
-  # The one before is as it was, and the next takes the place of both.
-  assert read_lines(directory / '000002.jsonl') == complete
-  assert json.loads((directory / '000002.json').read_text()) == summary
-  assert len(os.listdir(directory)) == 3
-  monkeypatch.undo()
-  _, lines, _ = evaluate(workdir, 5)
-  assert len(lines) == 5 and len(os.listdir(directory)) == 2
+  after = snapshot(directory)
+  del after[incomplete.name]
+  assert after == older
+
+
+def test_a_complete_evaluation_takes_the_place_of_others(workdir):
+  put_older(workdir)
+  directory = workdir / 'evaluation'
+  (directory / '000002.jsonl.incomplete').write_text('older')
+  (directory / '000001.json').write_text('of another checkpoint')
+  _, lines, summary = evaluate(workdir, 5)
+  assert len(lines) == summary['episodes'] == 5
+  assert sorted(os.listdir(directory)) == [
+    '000001.json',
+    '000002.json',
+    '000002.jsonl',
+  ]
+  assert (directory / '000001.json').read_text() == 'of another checkpoint'
 
 
 def test_ctrl_c_before_an_episode_has_ended_leaves_nothing(
@@ -436,12 +454,32 @@ def no_room(*unused):
   raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_leaves_the_evaluation_before(workdir, monkeypatch):
-  evaluate(workdir)
-  directory = workdir / 'evaluation'
-  before = snapshot(directory)
-  agent = runs.read_agent(str(workdir))
+def no_room_for_lines(monkeypatch):
+  """What is written reaches the disk when the file is flushed or closed."""
+  replacing = files.replacing
+
+  @contextlib.contextmanager
+  def full(path, mode, **kwargs):
+    with replacing(path, mode, **kwargs) as file:
+      if not path.endswith('.jsonl'):
+        yield file
+        return
+      yield types.SimpleNamespace(writelines=file.writelines, flush=no_room)
+      no_room()
+
+  monkeypatch.setattr(files, 'replacing', full)
+
+
+def no_room_for_the_summary(monkeypatch):
   monkeypatch.setattr(workdirs, 'write_json', no_room)
+
+
+@pytest.mark.parametrize('fail', [no_room_for_lines, no_room_for_the_summary])
+def test_a_full_disk_leaves_the_older_evaluation(workdir, monkeypatch, fail):
+  before = put_older(workdir)
+  directory = workdir / 'evaluation'
+  agent = runs.read_agent(str(workdir))
+  fail(monkeypatch)
   with pytest.raises(workdirs.WorkdirError, match='No space left') as caught:
     evaluation.evaluate(agent, settings(12))
   assert str(directory) in str(caught.value)
@@ -464,13 +502,13 @@ def test_a_place_that_cannot_be_written_is_told(workdir):
 # What is read of a run.
 
 
-def test_the_agent_of_a_program_can_be_read(tmp_path):
+def test_the_agent_of_a_program_can_be_read_and_plays(tmp_path):
   written = []
   run = untrained.make_workdir(
     tmp_path / 'run',
     'debug/random_length',
     SHORT,
-    depth=1,
+    depth=2,
     edit=lambda state: (written.append(state), state)[1],
     launch='local_mp',
     num_actors=2,
@@ -483,6 +521,7 @@ def test_the_agent_of_a_program_can_be_read(tmp_path):
   assert (agent.steps, agent.updates, agent.checkpoint) == (100, 50, '000001')
   jax.tree.map(np.testing.assert_array_equal, agent.state, written[0])
   assert agent.environment_spec.actions.num_values == 2
+  assert evaluation.evaluate(agent, settings()).played == 7
 
 
 # The evaluators of a program.
@@ -558,7 +597,7 @@ def test_evaluators_go_on_where_the_run_goes_on(workdir):
 
 
 def test_a_run_that_goes_on_leaves_the_evaluations_of_checkpoints(workdir):
-  evaluate(workdir)
+  put_older(workdir)
   before = snapshot(workdir)
   workdirs.Workdir(str(workdir)).cut_logs(0)
   assert snapshot(workdir) == before

@@ -85,6 +85,12 @@ _CHECKPOINT_MINUTES = flags.DEFINE_float(
 _KEEP_CHECKPOINTS = flags.DEFINE_integer(
   'keep_checkpoints', 2, 'Of so many checkpoints the newest stay.'
 )
+_PICTURE_MINUTES = flags.DEFINE_float(
+  'picture_minutes',
+  30.0,
+  'Minutes between two drawings of what the agent sees and believes; 0 for '
+  'none. One process also draws at its end; a program needs an evaluator.',
+)
 _RESUME = flags.DEFINE_bool(
   'resume',
   False,
@@ -104,6 +110,7 @@ def main(argv: Sequence[str]):
     run = run.replace(
       checkpoint_minutes=_CHECKPOINT_MINUTES.value,
       keep_checkpoints=_KEEP_CHECKPOINTS.value,
+      picture_minutes=_PICTURE_MINUTES.value,
     )
     launched = run.launch != 'local'
     trainer = (launching.Launcher if launched else running.Trainer)(run)

@@ -61,12 +61,7 @@ def make_workdir(
   )
   prepared = runs.prepare(run)
   prepared.workdir.close()
-  # As the learner does: compiling it well takes far longer than running it.
-  init = jax.jit(
-    prepared.networks.init,
-    compiler_options={'xla_backend_optimization_level': 0},
-  )
-  state = edit(jax.device_get(init(jax.random.PRNGKey(0))))
+  state = edit(draw_state(prepared.networks))
   store = checkpoints.Checkpoints(prepared.workdir.checkpoints, len(steps))
   for count in steps:
     store.save(
@@ -75,6 +70,15 @@ def make_workdir(
       Replay(prepared.workdir.path),
     )
   return run
+
+
+def draw_state(networks):
+  """A fresh learning state of every level."""
+  # As the learner does: compiling it well takes far longer than running it.
+  init = jax.jit(
+    networks.init, compiler_options={'xla_backend_optimization_level': 0}
+  )
+  return jax.device_get(init(jax.random.PRNGKey(0)))
 
 
 def make_metadata(run, steps):

@@ -38,6 +38,7 @@ from acme_hieros.experiments import (
   evaluation,
   running,
   runs,
+  visualization,
   workdirs,
 )
 
@@ -439,6 +440,11 @@ def evaluate(
       lambda: None,  # An episode is played by one policy.
       coordinator.warn,
     )
+    drawing = visualization.PeriodicPictures(
+      run,
+      networks_lib.make_networks(run.config, environment_spec),
+      coordinator.warn,
+    )
     learned = 0
     go_on = True
     while go_on and not lp.wait_for_stop(0):
@@ -453,8 +459,16 @@ def evaluate(
         _, ended = loop.step()
       for episode in ended:
         go_on = coordinator.add_evaluation(index, counts, episode)
+      if index == 0:
+        drawing.draw_if_due(functools.partial(_read_agent, run))
     loop.close()
   _leave_process()
+
+
+def _read_agent(run: runs.Run):
+  """All parameters in the newest checkpoint, and the steps before it."""
+  agent = runs.read_agent(run.workdir)
+  return [state.params for state in agent.state], agent.steps
 
 
 def _make_actor(

@@ -20,6 +20,7 @@ from acme_hieros.experiments import (
   environment_loop,
   episodes,
   runs,
+  visualization,
   workdirs,
 )
 
@@ -95,6 +96,9 @@ class Trainer:
       functools.partial(actor.update, wait=True),
       self._warnings.append,
     )
+    self._pictures = visualization.PeriodicPictures(
+      run, prepared.networks, self._warnings.append
+    )
     self._start = time.time()
 
   @property
@@ -124,6 +128,9 @@ class Trainer:
         try:
           self._loop(interruption, line)
           self.save()
+          if run.picture_minutes and not interruption.requested:
+            self._pictures.draw(self._read_agent)
+            self._write_warnings(line)
         except (KeyboardInterrupt, checkpoints.CheckpointError):
           raise
         except BaseException as error:
@@ -191,6 +198,10 @@ class Trainer:
         except checkpoints.CheckpointError as error:
           # There may be room again by the next time.
           line.write(f'Warning: {error}')
+      self._pictures.draw_if_due(self._read_agent)
+
+  def _read_agent(self):
+    return [state.params for state in self._learner.save()], self.steps
 
   def _show(self, line: console.LiveLine, learning_started: bool):
     counts = self._counter.get_counts()
@@ -199,6 +210,9 @@ class Trainer:
       counts['learner_steps'] if learning_started else None,
       self._episodes.last,
     )
+    self._write_warnings(line)
+
+  def _write_warnings(self, line: console.LiveLine):
     while self._warnings:
       line.write(f'Warning: {self._warnings.pop(0)}')
 

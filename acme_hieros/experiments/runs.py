@@ -44,6 +44,8 @@ class Run:
   resume: continue the run in `workdir`.
   checkpoint_minutes: time between two checkpoints.
   keep_checkpoints: of so many the newest stay.
+  picture_minutes: time between two drawings of the agent; 0 for none. Of a
+    program the first evaluator draws, from checkpoints.
   """
 
   environment: str
@@ -61,6 +63,7 @@ class Run:
   resume: bool = False
   checkpoint_minutes: float = 10.0
   keep_checkpoints: int = 2
+  picture_minutes: float = 0.0
 
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
@@ -356,6 +359,10 @@ def _check(run: Run):
   if not run.checkpoint_minutes > 0:
     raise ValueError(
       f'checkpoint_minutes={run.checkpoint_minutes} must be positive.'
+    )
+  if not run.picture_minutes >= 0:
+    raise ValueError(
+      f'picture_minutes={run.picture_minutes} must not be negative; 0 is never.'
     )
   if run.launch not in LAUNCHES:
     raise ValueError(

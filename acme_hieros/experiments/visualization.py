@@ -1,17 +1,33 @@
 """All that can be seen of an agent in an episode, drawn into a directory."""
 
+from collections.abc import Callable
 import glob
 import os
 import shutil
+import time
 from typing import Any
 
 import dm_env
 import jax
 
-from acme_hieros.experiments import pictures, recording, videos
+from acme_hieros.experiments import (
+  environment_loop,
+  pictures,
+  recording,
+  runs,
+  videos,
+  workdirs,
+)
 from acme_hieros.models import hierarchy
 
+# Of an episode that is drawn, and of a prediction in it.
+MAX_STEPS = 200
+HORIZON = 50
+
 _DPI = 100
+
+# Tells the random numbers of drawing from those of a run's other parts.
+_SEED_NAME = 0x70_69_63
 
 
 class Visualizer:
@@ -23,7 +39,10 @@ class Visualizer:
   """
 
   def __init__(
-    self, networks: hierarchy.Hierarchy, max_steps: int, horizon: int
+    self,
+    networks: hierarchy.Hierarchy,
+    max_steps: int = MAX_STEPS,
+    horizon: int = HORIZON,
   ):
     """Creates a visualizer.
 
@@ -105,6 +124,62 @@ class Visualizer:
       ),
     ):
       videos.write(os.path.join(directory, f'{name}.gif'), frames)
+
+
+class PeriodicPictures:
+  """Draws the agent of a run every so often, while it is learning.
+
+  The pictures go to the work directory and to TensorBoard. What goes wrong is
+  reported, and the run goes on.
+  """
+
+  def __init__(
+    self,
+    run: runs.Run,
+    networks: hierarchy.Hierarchy,
+    report: Callable[[str], None],
+  ):
+    """Creates it; nothing is drawn or compiled yet.
+
+    Args:
+      run: says how often.
+      networks: of its agent.
+      report: is told in a sentence why there are no pictures.
+    """
+    self._run = run
+    self._visualizer = Visualizer(networks)
+    self._report = report
+    self._last = time.time()
+
+  def draw_if_due(self, read: Callable[[], tuple[recording.Params, int]]):
+    """Draws if it is time.
+
+    Args:
+      read: gives all parameters of each level, and the steps they come after.
+    """
+    minutes = self._run.picture_minutes
+    if minutes > 0 and time.time() - self._last > 60 * minutes:
+      self.draw(read)
+
+  def draw(self, read: Callable[[], tuple[recording.Params, int]]):
+    """Draws the agent; `read` as in `draw_if_due`."""
+    try:
+      self._draw(*read())
+    except Exception as error:  # Whatever it is, the run is worth more.
+      reason = environment_loop.in_one_line(error)
+      self._report(f'The agent could not be drawn ({reason}).')
+    self._last = time.time()
+
+  def _draw(self, params: recording.Params, steps: int):
+    path = directory(self._run.workdir, steps)
+    seeds = runs.seed_sequence(self._run, steps, _SEED_NAME).generate_state(2)
+    environment = self._run.make_environment(int(seeds[0]))
+    try:
+      key = jax.random.PRNGKey(int(seeds[1]))
+      self._visualizer.draw(params, environment, key, path)
+    finally:
+      environment.close()
+    workdirs.Workdir(self._run.workdir).log_pictures(files(path), steps)
 
 
 def directory(workdir: str, steps: int) -> str:

@@ -1,6 +1,6 @@
 """The directory of a run: its configuration, logs and checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import contextlib
 import csv
 import fcntl
@@ -14,6 +14,8 @@ import uuid
 from acme.utils import loggers
 from acme.utils.loggers import tf_summary
 import numpy as np
+from PIL import Image
+import tensorflow as tf
 
 from acme_hieros.experiments import files, json_lines
 
@@ -36,6 +38,7 @@ class Workdir:
   evaluation/     what was played to see how good it is, see `evaluation`
   nodes/          of a Launchpad program: the output of each node, and its
                   process
+  pictures/       what the agent saw and believed, see `visualization`
   progress.json   of a Launchpad program: how far it is
   failure/        the state and the batch of a loss that was not finite
   """
@@ -224,6 +227,28 @@ class Workdir:
     )
     self._closing.callback(both.close)
     return both
+
+  def log_pictures(self, paths: Sequence[str], steps: int):
+    """Shows PNG and GIF files in TensorBoard, under their names."""
+    writer = tf.summary.create_file_writer(
+      os.path.join(self.tensorboard, 'pictures')
+    )
+    with writer.as_default():
+      for path in paths:
+        with open(path, 'rb') as file:
+          encoded = file.read()
+        with Image.open(path) as picture:
+          width, height = picture.size
+        # The only way in for an animation: a picture that is encoded already.
+        image = tf.compat.v1.Summary.Image(
+          encoded_image_string=encoded, width=width, height=height
+        )
+        name = f'pictures/{os.path.basename(path)}'
+        summary = tf.compat.v1.Summary(
+          value=[tf.compat.v1.Summary.Value(tag=name, image=image)]
+        )
+        tf.summary.experimental.write_raw_pb(summary.SerializeToString(), steps)
+    writer.close()
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
     """The logger of one level's updates, or of its diagnoses."""

@@ -67,6 +67,7 @@ def flags(path, *arguments):
     '--env=debug/catch',
     '--env_option=observation=vector',
     '--env_option=rows=5',
+    '--picture_minutes=0',
     '--num_actors=2',
     '--envs_per_actor=2',
     f'--workdir={path}',

@@ -37,6 +37,7 @@ SMALLEST = [
   '--env=debug/catch',
   '--env_option=observation=vector',
   '--env_option=rows=5',
+  '--picture_minutes=0',
   *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
 ]
 

@@ -1,0 +1,259 @@
+"""Pictures show what they say, the right way up, and none of them is empty."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import os
+
+import acme
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+import untrained
+
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.environments import debug, make_environment
+from acme_hieros.experiments import (
+  pictures,
+  recording,
+  runs,
+  videos,
+  visualization,
+)
+from acme_hieros.models import s5, spaces
+
+pytestmark = pytest.mark.usefixtures('compile_quickly')
+
+
+def make_agent(environment, depth):
+  networks = networks_lib.make_networks(
+    untrained.make_config(depth), acme.make_environment_spec(environment)
+  )
+  return networks, [s.params for s in untrained.draw_state(networks)]
+
+
+@pytest.fixture(scope='module')
+def catch(compile_quickly):
+  """An agent of three levels, an episode of 8 steps and its forecasts."""
+  environment = debug.Catch(rows=9, columns=5)
+  networks, params = make_agent(environment, depth=3)
+  recorder = recording.Recorder(networks, 20)
+  episode = recorder.record(params, environment, jax.random.PRNGKey(0))
+  starts, forecast = recorder.forecast(
+    params, episode, jax.random.PRNGKey(1), horizon=5
+  )
+  return networks, params, recorder, episode, starts, forecast
+
+
+def check_figure(figure):
+  """Every axes has something in it, and lines have labels on both axes."""
+  parts = [figure, *figure.subfigs]
+  found = [axes for part in parts for axes in part.axes]
+  assert found
+  for axes in found:
+    data = [*axes.images, *axes.collections, *axes.lines]
+    assert data, axes
+    if axes.images:
+      (image,) = axes.images
+      assert image.origin == 'upper'
+      assert np.isfinite(image.get_array()).all()
+    else:
+      assert axes.get_ylabel(), axes
+      assert (
+        any(
+          np.isfinite(np.asarray(line.get_ydata(), float)).any()
+          for line in axes.lines
+        )
+        or axes.collections
+      )
+  assert any(axes.get_xlabel() for axes in found)
+
+
+def test_no_figure_is_empty_or_without_labels(catch):
+  networks, params, recorder, episode, starts, forecast = catch
+  observation = networks.observation
+  check_figure(pictures.open_loop(observation, episode, starts, forecast))
+  figure, timelines = pictures.episode(networks.config, observation, episode)
+  check_figure(figure)
+  assert len(timelines) == 3 + 3 + 2  # The top has no code.
+  check_figure(pictures.eigenvalues(params))
+  pictured = [
+    recorder.picture_subgoals(params, episode, level) for level in (0, 1)
+  ]
+  figure = pictures.subgoals(observation, episode, pictured)
+  check_figure(figure)
+  assert len(figure.subfigs) == 2
+
+
+def enlarged(frame, index, shape, scale):
+  """One picture of an animation's frame, at its own size again."""
+  height, width = (scale * side for side in shape)
+  left = index * (width + 8) + 8
+  part = frame[16 : 16 + height, left : left + width]
+  return part[scale // 2 :: scale, scale // 2 :: scale]
+
+
+def test_an_animation_shows_every_frame_the_right_way_up(catch, tmp_path):
+  networks, _, _, episode, starts, forecast = catch
+  frames = videos.open_loop(networks.observation, episode, starts, forecast)
+  path = tmp_path / 'open_loop.gif'
+  videos.write(path, frames)
+  true = episode.observation['observation']
+  scale = round(192 / 20)  # An image of 20 by 12 pixels.
+  with Image.open(path) as gif:
+    assert gif.n_frames == len(episode.reward) == 8
+    for i in range(gif.n_frames):
+      gif.seek(i)
+      shown = enlarged(np.asarray(gif.convert('RGB')), 0, (20, 12), scale)
+      # A GIF has 256 colours.
+      difference = shown.astype(int) - true[i + 1]
+      assert np.abs(difference).max() <= 8
+  # The ball falls from above.
+  assert true[1][:6].any() and not true[1][6:-4, :, 0].any()
+
+
+def test_the_error_is_the_difference_of_the_pictures_beside_it(catch):
+  networks, _, _, episode, starts, forecast = catch
+  frames = videos.open_loop(networks.observation, episode, starts, forecast)
+  scale = round(192 / 20)
+  real, expected, error = (
+    enlarged(frames[6], i, (20, 12), scale).astype(int) for i in range(3)
+  )
+  np.testing.assert_array_equal(error, np.abs(real - expected))
+  # The seventh prediction is the second from the second start.
+  decoded = forecast.observation['observation'][1, 1]
+  np.testing.assert_allclose(
+    expected, 255 * np.clip(decoded + 0.5, 0, 1), atol=0.51
+  )
+
+
+def test_the_cursor_moves_through_the_episode(catch):
+  networks, _, _, episode, _, _ = catch
+  frames = videos.episode(networks.config, networks.observation, episode)
+  assert len(frames) == len(episode.reward) + 1
+  assert len({frame.shape for frame in frames}) == 1
+  marked = []
+  for frame in frames:
+    orange = (frame == (213, 94, 0)).all(-1).sum(0)
+    marked.append(int(orange.argmax()))
+  steps = np.diff(marked)
+  assert (steps > 0).all()
+  assert steps.max() - steps.min() <= 1
+
+
+def test_images_of_any_number_of_channels_become_rgb():
+  grey = np.arange(12, dtype=np.uint8).reshape((2, 3, 2))
+  rgb = pictures.as_rgb(grey)
+  assert rgb.shape == (2, 3, 3)
+  np.testing.assert_array_equal(rgb[..., 0], [[0, 2, 4], [6, 8, 10]])
+  colour = np.zeros((2, 2, 3), np.uint8)
+  assert pictures.as_rgb(colour) is colour
+
+
+def test_a_decoded_image_is_what_was_encoded():
+  space = spaces.Image((2, 2, 3))
+  image = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 3), np.uint8)
+  np.testing.assert_array_equal(
+    pictures.decoded_image(space, np.asarray(space.encode(image))), image
+  )
+  far = np.full((2, 2, 3), 7.0)
+  assert (pictures.decoded_image(space, far) == 255).all()
+  assert (pictures.decoded_image(space, -far) == 0).all()
+
+
+def test_eigenvalues_are_those_of_the_layers(catch):
+  _, params, _, _, _, _ = catch
+  found = s5.discrete_eigenvalues(params[0].world_model)
+  assert len(found) == 2  # A double block.
+  for module, values in found.items():
+    layer = params[0].world_model[module]
+    rate = -np.exp(layer['log_decay']) + 1j * np.asarray(layer['frequency'])
+    np.testing.assert_allclose(
+      values, np.exp(rate * np.exp(layer['log_step'])), rtol=1e-5
+    )
+    assert (np.abs(values) < 1).all()
+
+
+def test_an_agent_without_images_gets_what_can_be_drawn(tmp_path):
+  environment = make_environment('debug/catch', observation='vector')
+  networks, params = make_agent(environment, depth=2)
+  visualizer = visualization.Visualizer(networks, 10, 3)
+  path = str(tmp_path / 'pictures')
+  episode = visualizer.draw(params, environment, jax.random.PRNGKey(0), path)
+  assert sorted(os.listdir(path)) == [
+    'eigenvalues.png',
+    'episode.png',
+    'open_loop.png',
+  ]
+  starts, forecast = visualizer._recorder.forecast(
+    params, episode, jax.random.PRNGKey(0), 3
+  )
+  figure = pictures.open_loop(networks.observation, episode, starts, forecast)
+  check_figure(figure)
+  # Three numbers, reward and continuation.
+  assert len(figure.axes) == 5
+
+
+def make_run(path, minutes):
+  return runs.Run(
+    environment='debug/catch',
+    environment_options={'rows': 5},
+    config=untrained.make_config(depth=2),
+    num_steps=1000,
+    workdir=str(path),
+    picture_minutes=minutes,
+  )
+
+
+def test_a_run_is_drawn_when_it_is_time(tmp_path, monkeypatch):
+  run = make_run(tmp_path / 'run', 10.0)
+  networks, params = make_agent(run.make_environment(0), depth=2)
+  now = 1000.0
+  monkeypatch.setattr(visualization.time, 'time', lambda: now)
+  said = []
+  drawing = visualization.PeriodicPictures(run, networks, said.append)
+  drawing.draw_if_due(lambda: (params, 50))
+  assert not os.path.exists(tmp_path / 'run' / 'pictures')
+  now += 601.0
+  drawing.draw_if_due(lambda: (params, 150))
+  drawing.draw_if_due(lambda: (params, 151))
+  assert os.listdir(tmp_path / 'run' / 'pictures') == ['000000150']
+  assert not said
+  events = event_accumulator.EventAccumulator(
+    str(tmp_path / 'run' / 'tensorboard' / 'pictures'),
+    size_guidance={'images': 0},
+  )
+  events.Reload()
+  names = os.listdir(tmp_path / 'run' / 'pictures' / '000000150')
+  assert sorted(events.Tags()['images']) == sorted(
+    f'pictures/{name}' for name in names
+  )
+  (shown,) = events.Images('pictures/episode.gif')
+  assert shown.step == 150
+  path = tmp_path / 'run' / 'pictures' / '000000150' / 'episode.gif'
+  assert shown.encoded_image_string == path.read_bytes()
+
+
+def test_what_cannot_be_drawn_is_reported_and_the_run_goes_on(tmp_path):
+  run = make_run(tmp_path / 'run', 10.0)
+  networks, params = make_agent(run.make_environment(0), depth=2)
+  said = []
+  drawing = visualization.PeriodicPictures(run, networks, said.append)
+
+  def read():
+    raise OSError('No space left on device')
+
+  drawing.draw(read)
+  # In place of the directory.
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / 'pictures').write_text('in the way')
+  drawing.draw(lambda: (params, 10))
+  assert len(said) == 2
+  assert 'No space left on device' in said[0]
+  assert all('\n' not in sentence for sentence in said)
+
+
+def test_a_negative_time_between_pictures_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='picture_minutes=-1'):
+    runs.prepare(make_run(tmp_path / 'run', -1.0))

@@ -1,0 +1,102 @@
+"""The launcher of reports: what it prints, and what it refuses."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import json
+import sys
+
+import made_up
+import pytest
+
+from acme_hieros import experiments
+
+
+@pytest.fixture(scope='module')
+def launch(load_launcher):
+  return load_launcher('report')
+
+
+@pytest.fixture
+def report(launch, tmp_path, monkeypatch):
+  """Runs the launcher in a directory of the test's own."""
+  monkeypatch.chdir(tmp_path)
+  return lambda *flags: launch('--replications=20', *flags)
+
+
+def test_runs_become_a_page_with_its_numbers_beside_it(
+  report, tmp_path, capsys
+):
+  for seed in range(2):
+    made_up.write_run(tmp_path / 'runs' / str(seed), seed=seed)
+  (tmp_path / 'runs' / 'empty').mkdir()
+  assert report('runs/0', 'runs/1', 'runs/empty', 'runs/none') is None
+  said = capsys.readouterr().out
+  assert 'Left out: runs/empty: it holds no run: it has no config.json.' in said
+  assert 'Left out: runs/none: there is no such directory.' in said
+  assert 'tiny: 2 runs in 1 environment.' in said
+  assert (
+    said.splitlines()[-1] == 'Report: report.html, its numbers: report.json'
+  )
+  numbers = json.loads((tmp_path / 'report.json').read_text())
+  assert [run['path'] for run in numbers['runs']] == ['runs/0', 'runs/1']
+  assert numbers['replications'] == 20
+  assert '</html>' in (tmp_path / 'report.html').read_text()
+
+
+def test_the_page_goes_where_it_is_wanted(report, tmp_path):
+  made_up.write_run(tmp_path / 'run')
+  assert report('run', '--out=pages/krull.v2.html') is None
+  assert sorted(p.name for p in (tmp_path / 'pages').iterdir()) == [
+    'krull.v2.html',
+    'krull.v2.json',
+  ]
+
+
+def test_nothing_that_can_be_reported_is_an_error(report, tmp_path, capsys):
+  made_up.write_run(tmp_path / 'none', episodes=0)
+  (tmp_path / 'empty').mkdir()
+  error = report('none', 'empty')
+  # sys.exit prints a string to stderr and exits with code 1.
+  assert error == (
+    'report: none of these runs can be reported, for the reasons above.'
+  )
+  said = capsys.readouterr().out
+  assert 'none: no episode ended in its 1,000 steps.' in said
+  assert 'empty: it holds no run' in said
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['empty', 'none']
+
+
+@pytest.mark.parametrize(
+  'flags,parts',
+  [
+    ([], ['work directories', 'runs/*']),
+    (['run', '--out=report.pdf'], ['report.pdf', '.html']),
+    (['run', '--out=run/config.json/x.html'], ['config.json']),
+    (['run', '--replications=0'], ['replications=0', 'at least 1']),
+  ],
+)
+def test_bad_flags_give_one_sentence(report, flags, parts, tmp_path):
+  made_up.write_run(tmp_path / 'run')
+  error = report(*flags)
+  assert error.startswith('report: ') and '\n' not in error
+  for part in parts:
+    assert part in error
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['run']
+
+
+@pytest.mark.parametrize('name', ['rliable', 'jinja2'])
+def test_what_is_not_installed_is_named_with_what_installs_it(
+  name, load_launcher, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, name, None)
+  for module in ('aggregates', 'pages', 'plots', 'reports'):
+    monkeypatch.delitem(
+      sys.modules, f'acme_hieros.experiments.{module}', raising=False
+    )
+    monkeypatch.delattr(experiments, module, raising=False)
+  with pytest.raises(SystemExit) as caught:
+    load_launcher('report')
+  assert caught.value.code == (
+    f'report: {name} is missing; it comes with '
+    "pip install 'acme_hieros[report]'."
+  )

@@ -3,12 +3,16 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import json
+import pathlib
+import runpy
 import sys
 
 import made_up
 import pytest
 
 from acme_hieros import experiments
+
+LAUNCHER = str(pathlib.Path(__file__).parents[2] / 'launchers' / 'report.py')
 
 
 @pytest.fixture(scope='module')
@@ -86,7 +90,7 @@ def test_bad_flags_give_one_sentence(report, flags, parts, tmp_path):
 
 @pytest.mark.parametrize('name', ['rliable', 'jinja2'])
 def test_what_is_not_installed_is_named_with_what_installs_it(
-  name, load_launcher, monkeypatch
+  name, monkeypatch
 ):
   monkeypatch.setitem(sys.modules, name, None)
   for module in ('aggregates', 'pages', 'plots', 'reports'):
@@ -95,7 +99,7 @@ def test_what_is_not_installed_is_named_with_what_installs_it(
     )
     monkeypatch.delattr(experiments, module, raising=False)
   with pytest.raises(SystemExit) as caught:
-    load_launcher('report')
+    runpy.run_path(LAUNCHER)
   assert caught.value.code == (
     f'report: {name} is missing; it comes with '
     "pip install 'acme_hieros[report]'."

@@ -5,8 +5,10 @@ python launchers/report.py runs/*
 
 from collections.abc import Sequence
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
+import tqdm
 
 try:
   from acme_hieros import compat  # noqa: F401  Comes before Acme.
@@ -31,30 +33,21 @@ _REPLICATIONS = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]):
   logging.set_verbosity(logging.WARNING)
-  try:
-    _report(argv[1:])
-  except (ValueError, OSError) as error:
-    sys.exit(f'report: {error}')
-
-
-def _report(paths: Sequence[str]):
+  paths = argv[1:]
   if not paths:
-    raise ValueError(
-      'name the work directories of runs, as in python launchers/report.py '
-      'runs/*.'
-    )
+    _refuse('name work directories, as in python launchers/report.py runs/*.')
   if _REPLICATIONS.value < 1:
-    raise ValueError(f'replications={_REPLICATIONS.value} must be at least 1.')
+    _refuse(f'replications={_REPLICATIONS.value} must be at least 1.')
   if not _OUT.value.endswith('.html'):
-    raise ValueError(f'--out={_OUT.value!r} must end in .html.')
-  print(f'Reading {_count(paths, "path")}.')
-  systems, left_out = reports.read(paths)
+    _refuse(f'--out={_OUT.value!r} must end in .html.')
+  # Hundreds of runs take minutes.
+  systems, left_out = reports.read(
+    tqdm.tqdm(paths, 'Reading', unit='run', leave=False, disable=None)
+  )
   for entry in left_out:
     print(f'Left out: {entry["path"]}: {entry["reason"]}')
   if not systems:
-    raise ValueError(
-      'none of these runs can be reported, for the reasons above.'
-    )
+    _refuse('none of these runs can be reported, for the reasons above.')
   for system in systems:
     print(
       f'{system.label}: {_count(system.runs, "run")} in '
@@ -63,8 +56,15 @@ def _report(paths: Sequence[str]):
   print('Computing intervals.')
   content = reports.make(systems, left_out, _REPLICATIONS.value)
   print('Drawing.')
-  numbers = pages.write(content, _OUT.value)
+  try:
+    numbers = pages.write(content, _OUT.value)
+  except OSError as error:
+    _refuse(f'{_OUT.value} cannot be written ({error}).')
   print(f'Report: {_OUT.value}, its numbers: {numbers}')
+
+
+def _refuse(sentence: str) -> NoReturn:
+  sys.exit(f'report: {sentence}')
 
 
 def _count(things: Sequence, name: str) -> str:

@@ -90,7 +90,9 @@ def test_metadata_names_the_package(metadata):
   assert metadata.version == '0.1.0'
   assert metadata.metadata['Requires-Python'] == '==3.10.*'
   assert metadata.read_text('top_level.txt').split() == ['acme_hieros']
-  assert {'test', 'cuda12'} <= set(metadata.metadata.get_all('Provides-Extra'))
+  assert {'test', 'report', 'cuda12'} <= set(
+    metadata.metadata.get_all('Provides-Extra')
+  )
 
 
 def test_what_must_be_pinned_is_pinned_exactly(metadata):

@@ -3,7 +3,7 @@
 `make` gives plain values, ready for JSON; `pages` draws and prints them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import itertools
 import os
@@ -25,10 +25,6 @@ _LONG = 70
 
 # Columns that count; all others are measured.
 _COUNTS = ('actor_steps', 'actor_episodes', 'learner_steps')
-
-# Of what a level logs while it learns, that which tells whether the hierarchy
-# works.
-_SHARE = '_advantage_share'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +53,7 @@ class System:
 
 
 def read(
-  paths: Sequence[str],
+  paths: Iterable[str],
 ) -> tuple[Sequence[System], Sequence[Mapping[str, str]]]:
   """Reads work directories.
 
@@ -519,15 +515,12 @@ def _measured(
   """Steps and values by column."""
   if level >= run.config.depth:
     return {}
-  measured = {}
-  for table, wanted in (
-    (run.metrics[level], lambda column: column.endswith(_SHARE)),
-    (run.diagnostics[level], lambda column: column not in _COUNTS),
-  ):
-    for column, values in table.items():
-      if wanted(column) and 'actor_steps' in table:
-        measured[column] = (table['actor_steps'], values)
-  return measured
+  return {
+    column: (table['actor_steps'], values)
+    for table in (run.shares[level], run.diagnostics[level])
+    for column, values in table.items()
+    if column not in _COUNTS and 'actor_steps' in table
+  }
 
 
 def _over_steps(

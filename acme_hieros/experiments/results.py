@@ -20,6 +20,10 @@ Table = Mapping[str, np.ndarray]
 
 _EPISODE_COLUMNS = ('actor_steps', 'episode_return')
 
+# Of what a level logs while it learns, that which tells whether the hierarchy
+# works.
+_SHARE = '_advantage_share'
+
 
 class ResultError(ValueError):
   """A run cannot be reported; the message says why, as 'it has no episodes.'"""
@@ -62,8 +66,8 @@ class Result:
   episodes: 'actor_steps' and 'episode_return' of those it learned from.
   evaluations: oldest checkpoint first.
   evaluator: as `episodes`, of those that evaluators played while it learned.
-  metrics: of each level, by what it logs while it learns.
-  diagnostics: of each level, likewise.
+  shares: of each level: the reward streams' shares of its actor's advantage.
+  diagnostics: of each level, what it measured of itself.
   pictures: files of the newest set.
   picture_steps: environment steps before it.
   """
@@ -80,7 +84,7 @@ class Result:
   episodes: Table
   evaluations: Sequence[Evaluation]
   evaluator: Table
-  metrics: Sequence[Table]
+  shares: Sequence[Table]
   diagnostics: Sequence[Table]
   pictures: Sequence[str]
   picture_steps: int | None
@@ -175,7 +179,15 @@ def read(path: str) -> Result:
     episodes=played,
     evaluations=_read_evaluations(workdir),
     evaluator=_read_evaluator(workdir),
-    metrics=_read_levels(workdir, config.depth, 'level_{}.csv'),
+    shares=[
+      {
+        # A copy, since of thousands of numbers only these are needed.
+        column: values.copy()
+        for column, values in table.items()
+        if column == 'actor_steps' or column.endswith(_SHARE)
+      }
+      for table in _read_levels(workdir, config.depth, 'level_{}.csv')
+    ],
     diagnostics=_read_levels(workdir, config.depth, 'level_{}_diagnostics.csv'),
     pictures=pictures,
     picture_steps=picture_steps,

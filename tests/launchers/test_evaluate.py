@@ -2,16 +2,12 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
-import importlib.util
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
 
-from absl import flags
-from absl.testing import flagsaver
-import jax
 import pytest
 import untrained
 
@@ -20,32 +16,8 @@ SCRIPT = ROOT / 'launchers' / 'evaluate.py'
 
 
 @pytest.fixture(scope='module')
-def launcher(compile_quickly):
-  specification = importlib.util.spec_from_file_location('evaluate', SCRIPT)
-  module = importlib.util.module_from_spec(specification)
-  specification.loader.exec_module(module)
-  yield module
-  for flag in flags.FLAGS.flags_by_module_dict().get('evaluate', []):
-    if flag.name in flags.FLAGS:
-      delattr(flags.FLAGS, flag.name)
-
-
-@pytest.fixture
-def launch(launcher):
-  """Runs the launcher with flags; returns what it hands to sys.exit."""
-
-  def launch(*arguments):
-    with flagsaver.flagsaver():
-      for flag in flags.FLAGS.get_key_flags_for_module(launcher):
-        flag.unparse()
-      rest = flags.FLAGS(['evaluate', *arguments])
-      with pytest.raises(SystemExit) as caught:
-        launcher.main(rest)
-    return caught.value.code
-
-  platforms = jax.config.jax_platforms
-  yield launch
-  jax.config.update('jax_platforms', platforms)
+def launch(load_launcher):
+  return load_launcher('evaluate')
 
 
 @pytest.fixture(scope='module')

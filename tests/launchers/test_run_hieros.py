@@ -3,7 +3,6 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import csv
-import importlib.util
 import json
 import os
 import pathlib
@@ -12,8 +11,6 @@ import subprocess
 import sys
 import time
 
-from absl import flags
-from absl.testing import flagsaver
 import gymnasium
 import jax
 import numpy as np
@@ -43,30 +40,8 @@ SMALLEST = [
 
 
 @pytest.fixture(scope='module')
-def launcher(compile_quickly):
-  specification = importlib.util.spec_from_file_location('run_hieros', SCRIPT)
-  module = importlib.util.module_from_spec(specification)
-  specification.loader.exec_module(module)
-  yield module
-  for name in flags.FLAGS.flags_by_module_dict().get('run_hieros', []):
-    if name.name in flags.FLAGS:
-      delattr(flags.FLAGS, name.name)
-
-
-@pytest.fixture(scope='module')
-def launch(launcher):
-  """Runs the launcher with flags; returns what it hands to sys.exit."""
-
-  def launch(*arguments):
-    with flagsaver.flagsaver():
-      for name in flags.FLAGS.get_key_flags_for_module(launcher):
-        name.unparse()
-      rest = flags.FLAGS(['run_hieros', *arguments])
-      with pytest.raises(SystemExit) as caught:
-        launcher.main(rest)
-    return caught.value.code
-
-  return launch
+def launch(load_launcher):
+  return load_launcher('run_hieros')
 
 
 def snapshot(path):

@@ -11,7 +11,7 @@ from acme_hieros.experiments import runs
 
 
 @pytest.fixture(scope='module')
-def launcher(load_launcher):
+def launch(load_launcher):
   return load_launcher('visualize')
 
 
@@ -22,10 +22,8 @@ def finished(tmp_path_factory):
   return path
 
 
-def test_pictures_of_the_newest_checkpoint(
-  launcher, run_launcher, finished, capsys
-):
-  assert run_launcher(launcher, f'--workdir={finished}') is None
+def test_pictures_of_the_newest_checkpoint(launch, finished, capsys):
+  assert launch(f'--workdir={finished}') is None
   directory = finished / 'pictures' / '000000090'
   assert sorted(os.listdir(directory)) == [
     'eigenvalues.png',
@@ -55,19 +53,19 @@ def test_pictures_of_the_newest_checkpoint(
   ],
 )
 def test_what_cannot_be_drawn_is_said_in_a_sentence(
-  launcher, run_launcher, finished, tmp_path, arguments, said
+  launch, finished, tmp_path, arguments, said
 ):
   arguments = [x.format(empty=tmp_path, finished=finished) for x in arguments]
-  error = run_launcher(launcher, *arguments)
+  error = launch(*arguments)
   assert error.startswith('visualize: ')
   assert said in error
   assert '\n' not in error
 
 
-def test_a_run_without_a_checkpoint_is_named(launcher, run_launcher, tmp_path):
+def test_a_run_without_a_checkpoint_is_named(launch, tmp_path):
   run = runs.Run(
     'debug/catch', untrained.make_config(depth=1), 1000, str(tmp_path / 'run')
   )
   runs.prepare(run).workdir.close()
-  error = run_launcher(launcher, f'--workdir={tmp_path / "run"}')
+  error = launch(f'--workdir={tmp_path / "run"}')
   assert 'no complete checkpoint yet' in error

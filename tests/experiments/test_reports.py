@@ -805,9 +805,9 @@ CHECKS = {
   'pictures-missing': """
     return [...document.images].filter(i => !(i.complete && i.naturalWidth > 0))
       .map(i => i.alt);""",
-  'pictures-wider-than-the-page': """
+  'pictures-wider-than-their-place': """
     return [...document.images].filter(i => !i.closest('.scroll') &&
-      i.getBoundingClientRect().right > innerWidth).map(i => i.alt);""",
+      i.clientWidth > i.parentElement.clientWidth).map(i => i.alt);""",
   'pictures-out-of-shape': """
     return [...document.images].filter(i => Math.abs(i.clientWidth /
       i.clientHeight * i.naturalHeight / i.naturalWidth - 1) > 0.02)

@@ -9,7 +9,6 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import collections
 from collections.abc import Mapping, Sequence
 import contextlib
-import ctypes
 import functools
 import math
 import os
@@ -48,8 +47,8 @@ _REPORT_SECONDS = 0.5
 # So many of the last warnings are kept to be shown.
 _MOST_WARNINGS = 100
 
-# The process that the nodes are not to outlive.
-LAUNCHER_PID = 'ACME_HIEROS_LAUNCHER_PID'
+# Set in the environment of a process that is there for one node.
+OWN_PROCESS = 'ACME_HIEROS_OWN_PROCESS'
 
 REPLAY, COORDINATOR, LEARNER = 'replay', 'coordinator', 'learner'
 ACTOR, EVALUATOR = 'actor', 'evaluator'
@@ -499,11 +498,9 @@ def _make_actor(
 
 @contextlib.contextmanager
 def _node(run: runs.Run, name: str):
-  """Work of a node: it ends with its launcher, and leaves word why it fails."""
-  if _in_own_process():
-    _die_with_launcher()
-    if name in STOP_SIGNALS:
-      _stop_by(STOP_SIGNALS[name])
+  """Work of a node, which leaves word why it fails."""
+  if _in_own_process() and name in STOP_SIGNALS:
+    _stop_by(STOP_SIGNALS[name])
   try:
     yield
     logging.info('%s: done.', name)
@@ -520,14 +517,6 @@ def _node(run: runs.Run, name: str):
     raise
 
 
-def _die_with_launcher():
-  """Has the kernel kill this process when its launcher is gone (Linux)."""
-  pr_set_pdeathsig = 1
-  ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-  if os.getppid() != int(os.environ[LAUNCHER_PID]):
-    os.kill(os.getpid(), signal.SIGKILL)  # It has gone already.
-
-
 def _stop_by(number: signal.Signals):
   """Stops at this signal, and no more at SIGTERM."""
   event = lp.stop_event()
@@ -537,7 +526,7 @@ def _stop_by(number: signal.Signals):
 
 def _in_own_process() -> bool:
   """Whether a launcher has started this process for one node."""
-  return LAUNCHER_PID in os.environ
+  return OWN_PROCESS in os.environ
 
 
 def _leave_process(code: int = 0):

@@ -5,7 +5,11 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from acme_hieros import config as config_lib
@@ -261,3 +265,35 @@ def test_a_replay_of_another_kind_is_not_taken_over(tmp_path):
     runs._check_launch(run, restored('local'))
   with pytest.raises(ValueError, match='local_mt or local_mp'):
     runs._check_launch(run.replace(launch='local'), restored('local_mp'))
+
+
+def test_a_node_is_gone_with_its_launcher_even_while_it_starts():
+  launcher = subprocess.Popen(
+    [
+      sys.executable,
+      '-c',
+      'import os, subprocess, sys; '
+      'bind = sys.argv[1:] + [str(os.getpid())]; '
+      'node = subprocess.Popen(bind + ["sleep", "600"]); '
+      'print(node.pid, flush=True); node.wait()',
+      *launching._BIND,
+    ],
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  node = psutil.Process(int(launcher.stdout.readline()))
+  while node.name() != 'sleep':
+    time.sleep(0.01)
+  launcher.kill()
+  launcher.wait()
+  psutil.wait_procs([node], timeout=10)
+  assert not node.is_running() or node.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_node_does_not_start_for_a_launcher_that_is_gone(tmp_path):
+  gone = subprocess.Popen(['true'])
+  gone.wait()
+  path = tmp_path / 'started'
+  command = [*launching._BIND, str(gone.pid), 'touch', str(path)]
+  assert subprocess.run(command).returncode == 1
+  assert not path.exists()

@@ -323,8 +323,6 @@ class HierosConfig:
   reward_aggregation: str = 'mean'
   # Environment steps between two requests of an actor for new parameters.
   variable_update_period: int = 16
-  # A level's updates between two diagnoses of it (models/diagnostics.py).
-  diagnosis_period: int = 50
   world_model: WorldModelConfig = WorldModelConfig()
   actor_critic: ActorCriticConfig = ActorCriticConfig()
   subgoals: SubgoalConfig = SubgoalConfig()
@@ -335,9 +333,7 @@ class HierosConfig:
       1 <= self.depth <= 8,
       f'depth={self.depth} must lie in 1..8; 1 is the flat agent.',
     )
-    _require_positive(
-      self, 'batch_size', 'variable_update_period', 'diagnosis_period'
-    )
+    _require_positive(self, 'batch_size', 'variable_update_period')
     _require(
       self.sequence_length >= 2,
       f'sequence_length={self.sequence_length} must be at least 2: a '

@@ -16,7 +16,7 @@ except ImportError as error:
 
 import jax
 
-from acme_hieros.experiments import runs, visualization
+from acme_hieros.experiments import runs, visualization, workdirs
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Of the run. It may be at work, and is not disturbed.'
@@ -27,7 +27,7 @@ _CHECKPOINT = flags.DEFINE_integer(
 _OUT = flags.DEFINE_string(
   'out',
   None,
-  'Directory for the pictures; one that exists is replaced. Default: '
+  'Directory for the pictures, whose older ones are replaced. Default: '
   'pictures/<steps> in the work directory.',
 )
 _MAX_STEPS = flags.DEFINE_integer(
@@ -44,6 +44,8 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def main(argv: Sequence[str]):
   logging.set_verbosity(logging.WARNING)
+  # Drawing needs no accelerator, and the run may be using it.
+  jax.config.update('jax_platforms', 'cpu')
   try:
     if len(argv) > 1:
       raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
@@ -52,12 +54,13 @@ def main(argv: Sequence[str]):
     for flag in (_MAX_STEPS, _HORIZON):
       if flag.value < 1:
         raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
+    if not 0 <= _SEED.value < 2**32:
+      raise ValueError(f'--seed={_SEED.value} must lie in 0..{2**32 - 1}.')
     agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value)
     for skipped in agent.skipped:
       print(f'Warning: {skipped} The one before is used.', file=sys.stderr)
-    directory = _OUT.value or visualization.directory(
-      agent.run.workdir, agent.steps
-    )
+    workdir = workdirs.Workdir(agent.run.workdir)
+    directory = _OUT.value or workdir.pictures_of(agent.steps)
     print(
       f'Checkpoint {agent.checkpoint} after {agent.steps} steps: playing at '
       f'most {_MAX_STEPS.value} steps of {agent.run.environment}.'
@@ -75,6 +78,9 @@ def main(argv: Sequence[str]):
     environment.close()
   except (ValueError, OSError) as error:
     sys.exit(f'visualize: {error}')
+  except KeyboardInterrupt:
+    print('visualize: stopped; nothing was drawn.', file=sys.stderr)
+    sys.exit(130)
   for path in visualization.files(directory):
     print(os.path.relpath(path))
 

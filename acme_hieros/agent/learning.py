@@ -30,6 +30,9 @@ from acme_hieros.replay import datasets
 # differs, and so does when.
 LoggerFactory = Callable[[str], loggers.Logger]
 
+# A level's updates between two diagnoses of it.
+DIAGNOSIS_PERIOD = 50
+
 TrainingState = tuple[level_lib.TrainingState, ...]
 
 
@@ -132,7 +135,7 @@ class HierosLearner(acme.Learner):
         continue
       batch = to_batch(rows)
       self._num_updates[i] += 1
-      if self._num_updates[i] % self._networks.config.diagnosis_period == 0:
+      if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:
         # Before the level learns from this batch.
         diagnoses[i] = self._diagnoses[i](self._states[i], batch)
       self._states[i], values = self._updates[i](self._states[i], batch)

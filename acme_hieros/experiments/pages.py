@@ -45,7 +45,8 @@ _MEANINGS = {
   'subgoal_reached': _Meaning(
     'share of subgoals',
     'How many subgoals were reached: at their end the state is more similar to '
-    'them than at their start, and than to another subgoal. 1/3 is chance.',
+    'them than at their start, and than to another subgoal. Chance '
+    'gives 1/3 at most.',
   ),
   'subgoal_similarity': _Meaning(
     'similarity (1: the same)',

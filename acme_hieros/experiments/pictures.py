@@ -41,17 +41,17 @@ def images(observation_spaces: Spaces) -> list[str]:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-  """uint8 [..., H, W, C] to [..., H, W, 3]; other than 3 channels as grey."""
-  if image.shape[-1] == 3:
-    return image
+  """uint8 [..., H, W, C] to [..., H, W, 3]; one or two channels as grey."""
+  if image.shape[-1] >= 3:
+    return image[..., :3]
   grey = image.mean(-1, keepdims=True).astype(np.uint8)
   return np.repeat(grey, 3, -1)
 
 
-def decoded_image(space: spaces.Image, decoded: np.ndarray) -> np.ndarray:
-  """The decoder's [..., H, W, C] as uint8 [..., H, W, 3]; NaN is white."""
-  decoded = np.where(np.isnan(decoded), 0.5, decoded)
-  return as_rgb(np.asarray(space.decode(decoded)))
+def decoded_image(decoded: np.ndarray) -> np.ndarray:
+  """The decoder's [..., H, W, C], from -0.5 to 0.5, as uint8 [..., H, W, 3]."""
+  pixels = np.round(255.0 * np.clip(decoded + 0.5, 0.0, 1.0))
+  return as_rgb(pixels.astype(np.uint8))
 
 
 def error_image(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def open_loop(
     true = as_rgb(recording.observation[name])[ahead]
     start = recording.levels[0].beliefs.observation[name][:1]
     expected = np.concatenate([start, forecast.observation[name][0]])[ahead]
-    expected = decoded_image(observation_spaces[name], expected)
+    expected = decoded_image(expected)
     for label, strip in (
       (f'{name}\nreal', true),
       ('expected', expected),
@@ -108,7 +108,7 @@ def open_loop(
   x = starts[:, None] + 1 + np.arange(horizon)
   first = None
   for label, real, expected, seen in (
-    *_component_lines(observation_spaces, components, recording, forecast),
+    *_component_lines(components, recording, forecast),
     (
       'reward',
       np.concatenate([[np.nan], recording.reward]),
@@ -124,7 +124,15 @@ def open_loop(
   ):
     lines = figure.add_subplot(grid[row], sharex=first)
     first = first or lines
-    lines.plot(np.arange(steps + 1), real, color=REAL, lw=2, label='real')
+    lines.plot(
+      np.arange(steps + 1),
+      real,
+      color=REAL,
+      lw=2,
+      marker='.',
+      ms=4,
+      label='real',
+    )
     lines.plot(np.arange(steps + 1), seen, color='#0072b2', lw=1, label='seen')
     for i, (own_x, y) in enumerate(zip(x, expected)):
       lines.plot(
@@ -163,10 +171,10 @@ def subgoals(
       gives it.
   """
   name = images(observation_spaces)[0]
-  space, frames = observation_spaces[name], as_rgb(recording.observation[name])
+  frames = as_rgb(recording.observation[name])
   figure = Figure(
     figsize=(
-      1.5 + max(len(_shown(x.step)) for x in recording.levels[1:]),
+      max(5, 1.5 + max(len(_shown(x.step)) for x in recording.levels[1:])),
       4.6 * len(pictured),
     ),
     layout='constrained',
@@ -176,13 +184,12 @@ def subgoals(
     zip(parts, pictured)
   ):
     record, above = recording.levels[i], recording.levels[i + 1]
-    proposed = decoded_image(space, decoded[name])
-    shown = _shown(above.step)
+    proposed = decoded_image(decoded[name])
+    shown = _shown(above.step[:-1])
     cells = part.subplots(4, len(shown), squeeze=False)
     for column, m in enumerate(shown):
-      step = above.step[m]
-      # Where the subgoal was replaced, or the recording ended.
-      end = [*above.step, len(frames) - 1][m + 1]
+      # Until it was replaced, or the recording ended.
+      step, end = above.step[m], above.step[m + 1]
       for row, picture in enumerate(
         (
           frames[step],
@@ -258,7 +265,7 @@ def episode(
 
   for i, record in enumerate(recording.levels):
     if record.code is not None:
-      _codes(timeline(f'level {i}\nsubgoal code'), config, record, steps)
+      _codes(timeline(f'level {i}\nsubgoal code'), config, record)
     lines = timeline(f'level {i}\nreward')
     for stream, reward in record.reward.items():
       lines.plot(
@@ -277,7 +284,13 @@ def episode(
     lines = timeline(f'level {i}\nvalue')
     for stream, value in record.beliefs.value.items():
       lines.plot(
-        record.step, value, color=STREAM_COLORS[stream], lw=1.2, label=stream
+        record.step,
+        value,
+        color=STREAM_COLORS[stream],
+        lw=1.2,
+        marker='.',
+        ms=3,
+        label=stream,
       )
     # The level's ticks.
     lines.plot(
@@ -308,7 +321,7 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
     }
     for p in params
   ]
-  figure = Figure(figsize=(4.2 * len(spectra), 4.6), layout='constrained')
+  figure = Figure(figsize=(4.2 * len(spectra), 5.0), layout='constrained')
   circle = np.exp(1j * np.linspace(0, 2 * np.pi, 200))
   for i, spectrum in enumerate(spectra):
     plane = figure.add_subplot(1, len(spectra), i + 1)
@@ -332,7 +345,13 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
     plane.set_aspect('equal')
     plane.set_xlabel('real part')
     plane.set_ylabel('imaginary part')
-    plane.legend(fontsize=7, loc='lower left')
+    plane.legend(
+      fontsize=7,
+      loc='upper center',
+      bbox_to_anchor=(0.5, -0.16),
+      ncols=4,
+      frameon=False,
+    )
   figure.suptitle('Eigenvalues of the S5 layers, one step', fontsize=11)
   return figure
 
@@ -376,17 +395,15 @@ def _components(observation_spaces: Spaces) -> list[tuple[str, int]]:
 
 
 def _component_lines(
-  observation_spaces: Spaces,
   components: Sequence[tuple[str, int]],
   recording: recording_lib.Recording,
   forecast: Any,
 ):
   """(label, real, expected, seen) of each, in the units of their encoding."""
   for name, i in components:
-    real = observation_spaces[name].encode(recording.observation[name])
     yield (
       f'{name}[{i}]',
-      np.asarray(real)[:, i],
+      recording.encoded[name][:, i],
       forecast.observation[name][..., i],
       recording.levels[0].beliefs.observation[name][:, i],
     )
@@ -396,14 +413,18 @@ def _codes(
   lines: axes_lib.Axes,
   config: HierosConfig,
   record: recording_lib.LevelRecord,
-  steps: int,
 ):
   """The classes of a code's categoricals over time, as colours."""
   count, classes = config.subgoals.categoricals, config.subgoals.classes
   code = record.code.reshape((-1, count, classes)).argmax(-1)
-  edges = np.append(record.step, steps + 1)
+  # From each tick to the next; the last observation has no subgoal of its own.
   lines.pcolormesh(
-    edges, np.arange(count + 1), code.T, cmap='turbo', vmin=0, vmax=classes
+    record.step,
+    np.arange(count + 1),
+    code[:-1].T,
+    cmap='turbo',
+    vmin=0,
+    vmax=classes,
   )
   lines.set_yticks([0, count], ['0', str(count)])
   lines.tick_params(labelsize=8)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import dm_env
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.models import (
@@ -23,7 +24,9 @@ Params = Sequence[level_lib.Params]
 class LevelRecord(NamedTuple):
   """One level's part of an episode; it ticked M times. NumPy arrays.
 
-  step: environment steps since the episode's start, [M].
+  step: environment steps since the episode's start, [M]. The last one is that
+    of the recording's last observation, whether or not the level would tick; it
+    chose nothing there, and what it chose before still stands.
   state: what it inferred, [M, ...].
   action: what it chose, encoded, [M, A].
   code: the one-hot subgoal that it was given, [M, G]; None at the top.
@@ -44,12 +47,14 @@ class Recording(NamedTuple):
   """An episode, or its beginning: S steps from S + 1 observations.
 
   observation: by name, [S + 1, ...].
+  encoded: as the spaces of the world model encode it, by name, [S + 1, ...].
   action: as the environment took it, [S, ...].
   reward, discount: what it led to, [S].
   levels: each level's part.
   """
 
   observation: dict[str, np.ndarray]
+  encoded: dict[str, np.ndarray]
   action: np.ndarray
   reward: np.ndarray
   discount: np.ndarray
@@ -74,6 +79,13 @@ class Recorder:
     self._max_steps = max_steps
     self._init = jax.jit(networks.initial_state, static_argnums=1)
     self._step = jax.jit(networks.step, static_argnums=3)
+    self._end = jax.jit(self._infer_all)
+    self._encode = jax.jit(
+      lambda observation: {
+        name: space.encode(observation[name])
+        for name, space in networks.observation.items()
+      }
+    )
     self._examine = [
       jax.jit(lambda *args, level=level: beliefs.examine(level, *args))
       for level in networks.levels
@@ -105,7 +117,7 @@ class Recorder:
       key: random key.
       deterministic: take the likeliest actions instead of sampling.
     """
-    policy = [level_lib.policy_params(p) for p in params]
+    policy = jax.device_put([level_lib.policy_params(p) for p in params])
     play_key, look_key = jax.random.split(key)
     state = self._init(play_key, 1)
     timestep = environment.reset()
@@ -114,16 +126,12 @@ class Recorder:
       observation = spaces.flatten_observation(timestep.observation)
       # Environments may write the next one into the same array.
       observations.append({n: np.array(x) for n, x in observation.items()})
-      # At the last observation too: what the agent makes of it is of interest.
-      action, state = self._step(
-        policy,
-        {name: x[None] for name, x in observations[-1].items()},
-        state,
-        deterministic,
-      )
-      states.append(jax.device_get(state.levels))
+      batch = {name: x[None] for name, x in observations[-1].items()}
       if timestep.last() or len(actions) == self._max_steps:
+        states.append(jax.device_get(self._end(policy, batch, state)))
         break
+      action, state = self._step(policy, batch, state, deterministic)
+      states.append(jax.device_get(state.levels))
       action = np.asarray(action[0], self._networks.action.dtype)
       timestep = environment.step(action)
       actions.append(action)
@@ -131,8 +139,11 @@ class Recorder:
       discounts.append(timestep.discount)
     rewards = np.array(rewards, np.float32)
     memories = jax.tree.map(lambda *rows: np.concatenate(rows), *states)
+    observation = jax.tree.map(lambda *rows: np.stack(rows), *observations)
+    encoded = self._encode(_pad(observation, self._max_steps + 1))
     return Recording(
-      observation=jax.tree.map(lambda *rows: np.stack(rows), *observations),
+      observation=observation,
+      encoded=_cut(jax.device_get(encoded), len(states)),
       action=np.stack(actions),
       reward=rewards,
       discount=np.array(discounts, np.float32),
@@ -144,6 +155,11 @@ class Recorder:
       ],
     )
 
+  def _infer_all(self, policy, observation, state):
+    """Every level's memory at a last observation, where all of them look."""
+    every = [jnp.ones(1, bool)] * len(self._networks.levels)
+    return self._networks.infer(policy, state.key, observation, state, every)
+
   def _look(
     self,
     i: int,
@@ -152,28 +168,35 @@ class Recorder:
     rewards: np.ndarray,
     key: jax.Array,
   ) -> LevelRecord:
-    config = self._networks.config
-    step = np.arange(0, len(rewards) + 1, config.tick_period(i))
+    config, level = self._networks.config, self._networks.levels[i]
+    ticks = np.arange(0, len(rewards), config.tick_period(i))
+    step = np.append(ticks, len(rewards))
     state = jax.tree.map(lambda x: x[step], memories[i].state)
     code = memories[i + 1].action[step] if i + 1 < len(memories) else None
-    most = self._max_steps // config.tick_period(i) + 1
-    believed = self._examine[i](params, key, *_pad((state, code), most))
-    believed = _cut(jax.device_get(believed), len(step))
+    padded = _pad((state, code), self._most_ticks(i))
+    believed = jax.device_get(self._examine[i](params, key, *padded))
+    if code is not None:
+      # What the subgoal of one tick is worth shows at the next.
+      earned = subgoals.subgoal_reward(believed.goal[:-1], padded[0].deter[1:])
+      earned = np.append(np.nan, earned)[: len(step)]
+    believed = _cut(believed, len(step))
     extrinsic = np.full(len(step), np.nan, np.float32)
     for m in range(1, len(step)):
       since = rewards[step[m - 1] : step[m]]
       mean = config.reward_aggregation == 'mean'
       extrinsic[m] = since.mean() if mean else since.sum()
     reward = {level_lib.EXTRINSIC: extrinsic}
-    if code is not None:
-      # What the subgoal of one tick is worth shows at the next.
-      earned = subgoals.subgoal_reward(believed.goal[:-1], state.deter[1:])
-      reward[level_lib.SUBGOAL] = np.concatenate([[np.nan], earned])
-    if believed.novelty is not None:
+    if level_lib.SUBGOAL in level.streams:
+      reward[level_lib.SUBGOAL] = earned
+    if level_lib.NOVELTY in level.streams:
       reward[level_lib.NOVELTY] = believed.novelty
     return LevelRecord(
       step, state, memories[i].action[step], code, reward, believed
     )
+
+  def _most_ticks(self, level: int) -> int:
+    """Of a level in the longest recording, its last observation included."""
+    return -(-self._max_steps // self._networks.config.tick_period(level)) + 1
 
   def forecast(
     self,
@@ -198,7 +221,8 @@ class Recorder:
     steps = len(recording.reward)
     starts = np.arange(0, steps, horizon)
     ahead = starts[:, None] + np.arange(horizon)
-    action = np.asarray(level.action.encode(recording.action))
+    action = _pad(recording.action, self._max_steps)
+    action = np.asarray(level.action.encode(action))
     inputs = (
       jax.tree.map(lambda x: x[starts], record.state),
       action[np.minimum(ahead, steps - 1)],
@@ -224,16 +248,14 @@ class Recorder:
       level: that was given them.
 
     Returns:
-      As `beliefs.picture_subgoals`, for each tick of the level above.
+      As `beliefs.picture_subgoals`, for each choice of the level above.
     """
     record, above = recording.levels[level], recording.levels[level + 1]
-    goal = record.beliefs.goal[np.isin(record.step, above.step)]
-    ticks = [
-      self._max_steps // self._networks.config.tick_period(i) + 1
-      for i in (level, level + 1)
-    ]
+    goal = record.beliefs.goal[np.isin(record.step, above.step[:-1])]
     pictured = self._picture_subgoals[level](
-      params[: level + 1], _pad(goal, ticks[1]), _pad(record.state, ticks[0])
+      params[: level + 1],
+      _pad(goal, self._most_ticks(level + 1)),
+      _pad(record.state, self._most_ticks(level)),
     )
     return _cut(jax.device_get(pictured), len(goal))
 

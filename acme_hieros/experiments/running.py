@@ -1,5 +1,6 @@
 """Trains Hieros in one process: act, store, learn, log, save."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -129,7 +130,8 @@ class Trainer:
           self._loop(interruption, line)
           self.save()
           if run.picture_minutes and not interruption.requested:
-            self._pictures.draw(self._read_agent)
+            with contextlib.suppress(KeyboardInterrupt):  # All is saved.
+              self._pictures.draw(self._read_agent)
             self._write_warnings(line)
         except (KeyboardInterrupt, checkpoints.CheckpointError):
           raise

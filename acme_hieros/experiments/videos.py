@@ -1,6 +1,6 @@
 """Recorded episodes as animations (GIF: browsers and TensorBoard play them)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from matplotlib.backends import backend_agg
@@ -19,15 +19,22 @@ _HEADER = 16
 
 FRAMES_PER_SECOND = 10
 
+# Of the figure beside the frame.
+_DPI = 65
+
 
 def write(path: str, frames: Iterable[np.ndarray]):
   """Writes uint8 frames [H, W, 3] of one size as a GIF that starts again."""
-  first, *rest = [Image.fromarray(frame) for frame in frames]
-  first.save(
+  pictures = (
+    # A palette for each frame, at a third of the memory of its colours.
+    Image.fromarray(frame).quantize()
+    for frame in frames
+  )
+  next(pictures).save(
     path,
     format='GIF',
     save_all=True,
-    append_images=rest,
+    append_images=pictures,
     duration=1000 // FRAMES_PER_SECOND,
     loop=0,
   )
@@ -38,7 +45,7 @@ def open_loop(
   recording: recording_lib.Recording,
   starts: np.ndarray,
   forecast: Any,
-) -> list[np.ndarray]:
+) -> Iterator[np.ndarray]:
   """Real, expected and their difference, side by side, for the first image.
 
   Args:
@@ -46,37 +53,32 @@ def open_loop(
     recording: the episode.
     starts, forecast: from `Recorder.forecast`.
 
-  Returns:
+  Yields:
     A frame for each step that was predicted.
   """
   name = pictures.images(observation_spaces)[0]
   true = pictures.as_rgb(recording.observation[name])
-  frames = []
   for start, decoded in zip(starts, forecast.observation[name]):
-    expected = pictures.decoded_image(observation_spaces[name], decoded)
-    ahead = min(len(expected), len(recording.reward) - start)
-    for h in range(ahead):
+    ahead = min(len(decoded), len(recording.reward) - start)
+    for h, expected in enumerate(pictures.decoded_image(decoded[:ahead])):
       real = true[start + 1 + h]
-      frames.append(
-        _side_by_side(
-          {
-            f'step {start + 1 + h}': real,
-            f'expected {h + 1} ahead': expected[h],
-            'error': pictures.error_image(real, expected[h]),
-          }
-        )
+      yield _side_by_side(
+        {
+          f'step {start + 1 + h}': real,
+          f'expected {h + 1} ahead': expected,
+          'error': pictures.error_image(real, expected),
+        }
       )
-  return frames
 
 
 def episode(
   config: HierosConfig,
   observation_spaces: pictures.Spaces,
   recording: recording_lib.Recording,
-) -> list[np.ndarray]:
+) -> Iterator[np.ndarray]:
   """The first image, with a cursor on the figure of the episode beside it."""
   figure, timelines = pictures.episode(config, observation_spaces, recording)
-  figure.set_dpi(75)
+  figure.set_dpi(_DPI)
   canvas = backend_agg.FigureCanvasAgg(figure)
   canvas.draw()
   background = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -89,7 +91,6 @@ def episode(
   boxes = [lines.get_window_extent() for lines in timelines]
   rows = [(int(height - box.y1), int(height - box.y0)) for box in boxes]
   name = pictures.images(observation_spaces)[0]
-  frames = []
   for step, image in enumerate(pictures.as_rgb(recording.observation[name])):
     frame = background.copy()
     for top, bottom in rows:
@@ -98,8 +99,7 @@ def episode(
     space = np.full((height, seen.shape[1], 3), 255, np.uint8)
     seen = seen[:height]
     space[: len(seen)] = seen
-    frames.append(np.concatenate([space, frame], 1))
-  return frames
+    yield np.concatenate([space, frame], 1)
 
 
 def _side_by_side(named: dict[str, np.ndarray]) -> np.ndarray:

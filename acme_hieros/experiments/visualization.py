@@ -4,6 +4,7 @@ from collections.abc import Callable
 import glob
 import os
 import shutil
+import tempfile
 import time
 from typing import Any
 
@@ -25,6 +26,18 @@ MAX_STEPS = 200
 HORIZON = 50
 
 _DPI = 100
+
+_NAMES = (
+  'eigenvalues.png',
+  'episode.gif',
+  'episode.png',
+  'open_loop.gif',
+  'open_loop.png',
+  'subgoals.png',
+)
+
+# What begins so is not complete.
+_PARTIAL = '.partial-'
 
 # Tells the random numbers of drawing from those of a run's other parts.
 _SEED_NAME = 0x70_69_63
@@ -69,22 +82,34 @@ class Visualizer:
       params: all parameters of each level.
       environment: to play in.
       key: random key.
-      directory: that the files go to; it is new or whole, never half done.
+      directory: that the files go to. It is whole or as it was, never half
+        done; older pictures in it are replaced.
       deterministic: take the likeliest actions instead of sampling.
 
     Returns:
       What was played.
+
+    Raises:
+      ValueError: there is something else in that directory.
     """
+    directory = os.path.abspath(os.path.expanduser(directory))
+    _check_replaceable(directory)
+    parent = os.path.dirname(directory)
+    os.makedirs(parent, exist_ok=True)
     play_key, forecast_key = jax.random.split(key)
     episode = self._recorder.record(
       params, environment, play_key, deterministic
     )
-    partial = f'{directory}.partial'
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    self._draw(params, episode, forecast_key, partial)
-    shutil.rmtree(directory, ignore_errors=True)
-    os.rename(partial, directory)
+    partial = tempfile.mkdtemp(prefix=_PARTIAL, dir=parent)
+    try:
+      os.chmod(partial, 0o755)
+      self._draw(params, episode, forecast_key, partial)
+      _check_replaceable(directory)
+      shutil.rmtree(directory, ignore_errors=True)
+      os.rename(partial, directory)
+    except BaseException:
+      shutil.rmtree(partial, ignore_errors=True)
+      raise
     return episode
 
   def _draw(
@@ -116,12 +141,10 @@ class Visualizer:
         for level in range(len(self._networks.levels) - 1)
       ]
       save(pictures.subgoals(observation, episode, pictured), 'subgoals')
+    # One after the other: their frames need memory.
     for name, frames in (
       ('open_loop', videos.open_loop(observation, episode, starts, forecast)),
-      (
-        'episode',
-        videos.episode(self._networks.config, observation, episode),
-      ),
+      ('episode', videos.episode(self._networks.config, observation, episode)),
     ):
       videos.write(os.path.join(directory, f'{name}.gif'), frames)
 
@@ -147,6 +170,10 @@ class PeriodicPictures:
       report: is told in a sentence why there are no pictures.
     """
     self._run = run
+    self._workdir = workdirs.Workdir(run.workdir)
+    # Of a process that was killed while it drew.
+    for path in glob.glob(os.path.join(self._workdir.pictures, f'{_PARTIAL}*')):
+      shutil.rmtree(path, ignore_errors=True)
     self._visualizer = Visualizer(networks)
     self._report = report
     self._last = time.time()
@@ -171,7 +198,9 @@ class PeriodicPictures:
     self._last = time.time()
 
   def _draw(self, params: recording.Params, steps: int):
-    path = directory(self._run.workdir, steps)
+    path = self._workdir.pictures_of(steps)
+    if os.path.exists(path):
+      return  # There is nothing new.
     seeds = runs.seed_sequence(self._run, steps, _SEED_NAME).generate_state(2)
     environment = self._run.make_environment(int(seeds[0]))
     try:
@@ -179,18 +208,20 @@ class PeriodicPictures:
       self._visualizer.draw(params, environment, key, path)
     finally:
       environment.close()
-    workdirs.Workdir(self._run.workdir).log_pictures(files(path), steps)
-
-
-def directory(workdir: str, steps: int) -> str:
-  """Where a run's pictures after so many steps are."""
-  return os.path.join(workdir, 'pictures', f'{steps:09d}')
+    self._workdir.log_pictures(files(path), steps)
 
 
 def files(directory: str) -> list[str]:
-  """The pictures and animations in a directory that was drawn, sorted."""
-  return sorted(
-    path
-    for extension in ('png', 'gif')
-    for path in glob.glob(os.path.join(directory, f'*.{extension}'))
-  )
+  """The pictures and animations in a directory that was drawn."""
+  paths = [os.path.join(directory, name) for name in _NAMES]
+  return [path for path in paths if os.path.exists(path)]
+
+
+def _check_replaceable(directory: str):
+  if os.path.exists(directory) and not (
+    os.path.isdir(directory) and set(os.listdir(directory)) <= set(_NAMES)
+  ):
+    raise ValueError(
+      f'{directory} holds other things than pictures of an agent, which would '
+      'be lost; choose another directory.'
+    )

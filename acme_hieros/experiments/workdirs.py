@@ -54,6 +54,7 @@ class Workdir:
     self.failure = self._file('failure')
     self.progress = self._file('progress.json')
     self.nodes = self._file('nodes')
+    self.pictures = self._file('pictures')
     self._closing = contextlib.ExitStack()
 
   def _file(self, name: str) -> str:
@@ -228,12 +229,16 @@ class Workdir:
     self._closing.callback(both.close)
     return both
 
+  def pictures_of(self, steps: int) -> str:
+    """The directory of the pictures after so many steps."""
+    return os.path.join(self.pictures, f'{steps:09d}')
+
   def log_pictures(self, paths: Sequence[str], steps: int):
     """Shows PNG and GIF files in TensorBoard, under their names."""
     writer = tf.summary.create_file_writer(
       os.path.join(self.tensorboard, 'pictures')
     )
-    with writer.as_default():
+    with contextlib.closing(writer), writer.as_default():
       for path in paths:
         with open(path, 'rb') as file:
           encoded = file.read()
@@ -248,7 +253,6 @@ class Workdir:
           value=[tf.compat.v1.Summary.Value(tag=name, image=image)]
         )
         tf.summary.experimental.write_raw_pb(summary.SerializeToString(), steps)
-    writer.close()
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
     """The logger of one level's updates, or of its diagnoses."""

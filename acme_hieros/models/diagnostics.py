@@ -18,6 +18,10 @@ Array = jax.Array
 HORIZONS = (1, 2, 5, 10, 20, 50)
 
 
+# What varies less is a constant, of which no share can be explained.
+_LEAST_VARIANCE = 1e-8
+
+
 class Forecast(NamedTuple):
   """What a level expects of the steps ahead, without looking, [B, H, ...].
 
@@ -102,8 +106,9 @@ def diagnose(
       level.autoencoder, params.autoencoder, code_key, state.deter
     )
     target = distributions.symlog(state.deter)
-    variance = jnp.sum(jnp.var(target, (0, 1)))
-    metrics['autoencoder_unexplained'] = jnp.mean(coded.error) / variance
+    metrics['autoencoder_unexplained'] = jnp.mean(coded.error) / _variance(
+      target
+    )
   if level.subgoal:
     code = level.subgoal.encode(batch.subgoal)
     goal = level.autoencoder.decode(params.autoencoder, code)
@@ -126,26 +131,24 @@ def _prediction_errors(
 ) -> dict[str, Array]:
   """Errors of what is seen (horizon 0) and of what is expected, open loop."""
   length = sequence.reward.shape[1]
-  # The horizon is what counts: the context needs enough steps to be one.
-  context = max(1, min(length // 4, length - HORIZONS[-1]))
+  # As far ahead as leaves a fifth to look at first.
+  longest = max(h for h in HORIZONS if h <= length - max(1, length // 5))
+  context = length - longest
   targets = {
     name: space.encode(sequence.observation[name])
     for name, space in level.observation.items()
   }
 
   def unexplained(decoded, targets, weight):
-    """[B, H, ...] by name to [H]: the mean over observations."""
+    """[B, H, ...] by name to [H]: the mean over observations that vary."""
     shares = []
     for name, target in targets.items():
       axes = tuple(range(2, target.ndim))
       error = jnp.sum(jnp.square(decoded[name] - target), axes)
       shares.append(_mean(error, weight, 0) / variances[name])
-    return sum(shares) / len(shares)
+    return jnp.nanmean(jnp.stack(shares), 0)
 
-  variances = {
-    name: jnp.maximum(jnp.sum(jnp.var(x, (0, 1))), 1e-12)
-    for name, x in targets.items()
-  }
+  variances = {name: _variance(x) for name, x in targets.items()}
   seen = level.world_model.decode(params, state)
   everywhere = jnp.ones(sequence.reward.shape, bool)
   metrics = {
@@ -168,7 +171,7 @@ def _prediction_errors(
     jnp.abs(expected.continuation - came.continuation), same, 0
   )
   for horizon in HORIZONS:
-    if horizon <= length - context:
+    if horizon <= longest:
       metrics[f'open_loop_error_{horizon}'] = observation[horizon - 1]
       metrics[f'open_loop_reward_error_{horizon}'] = reward[horizon - 1]
       metrics[f'open_loop_continuation_error_{horizon}'] = continuation[
@@ -199,7 +202,7 @@ def subgoal_metrics(
     subgoal_start_similarity, subgoal_end_similarity: of h to the subgoal;
     subgoal_random_similarity: of h at the end to another subgoal of the run;
     subgoal_reached: share of the subgoals whose end is more similar than both
-    (1/3 by chance).
+    (at most 1/3 by chance).
   """
   length = subgoal.shape[1]
   another = jnp.any(subgoal[:, 1:] != subgoal[:, :-1], -1)
@@ -254,6 +257,12 @@ def code_metrics(code: Array, classes: int) -> dict[str, Array]:
     'code_entropy': jnp.mean(entropy) / jnp.log(max(classes, 2)),
     'distinct_codes': 1.0 + jnp.sum(changes),
   }
+
+
+def _variance(x: Array) -> Array:
+  """Of [B, T, ...], summed over all but B and T; NaN for a constant."""
+  variance = jnp.sum(jnp.var(x, (0, 1)))
+  return jnp.where(variance > _LEAST_VARIANCE, variance, jnp.nan)
 
 
 def _mean(x: Array, weight: Array, axis: int | None = None) -> Array:

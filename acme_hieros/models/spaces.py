@@ -30,10 +30,6 @@ class Image(NamedTuple):
     """uint8 to float32 in [-0.5, 0.5]."""
     return x.astype(jnp.float32) / 255.0 - 0.5
 
-  def decode(self, x: Array) -> Array:
-    """The inverse of `encode`, of any number: rounded and clipped."""
-    return jnp.round(255.0 * jnp.clip(x + 0.5, 0.0, 1.0)).astype(jnp.uint8)
-
 
 class Vector(NamedTuple):
   """Numbers of any shape; flattened, and compressed by symlog."""

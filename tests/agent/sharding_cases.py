@@ -58,6 +58,7 @@ class Pair:
 @pytest.fixture(scope='module')
 def made(make_config):
   assert jax.local_device_count() == 2
+  learning.DIAGNOSIS_PERIOD = 3
   return Pair(make_config(batch_size=BATCH_SIZE))
 
 
@@ -108,7 +109,7 @@ def test_three_updates_give_the_same_states(pair):
 
 def test_three_updates_log_the_same(pair):
   for label, records in pair.one.records.items():
-    assert len(records) == 3
+    assert len(records) == (1 if 'diagnostics' in label else 3)
     for one, two in zip(records, pair.two.records[label], strict=True):
       assert one.keys() == two.keys()
       for name, value in one.items():

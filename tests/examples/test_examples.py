@@ -22,6 +22,10 @@ def run(name, tmp_path, *flags, codes=(0,), **environment):
   return done.stdout
 
 
+# Compiling is most of what those cost that need not learn much.
+QUICKLY = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+
+
 def mean_return(said):
   return float(re.search(r'mean return .* (-?[\d.]+)\s*$', said).group(1))
 
@@ -52,14 +56,18 @@ def test_dqn_learns_from_level_0(tmp_path):
 @pytest.mark.timeout(300)
 def test_hieros_learns_from_another_agents_table(tmp_path):
   said = run(
-    'hieros_offline.py', tmp_path, '--num_steps=5', '--num_episodes=40'
+    'hieros_offline.py',
+    tmp_path,
+    '--num_steps=5',
+    '--num_episodes=40',
+    **QUICKLY,
   )
   assert -1 <= mean_return(said) <= 1
 
 
 @pytest.mark.timeout(300)
 def test_local_layout(tmp_path):
-  run('local_layout.py', tmp_path, '--num_episodes=12')
+  run('local_layout.py', tmp_path, '--num_episodes=12', **QUICKLY)
 
 
 @pytest.mark.timeout(300)
@@ -74,6 +82,7 @@ def test_distributed_layout(tmp_path):
     # still compiling does not.
     codes=(0, 1, -9, 137),
     LAUNCHPAD_LOGGING_DIR=str(tmp_path / 'logs'),
+    **QUICKLY,
   )
   # The actor has acted, which it does not without the learner's parameters.
   limiter = (tmp_path / 'logs' / 'counter' / '1').read_text()

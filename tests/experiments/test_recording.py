@@ -73,20 +73,25 @@ def test_it_plays_as_the_actor_does(agent, recorder):
 
 def test_every_level_has_its_ticks_and_all_rewards(episode):
   ticks = [record.step.tolist() for record in episode.levels]
-  assert ticks == [list(range(10)), [0, 2, 4, 6, 8], [0, 4, 8]]
+  # Every level looks at the episode's end.
+  assert ticks == [list(range(10)), [0, 2, 4, 6, 8, 9], [0, 4, 8, 9]]
   extrinsic = [record.reward['extrinsic'] for record in episode.levels]
   np.testing.assert_array_equal(extrinsic[0][1:], episode.reward)
   for record, own in zip(episode.levels[1:], extrinsic[1:]):
-    period = record.step[1]
-    means = episode.reward[: record.step[-1]].reshape((-1, period)).mean(1)
+    means = [
+      episode.reward[first:last].mean()
+      for first, last in zip(record.step, record.step[1:])
+    ]
     np.testing.assert_allclose(own[1:], means)
+    assert own[-1] != 0.0  # That of the end.
   assert all(np.isnan(own[0]) for own in extrinsic)
 
 
 def test_codes_hold_between_the_ticks_of_the_level_above(episode):
   for below, above in zip(episode.levels, episode.levels[1:]):
-    expected = np.repeat(above.action, 2, 0)[: len(below.code)]
-    np.testing.assert_array_equal(below.code, expected)
+    chosen = np.searchsorted(above.step, below.step, 'right') - 1
+    np.testing.assert_array_equal(below.code, above.action[chosen])
+    np.testing.assert_array_equal(above.action[-1], above.action[-2])
   assert episode.levels[2].code is None
 
 

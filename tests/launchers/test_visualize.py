@@ -49,7 +49,10 @@ def test_pictures_of_the_newest_checkpoint(launch, finished, capsys):
     (['--workdir={finished}', '--checkpoint=7'], 'it holds 000001, 000002'),
     (['--workdir={finished}', '--max_steps=0'], '--max_steps=0'),
     (['--workdir={finished}', '--horizon=-1'], '--horizon=-1'),
+    (['--workdir={finished}', '--seed=-1'], '--seed=-1'),
     (['--workdir={finished}', 'all'], "'all' is not a flag"),
+    (['--workdir={finished}', '--out={finished}'], 'would be lost'),
+    (['--workdir={finished}', '--out={finished}/config.json'], 'would be lost'),
   ],
 )
 def test_what_cannot_be_drawn_is_said_in_a_sentence(
@@ -60,6 +63,7 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(
   assert error.startswith('visualize: ')
   assert said in error
   assert '\n' not in error
+  assert runs.read_agent(str(finished)).steps == 90
 
 
 def test_a_run_without_a_checkpoint_is_named(launch, tmp_path):

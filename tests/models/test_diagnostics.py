@@ -154,7 +154,7 @@ def counting_level(drift):
   )
 
 
-def counting_batch(length=60):
+def counting_batch(length=65):
   """Actions of +-1; an episode starts at step 30 of half of the sequences."""
   rng = np.random.default_rng(2)
   action = rng.choice([-1.0, 1.0], (BATCH, length, 1)).astype(np.float32)
@@ -198,7 +198,7 @@ def test_open_loop_errors_are_those_of_a_model_with_a_known_drift():
   observation = np.asarray(batch.sequence.observation['o'])[..., 0]
   start = np.asarray(batch.sequence.start_of_episode)
   variance = symlog(observation).var()
-  context = 10  # 60 steps less the longest horizon.
+  context = 15  # 65 steps less the longest horizon.
   for horizon in (1, 5, 50):
     t = context - 1 + horizon
     same = ~start[:, context : t + 1].any(1)
@@ -220,9 +220,28 @@ def test_horizons_beyond_the_sequence_are_left_out():
   assert 'open_loop_error_20' not in metrics
 
 
+def test_what_does_not_vary_does_not_count():
+  batch, level = counting_batch(), counting_level(0.5)
+  expected = diagnose(level, batch)
+  constant = jnp.ones(batch.sequence.reward.shape + (2,))
+  observation = {**batch.sequence.observation, 'constant': constant}
+  batch = batch._replace(
+    sequence=batch.sequence._replace(observation=observation)
+  )
+  level.observation['constant'] = spaces.Vector((2,))
+  decode = level.world_model.decode
+  level.world_model.decode = lambda params, state: {
+    **decode(params, state),
+    'constant': jnp.full(state.shape[:-1] + (2,), 0.7),
+  }
+  metrics = diagnose(level, batch)
+  for name, value in metrics.items():
+    np.testing.assert_array_equal(value, expected[name], name)
+
+
 def test_an_unpredictable_horizon_is_not_a_number():
   batch = counting_batch()
-  start = jnp.zeros((BATCH, 60), bool).at[:, 12].set(True)
+  start = jnp.zeros((BATCH, 65), bool).at[:, 17].set(True)
   batch = batch._replace(
     sequence=batch.sequence._replace(start_of_episode=start)
   )

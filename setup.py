@@ -157,7 +157,7 @@ setuptools.setup(
     exclude=['*.__pycache__', '*.__pycache__.*', '*.native'],
   ),
   # The page of a report.
-  package_data={'acme_hieros.experiments': ['*.html']},
+  package_data={'acme_hieros.reports': ['*.html']},
   ext_modules=native_extensions(),
   cmdclass={'build_ext': BuildExt},
   classifiers=[

@@ -16,7 +16,7 @@ except ImportError as error:
   sys.exit(f'report: {error}')
 
 try:
-  from acme_hieros.experiments import pages, reports
+  from acme_hieros.reports import contents, pages
 except ModuleNotFoundError as error:
   sys.exit(
     f'report: {error.name} is missing; it comes with '
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]):
   if not _OUT.value.endswith('.html'):
     _refuse(f'--out={_OUT.value!r} must end in .html.')
   # Hundreds of runs take minutes.
-  systems, left_out = reports.read(
+  systems, left_out = contents.read(
     tqdm.tqdm(paths, 'Reading', unit='run', leave=False, disable=None)
   )
   for entry in left_out:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]):
       f'{_count(system.tasks, "environment")}.'
     )
   print('Computing intervals.')
-  content = reports.make(systems, left_out, _REPLICATIONS.value)
+  content = contents.make(systems, left_out, _REPLICATIONS.value)
   print('Drawing.')
   try:
     numbers = pages.write(content, _OUT.value)

@@ -161,7 +161,7 @@ def test_every_module_is_packaged_and_nothing_else(checkout):
     for place in (library, checkout)
   )
   # The page of a report is no module, but needed.
-  assert pathlib.Path('acme_hieros/experiments/report.html') in sources
+  assert pathlib.Path('acme_hieros/reports/report.html') in sources
   assert pathlib.Path('acme_hieros/without_init/nested/module.py') in sources
   assert built == sources
   assert not list((checkout / 'build').rglob('__pycache__'))

@@ -10,7 +10,7 @@ import sys
 import made_up
 import pytest
 
-from acme_hieros import experiments
+from acme_hieros import reports
 
 LAUNCHER = str(pathlib.Path(__file__).parents[2] / 'launchers' / 'report.py')
 
@@ -93,11 +93,11 @@ def test_what_is_not_installed_is_named_with_what_installs_it(
   name, monkeypatch
 ):
   monkeypatch.setitem(sys.modules, name, None)
-  for module in ('aggregates', 'pages', 'plots', 'reports'):
+  for module in ('aggregates', 'contents', 'pages', 'plots'):
     monkeypatch.delitem(
-      sys.modules, f'acme_hieros.experiments.{module}', raising=False
+      sys.modules, f'acme_hieros.reports.{module}', raising=False
     )
-    monkeypatch.delattr(experiments, module, raising=False)
+    monkeypatch.delattr(reports, module, raising=False)
   with pytest.raises(SystemExit) as caught:
     runpy.run_path(LAUNCHER)
   assert caught.value.code == (

@@ -17,13 +17,13 @@ from PIL import Image
 import pytest
 from rliable import metrics
 
-from acme_hieros.experiments import (
+from acme_hieros.experiments import atari_scores
+from acme_hieros.reports import (
   aggregates,
-  atari_scores,
+  contents,
   curves,
   pages,
   published,
-  reports,
   results,
 )
 
@@ -343,7 +343,7 @@ DAMAGES = {
 def test_a_run_that_cannot_be_reported_is_named_with_the_reason(case, run):
   spoil, part = DAMAGES[case]
   spoil(run)
-  systems, left_out = reports.read([str(run)])
+  systems, left_out = contents.read([str(run)])
   assert not systems
   (entry,) = left_out
   assert entry['path'] == str(run)
@@ -353,12 +353,12 @@ def test_a_run_that_cannot_be_reported_is_named_with_the_reason(case, run):
 
 def test_a_finished_run_needs_its_checkpoints_no_longer(run):
   shutil.rmtree(run / 'checkpoints')
-  assert reports.read([str(run)])[0]
+  assert contents.read([str(run)])[0]
 
 
 def test_a_run_of_one_process_need_not_say_so(run):
   edit(run / 'config.json', num_actors=None, envs_per_actor=None, launch=None)
-  assert reports.read([str(run)])[0][0].label == 'tiny'
+  assert contents.read([str(run)])[0][0].label == 'tiny'
 
 
 def test_the_score_is_of_the_last_training_episodes(tmp_path):
@@ -410,7 +410,7 @@ def test_runs_are_grouped_by_what_they_are(tmp_path):
   for name, values in cases.items():
     made_up.write_run(tmp_path / name, **values)
   edit(tmp_path / 'h' / 'config.json', num_actors=4)
-  systems, left_out = reports.read([str(tmp_path / n) for n in cases])
+  systems, left_out = contents.read([str(tmp_path / n) for n in cases])
   assert not left_out
   found = {s.name: [pathlib.Path(r.path).name for r in s.runs] for s in systems}
   assert found == {
@@ -426,7 +426,7 @@ def test_runs_are_grouped_by_what_they_are(tmp_path):
 
 def test_the_length_is_said_only_where_there_are_several(tmp_path):
   made_up.write_run(tmp_path / 'a', actor_critic__entropy_scale=0.5)
-  systems, _ = reports.read([str(tmp_path / 'a')])
+  systems, _ = contents.read([str(tmp_path / 'a')])
   assert systems[0].name == 'tiny, entropy_scale=0.5'
   assert systems[0].label == 'tiny, actor_critic.entropy_scale=0.5'
 
@@ -436,7 +436,7 @@ def test_names_that_would_be_the_same_are_numbered(tmp_path):
   for i in (1, 2):
     changes = {f'world_model__{name}': 24 * i for name in fields}
     made_up.write_run(tmp_path / str(i), preset='small', **changes)
-  systems, _ = reports.read([str(tmp_path / '1'), str(tmp_path / '2')])
+  systems, _ = contents.read([str(tmp_path / '1'), str(tmp_path / '2')])
   name = 'small, 5 fields changed'
   assert [s.name for s in systems] == [name, f'{name} (2)']
 
@@ -445,7 +445,7 @@ def test_a_seed_counts_once(run, tmp_path):
   shutil.copytree(run, tmp_path / 'again')
   (tmp_path / 'link').symlink_to(run)
   paths = [str(run), str(tmp_path / 'link'), str(tmp_path / 'again')]
-  systems, left_out = reports.read(paths)
+  systems, left_out = contents.read(paths)
   assert len(systems[0].runs) == 1
   assert [entry['path'] for entry in left_out] == paths[1:]
   assert left_out[0]['reason'] == 'it is named twice.'
@@ -455,7 +455,7 @@ def test_a_seed_counts_once(run, tmp_path):
 def test_an_option_makes_another_environment(run, tmp_path):
   shutil.copytree(run, tmp_path / 'other')
   edit(tmp_path / 'other' / 'config.json', environment_options={'rows': 5})
-  systems, left_out = reports.read([str(run), str(tmp_path / 'other')])
+  systems, left_out = contents.read([str(run), str(tmp_path / 'other')])
   assert not left_out
   assert systems[0].tasks == ['debug/catch', 'debug/catch (rows=5)']
 
@@ -511,9 +511,9 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def content(runs):
-  systems, left_out = reports.read(runs)
+  systems, left_out = contents.read(runs)
   assert len(left_out) == 1
-  return reports.make(systems, left_out, REPLICATIONS)
+  return contents.make(systems, left_out, REPLICATIONS)
 
 
 def test_aggregates_take_as_many_runs_of_each_game(content):
@@ -571,8 +571,8 @@ def test_runs_by_the_protocol_differ_in_nothing(tmp_path):
         num_steps=100_000,
         evaluation=1.0,
       )
-  systems, _ = reports.read(paths)
-  atari = reports.make(systems, [], 2)['atari']
+  systems, _ = contents.read(paths)
+  atari = contents.make(systems, [], 2)['atari']
   assert not atari['differences']
   assert len(atari['aggregates'][0]['games']) == 26
   # A run of another game, one without an evaluation, one of an old checkpoint.
@@ -582,8 +582,8 @@ def test_runs_by_the_protocol_differ_in_nothing(tmp_path):
     steps=90_000,
     episodes=10,
   )
-  systems, _ = reports.read([*paths, str(tmp_path / 'x')])
-  (said,) = reports.make(systems, [], 2)['atari']['differences']
+  systems, _ = contents.read([*paths, str(tmp_path / 'x')])
+  (said,) = contents.make(systems, [], 2)['atari']['differences']
   for part in (
     'not among them: Tennis',
     '1 run a game',
@@ -734,8 +734,8 @@ def test_every_plot_shows_something_in_colour(page):
 
 def test_sections_without_content_are_not_there(tmp_path):
   made_up.write_run(tmp_path / 'run')
-  systems, _ = reports.read([str(tmp_path / 'run')])
-  page = _Page(pages.render(reports.make(systems, [], 2)))
+  systems, _ = contents.read([str(tmp_path / 'run')])
+  page = _Page(pages.render(contents.make(systems, [], 2)))
   text = page.text
   for part in ('Atari', 'hierarchy work', 'Pictures', 'left out', 'Left out'):
     assert part not in text

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from acme_hieros.experiments.aggregates import Estimate
-from acme_hieros.experiments.curves import Curve
+from acme_hieros.reports.aggregates import Estimate
+from acme_hieros.reports.curves import Curve
 
 # Told apart whatever colours one sees (Okabe and Ito, 2008), dark ones first.
 _COLOURS = (

@@ -1,0 +1,1 @@
+"""Reports: what finished runs have in common, and on one page."""

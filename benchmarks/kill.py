@@ -44,8 +44,8 @@ _CHECKPOINT_SECONDS = flags.DEFINE_float(
 _SEED = flags.DEFINE_integer('seed', 0, 'Decides when and whom.')
 _OVERRIDE = flags.DEFINE_multi_string('override', [], "As the launcher's.")
 
-# Of writing a checkpoint and of the step before it, whose update may be compiled
-# then, on a busy machine.
+# Of writing a checkpoint and of the step before it, in which an update may be
+# compiled, on a busy machine.
 _PATIENCE_SECONDS = 30.0
 
 # Within which a program has to end whose learner or replay is gone.

@@ -339,7 +339,7 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
     slowest = max(np.abs(values).max() for values in spectrum.values())
     plane.set_title(
       f'level {i}: slowest state forgets in\n'
-      f'{-1 / np.log(min(slowest, 1 - 1e-12)):.3g} of its steps',
+      f'{-1 / np.log(min(slowest, 1 - 1e-12)):,.0f} of its steps',
       fontsize=10,
     )
     plane.set_aspect('equal')

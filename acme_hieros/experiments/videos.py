@@ -12,7 +12,7 @@ from acme_hieros.experiments import pictures
 from acme_hieros.experiments import recording as recording_lib
 
 # Of one picture in an animation, about.
-_SIDE = 192
+_SIDE = 128
 
 _GAP = 8
 _HEADER = 16

@@ -102,7 +102,7 @@ def test_an_animation_shows_every_frame_the_right_way_up(catch, tmp_path):
   path = tmp_path / 'open_loop.gif'
   videos.write(path, frames)
   true = episode.observation['observation']
-  scale = round(192 / 20)  # An image of 20 by 12 pixels.
+  scale = round(128 / 20)  # An image of 20 by 12 pixels.
   with Image.open(path) as gif:
     assert gif.n_frames == len(episode.reward) == 8
     for i in range(gif.n_frames):
@@ -120,7 +120,7 @@ def test_the_error_is_the_difference_of_the_pictures_beside_it(catch):
   frames = list(
     videos.open_loop(networks.observation, episode, starts, forecast)
   )
-  scale = round(192 / 20)
+  scale = round(128 / 20)
   real, expected, error = (
     enlarged(frames[6], i, (20, 12), scale).astype(int) for i in range(3)
   )

@@ -130,7 +130,8 @@ class Trainer:
           self._loop(interruption, line)
           self.save()
           if run.picture_minutes and not interruption.requested:
-            with contextlib.suppress(KeyboardInterrupt):  # All is saved.
+            line.write('Saved; drawing what the agent sees and believes.')
+            with contextlib.suppress(KeyboardInterrupt):
               self._pictures.draw(self._read_agent)
             self._write_warnings(line)
         except (KeyboardInterrupt, checkpoints.CheckpointError):

@@ -9,7 +9,12 @@ import smallest
 
 from acme_hieros import config as config_lib
 from acme_hieros.environments import debug
-from acme_hieros.experiments import environment_loop, running, runs
+from acme_hieros.experiments import (
+  environment_loop,
+  running,
+  runs,
+  visualization,
+)
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 
@@ -151,3 +156,18 @@ def test_without_the_native_sampler_there_is_one_environment(
     runs.prepare(run)
   uniform = config_lib.override(CONFIG, {'replay.sampler': 'uniform'})
   runs.prepare(run.replace(config=uniform)).workdir.close()
+
+
+@pytest.mark.parametrize('minutes,times', [(60.0, 1), (0.0, 0)])
+def test_a_run_is_drawn_at_its_end(tmp_path, monkeypatch, minutes, times):
+  drawn = []
+  monkeypatch.setattr(
+    visualization.PeriodicPictures,
+    'draw',
+    lambda self, read: drawn.append(read()),
+  )
+  config = config_lib.override(CONFIG, {'replay.ratio': 0.01})  # No update.
+  run = make_run(tmp_path, picture_minutes=minutes, config=config)
+  running.Trainer(run).train()
+  assert [steps for _, steps in drawn] == [60] * times
+  assert all(len(params) == 2 for params, _ in drawn)

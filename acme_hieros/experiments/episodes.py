@@ -1,7 +1,8 @@
 """What the episodes of a run returned."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import math
 from typing import Any, NamedTuple
 
 from acme.utils import loggers
@@ -22,6 +23,13 @@ class Episode(NamedTuple):
   episode_length: int
   terminated: bool
   environment_index: int
+
+
+def standard_error(returns: Sequence[float]) -> float | None:
+  """Of the mean of returns; None for a single one."""
+  if len(returns) < 2:
+    return None
+  return float(np.std(returns, ddof=1)) / math.sqrt(len(returns))
 
 
 class EpisodeLog:

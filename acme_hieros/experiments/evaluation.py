@@ -6,7 +6,6 @@ import collections
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
-import math
 import os
 from typing import Any
 import uuid
@@ -107,15 +106,12 @@ def summarise(
   environment: str, returns: Sequence[float], **about: Any
 ) -> Summary:
   """Statistics of the returns of at least one episode; about: other fields."""
-  count, mean = len(returns), float(np.mean(returns))
-  error = (
-    float(np.std(returns, ddof=1)) / math.sqrt(count) if count > 1 else None
-  )
+  mean = float(np.mean(returns))
   return Summary(
     environment=environment,
-    episodes=count,
+    episodes=len(returns),
     mean=mean,
-    standard_error=error,
+    standard_error=episodes.standard_error(returns),
     median=float(np.median(returns)),
     human_normalised=atari_scores.human_normalised(environment, mean),
     **about,

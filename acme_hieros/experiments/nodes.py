@@ -439,11 +439,13 @@ def evaluate(
       lambda: None,  # An episode is played by one policy.
       coordinator.warn,
     )
-    drawing = visualization.PeriodicPictures(
-      run,
-      networks_lib.make_networks(run.config, environment_spec),
-      coordinator.warn,
-    )
+    drawing = None
+    if index == 0:  # One of them is enough.
+      drawing = visualization.PeriodicPictures(
+        run,
+        networks_lib.make_networks(run.config, environment_spec),
+        coordinator.warn,
+      )
     learned = 0
     go_on = True
     while go_on and not lp.wait_for_stop(0):
@@ -458,7 +460,7 @@ def evaluate(
         _, ended = loop.step()
       for episode in ended:
         go_on = coordinator.add_evaluation(index, counts, episode)
-      if index == 0:
+      if drawing:
         drawing.draw_if_due(functools.partial(_read_agent, run))
     loop.close()
   _leave_process()

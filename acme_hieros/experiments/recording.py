@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import dm_env
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.models import (
@@ -79,7 +78,7 @@ class Recorder:
     self._max_steps = max_steps
     self._init = jax.jit(networks.initial_state, static_argnums=1)
     self._step = jax.jit(networks.step, static_argnums=3)
-    self._end = jax.jit(self._infer_all)
+    self._end = jax.jit(networks.infer_end)
     self._encode = jax.jit(
       lambda observation: {
         name: space.encode(observation[name])
@@ -154,11 +153,6 @@ class Recorder:
         )
       ],
     )
-
-  def _infer_all(self, policy, observation, state):
-    """Every level's memory at a last observation, where all of them look."""
-    every = [jnp.ones(1, bool)] * len(self._networks.levels)
-    return self._networks.infer(policy, state.key, observation, state, every)
 
   def _look(
     self,

@@ -260,6 +260,16 @@ class Hierarchy:
       steps=self._level_steps(memories, ticks),
     )
 
+  def infer_end(
+    self,
+    params: Sequence[level_lib.PolicyParams],
+    observation: Mapping[str, Array],
+    state: ActorState,
+  ) -> tuple[LevelMemory, ...]:
+    """Bottom-up at last observations [N, ...]: a step of every level."""
+    every = [jnp.ones_like(state.step, bool)] * len(self.levels)
+    return self.infer(params, state.key, observation, state, every)
+
   def end(
     self,
     params: Sequence[level_lib.PolicyParams],
@@ -273,8 +283,7 @@ class Hierarchy:
     Returns:
       Windows [N, ...] for each level above level 0.
     """
-    every = [jnp.ones_like(state.step, bool)] * len(self.levels)
-    memories = self.infer(params, state.key, observation, state, every)
+    memories = self.infer_end(params, observation, state)
     return [memory.window for memory in memories[:-1]]
 
   def _level_steps(

@@ -120,7 +120,7 @@ def write(content: Mapping[str, Any], path: str) -> str:
   """Writes the page, and beside it a JSON file with all its numbers.
 
   Args:
-    content: from `reports.make`.
+    content: from `contents.make`.
     path: of the page; its directory is made if need be.
 
   Returns:

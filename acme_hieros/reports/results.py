@@ -114,12 +114,9 @@ class Result:
         f'{_count(last.episodes, "episode")}',
       )
     returns = self.episodes['episode_return'][-episodes.RECENT :]
-    error = None
-    if len(returns) > 1:
-      error = float(np.std(returns, ddof=1) / math.sqrt(len(returns)))
     return Score(
       float(np.mean(returns)),
-      error,
+      episodes.standard_error(returns),
       len(returns),
       int(self.episodes['actor_steps'][-1]),
       f'training: its last {_count(len(returns), "episode")}',
@@ -276,7 +273,7 @@ def _newest_pictures(
   workdir: workdirs.Workdir,
 ) -> tuple[int | None, Sequence[str]]:
   """Steps of the newest set of pictures, and its files."""
-  root = os.path.join(workdir.path, 'pictures')
+  root = workdir.pictures
   sets = [
     name for name in glob.glob('*', root_dir=root) if re.fullmatch(r'\d+', name)
   ]

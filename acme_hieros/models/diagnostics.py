@@ -163,8 +163,7 @@ def _prediction_errors(
   )
   # A new episode cannot be foreseen.
   same = jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
-  later = jax.tree.map(lambda x: x[:, context:], (targets, came))
-  targets, came = later
+  targets, came = jax.tree.map(lambda x: x[:, context:], (targets, came))
   observation = unexplained(expected.observation, targets, same)
   reward = _mean(jnp.abs(expected.reward - came.reward), same, 0)
   continuation = _mean(
@@ -209,16 +208,18 @@ def subgoal_metrics(
   begins = start_of_episode.at[:, 1:].set(start_of_episode[:, 1:] | another)
   steps = jnp.arange(length)
   begin = jax.lax.cummax(jnp.where(begins, steps, -1), axis=1)
+
+  def following(x):
+    """The next step's [B, T]; False after the last."""
+    return jnp.pad(x[:, 1:], ((0, 0), (0, 1)))
+
   # The step after a subgoal's last one shows where that led to, unless a new
   # episode begins there.
-  ends = jnp.zeros_like(begins).at[:, :-1].set(begins[:, 1:])
-  end = steps.at[:-1].add(1) - jnp.zeros_like(begin).at[:, :-1].set(
-    start_of_episode[:, 1:].astype(begin.dtype)
-  )
-  valid = ends & (begin >= 0) & (end > begin)
+  end = steps + 1 - following(start_of_episode)
+  valid = following(begins) & (begin >= 0) & (end > begin)
 
   def at(x, index):
-    return jnp.take_along_axis(x, jnp.maximum(index, 0)[..., None], 1)
+    return jnp.take_along_axis(x, index.clip(0, length - 1)[..., None], 1)
 
   flat = goal.reshape((-1, goal.shape[-1]))
   random = jnp.roll(flat, len(flat) // 2, 0).reshape(goal.shape)

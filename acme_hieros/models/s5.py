@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import S5Config
+from acme_hieros.models import mlp, normalization
 
 Array = jax.Array
 
@@ -79,7 +80,9 @@ class Coefficients(NamedTuple):
 
 def _matmul(x: Array, y: Array) -> Array:
   # In full precision everywhere: errors of the state last as long as it does.
-  return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
+  rows = x.reshape(-1, x.shape[-1])
+  product = jnp.matmul(rows, y, precision=jax.lax.Precision.HIGHEST)
+  return product.reshape(x.shape[:-1] + y.shape[-1:])
 
 
 def sequential_scan(a: Array, drive: Array, reset: Array, x: Array) -> Array:
@@ -232,10 +235,10 @@ class S5Stack(hk.Module):
     states = []
     for block in range(self._config.num_blocks):
       for _ in range(2):
-        u = hk.LayerNorm(-1, True, True)(x)
+        u = normalization.LayerNorm()(x)
         layer = S5Layer(self._config).coefficients()
         state = advance(layer, layer.drive(u), len(states))
         states.append(state)
-        x += jax.nn.gelu(hk.Linear(self._config.width)(layer.read(state, u)))
-      x += hk.LayerNorm(-1, True, True, name=f'norm_{block}')(x)
+        x += jax.nn.gelu(mlp.Linear(self._config.width)(layer.read(state, u)))
+      x += normalization.LayerNorm(name=f'norm_{block}')(x)
     return x, jnp.stack(states, -2)

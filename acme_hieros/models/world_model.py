@@ -5,6 +5,7 @@ parallel: all z_t at once, then one S5 scan over them gives priors and h_t.
 """
 
 from collections.abc import Callable, Mapping
+import math
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -13,7 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models import convolution, distributions, mlp, s5, spaces
+from acme_hieros.models import (
+  convolution,
+  distributions,
+  mlp,
+  normalization,
+  s5,
+  spaces,
+)
 
 Array = jax.Array
 Observation = Mapping[str, Array]
@@ -209,7 +217,7 @@ class _S5WorldModel(hk.Module):
     self._prior = mlp.MLP(1, config.hidden_units, z_size, name='prior')
     self._input = mlp.Dense(config.s5.width, name='input')
     self._stack = s5.S5Stack(config.s5, name='s5')
-    self._deter = hk.Linear(
+    self._deter = mlp.Linear(
       config.deter_size, w_init=self._deter_init, name='deter'
     )
     self._reward = mlp.MLP(
@@ -236,10 +244,13 @@ class _S5WorldModel(hk.Module):
       hk.get_parameter('initial_stoch', shape, init=jnp.zeros)
     )
 
-  def _stack_input(self, stoch: Array, action: Array, reset: Array) -> Array:
+  def _stack_input(
+    self, stoch: Array, action: Array, reset: Array | None
+  ) -> Array:
     """u_t from z_{t-1}, a_{t-1}: [..., C, K], [..., A], [...] -> [..., W]."""
-    stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
-    action = jnp.where(reset[..., None], 0.0, action)
+    if reset is not None:
+      stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
+      action = jnp.where(reset[..., None], 0.0, action)
     return self._input(jnp.concatenate([_flatten_stoch(stoch), action], -1))
 
   def _deter_init(self, shape, dtype) -> Array:
@@ -287,8 +298,7 @@ class _S5WorldModel(hk.Module):
     return State(stoch, log_probs, self._read_deter(output, memory), memory)
 
   def imagine_step(self, state, action) -> State:
-    reset = jnp.zeros(action.shape[:-1], bool)
-    u = self._stack_input(state.stoch, action, reset)
+    u = self._stack_input(state.stoch, action, None)
     output, memory = self._stack.step(u, None, state.memory)
     log_probs = self._log_probs(self._prior(output))
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
@@ -376,26 +386,38 @@ class _Encoder(hk.Module):
 
   def __init__(self, config: WorldModelConfig, observation):
     super().__init__('encoder')
-    self._config = config
     self._spaces = observation
     self._images, self._vectors = _partition(observation)
+    self._layers = {
+      name: [
+        (convolution.Downsample(depth), normalization.LayerNorm(silu=True))
+        for depth in config.cnn_depths
+      ]
+      for name in self._images
+    }
+    self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units)
 
   def __call__(self, observation: Observation) -> Array:
     embeddings = []
     for name in self._images:
-      image = self._spaces[name].encode(observation[name])
-      batch = image.shape[:-3]
-      x = image.reshape((-1,) + image.shape[-3:])
-      for depth in self._config.cnn_depths:
-        x = hk.Conv2D(depth, 4, 2, with_bias=False)(x)
-        x = jax.nn.silu(hk.LayerNorm(-1, True, True)(x))
-      embeddings.append(x.reshape(batch + (-1,)))
+      image = observation[name]
+      x = convolution.in_pieces(
+        lambda image, name=name: self._convolve(name, image),
+        image.reshape((-1,) + image.shape[-3:]),
+      )
+      embeddings.append(x.reshape(image.shape[:-3] + (-1,)))
     if self._vectors:
-      x = _encode_vectors(self._spaces, self._vectors, observation)
       embeddings.append(
-        mlp.MLP(self._config.mlp_layers, self._config.mlp_units)(x)
+        self._mlp(_encode_vectors(self._spaces, self._vectors, observation))
       )
     return jnp.concatenate(embeddings, -1)
+
+  def _convolve(self, name: str, image: Array) -> Array:
+    """uint8 [N, height, width, channels] to [N, h, w, depth]."""
+    x = self._spaces[name].encode(image)
+    for convolve, normalize in self._layers[name]:
+      x = normalize(convolve(x))
+    return x
 
 
 class _Decoder(hk.Module):
@@ -403,46 +425,75 @@ class _Decoder(hk.Module):
 
   def __init__(self, config: WorldModelConfig, observation):
     super().__init__('decoder')
-    self._config = config
     self._spaces = observation
     self._images, self._vectors = _partition(observation)
+    depths = config.cnn_depths
+    scale = 2 ** len(depths)
+    self._starts = {}
+    self._layers = {}
+    for name in self._images:
+      height, width, channels = observation[name].shape
+      start = (height // scale, width // scale, depths[-1])
+      self._starts[name] = start, mlp.Linear(math.prod(start))
+      self._layers[name] = [
+        (
+          normalization.LayerNorm(silu=True),
+          convolution.Upsample(depth, with_bias=i == len(depths) - 1),
+        )
+        for i, depth in enumerate((*depths[-2::-1], channels))
+      ]
+    self._sizes = [observation[name].size for name in self._vectors]
+    self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, sum(self._sizes))
 
   def __call__(self, latent: Array) -> dict[str, Array]:
-    depths = self._config.cnn_depths
     decoded = {}
     for name in self._images:
-      height, width, channels = self._spaces[name].shape
-      scale = 2 ** len(depths)
-      start = (height // scale, width // scale, depths[-1])
-      x = hk.Linear(int(np.prod(start)))(latent)
-      x = x.reshape((-1,) + start)
-      for depth in depths[-2::-1]:
-        x = jax.nn.silu(hk.LayerNorm(-1, True, True)(x))
-        x = convolution.Upsample(depth)(x)
-      x = jax.nn.silu(hk.LayerNorm(-1, True, True)(x))
-      x = convolution.Upsample(channels, with_bias=True)(x)
-      decoded[name] = x.reshape(latent.shape[:-1] + (height, width, channels))
-    if self._vectors:
-      sizes = [self._spaces[name].size for name in self._vectors]
-      x = mlp.MLP(self._config.mlp_layers, self._config.mlp_units, sum(sizes))(
-        latent
+      x = convolution.in_pieces(
+        lambda x, name=name: self._deconvolve(name, x),
+        self._start(name, latent),
       )
-      parts = jnp.split(x, np.cumsum(sizes)[:-1], -1)
+      decoded[name] = x.reshape(latent.shape[:-1] + self._spaces[name].shape)
+    if self._vectors:
+      parts = jnp.split(self._mlp(latent), np.cumsum(self._sizes)[:-1], -1)
       decoded.update(zip(self._vectors, parts))
     return decoded
 
   def losses(self, latent: Array, observation: Observation) -> Metrics:
     """Squared errors [...], summed over pixels and numbers, of each kind."""
-    decoded = self(latent)
     losses = {}
-    batch_axes = latent.ndim - 1
-    for kind, names in (('image', self._images), ('vector', self._vectors)):
-      for name in names:
-        target = self._spaces[name].encode(observation[name])
-        error = jnp.square(decoded[name] - target)
-        axes = tuple(range(batch_axes, error.ndim))
-        losses[kind] = losses.get(kind, 0.0) + jnp.sum(error, axes)
+    batch = latent.shape[:-1]
+    for name in self._images:
+      # In pieces: neither image nor error is ever there as a whole.
+      def error(x, target, name=name):
+        target = self._spaces[name].encode(target)
+        return _squares(self._deconvolve(name, x) - target)
+
+      target = observation[name].reshape((-1,) + self._spaces[name].shape)
+      errors = convolution.in_pieces(error, self._start(name, latent), target)
+      losses['image'] = losses.get('image', 0.0) + errors.reshape(batch)
+    if self._vectors:
+      target = _encode_vectors(self._spaces, self._vectors, observation)
+      errors = _squares(
+        (self._mlp(latent) - target).reshape(-1, sum(self._sizes))
+      )
+      losses['vector'] = errors.reshape(batch)
     return losses
+
+  def _start(self, name: str, latent: Array) -> Array:
+    """Latents [..., F] to the smallest images, [N, h, w, depth]."""
+    shape, linear = self._starts[name]
+    return linear(latent).reshape((-1,) + shape)
+
+  def _deconvolve(self, name: str, x: Array) -> Array:
+    """[N, h, w, depth] to [N, height, width, channels]."""
+    for normalize, upsample in self._layers[name]:
+      x = upsample(normalize(x))
+    return x
+
+
+def _squares(x: Array) -> Array:
+  """Sum of squares of each of [N, ...]: [N]."""
+  return jnp.sum(jnp.square(x), tuple(range(1, x.ndim)))
 
 
 def _encode_vectors(observation_spaces, names, observation) -> Array:

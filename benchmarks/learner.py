@@ -1,7 +1,7 @@
 """What an update and an environment step cost, beside a matrix product.
 
   python -m benchmarks.learner
-  python -m benchmarks.learner --preset=small --json
+  python -m benchmarks.learner --preset=small --override=batch_size=8 --json
 
 The agent is that of Atari with all 18 actions. On a CPU it gets one core, and
 CPU seconds count, which other work on the machine disturbs least; the yardstick
@@ -10,6 +10,7 @@ seconds of waiting count. Every figure comes from a process of its own, so that
 its peak of memory is its own. It needs JAX, Haiku and Optax alone.
 """
 
+from collections.abc import Callable, Sequence
 import json
 import os
 import resource
@@ -19,10 +20,24 @@ import sys
 import time
 
 from absl import app, flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acme_hieros import config as config_lib
+from acme_hieros import tuning
+from acme_hieros.models import hierarchy, spaces, world_model
+from acme_hieros.models import level as level_lib
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
+_OVERRIDE = flags.DEFINE_multi_string(
+  'override', [], 'A field of the configuration, as name=value.'
+)
 _UPDATES = flags.DEFINE_integer('updates', 5, 'Timed, of each level.')
 _STEPS = flags.DEFINE_integer('steps', 256, 'Timed, of the environment.')
+_TRACE = flags.DEFINE_string(
+  'trace', None, 'Directory for profiles, for TensorBoard or Perfetto.'
+)
 _JSON = flags.DEFINE_bool('json', False, 'End with one line of JSON.')
 _PART = flags.DEFINE_string('part', None, 'Measure only this, in this process.')
 
@@ -35,25 +50,15 @@ def main(_):
   if _PART.value:
     print(json.dumps(measure(_PART.value)))
     return
-  from acme_hieros import config as config_lib
-
-  depth = config_lib.preset(_PRESET.value).depth
-  parts = ['yardstick', *(f'level_{i}' for i in range(depth)), 'policy']
+  config = read_config()
+  levels = [f'level_{i}' for i in range(config.depth)]
   figures = {}
-  for part in parts:
+  for part in ['yardstick', *levels, 'policy']:
     print(f'measuring {part} ...', file=sys.stderr, flush=True)
-    done = subprocess.run(
-      [sys.executable, '-m', 'benchmarks.learner', f'--part={part}']
-      + [f'--{flag.name}={flag.value}' for flag in (_PRESET, _UPDATES, _STEPS)],
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    if done.returncode:
-      sys.exit(f'Measuring {part} failed.')
-    figures[part] = json.loads(done.stdout.splitlines()[-1])
+    figures[part] = measure_apart(part)
   yardstick = figures['yardstick']['seconds']
   kind = figures['yardstick']['device']
-  print(f'{_PRESET.value} on {kind}; seconds of {figures["policy"]["clock"]}')
+  print(f'{config_lib.describe(config)}, on {kind}')
   print(f'{"":12}{"seconds":>10}{"yardsticks":>12}{"peak GiB":>10}')
   for part, figure in figures.items():
     print(
@@ -61,96 +66,115 @@ def main(_):
       f'{figure["seconds"] / yardstick:12.2f}{figure["peak_gib"]:10.2f}'
     )
   if _JSON.value:
-    print(
-      json.dumps(
-        {
-          'preset': _PRESET.value,
-          'device': kind,
-          'yardstick_seconds': yardstick,
-          **{
-            f'{part.replace("_", "")}_yardsticks': figure['seconds'] / yardstick
-            for part, figure in figures.items()
-            if part.startswith('level')
-          },
-          'policy_ms': 1000 * figures['policy']['seconds'],
-          'peak_rss_gib': max(f['peak_gib'] for f in figures.values()),
-        }
-      )
-    )
+    result = {
+      'configuration': config_lib.describe(config),
+      'device': kind,
+      'yardstick_seconds': yardstick,
+    }
+    for i, level in enumerate(levels):
+      result[f'level{i}_yardsticks'] = figures[level]['seconds'] / yardstick
+    result['policy_ms'] = 1000 * figures['policy']['seconds']
+    result['peak_rss_gib'] = max(f['peak_gib'] for f in figures.values())
+    print(json.dumps(result))
+
+
+def read_config() -> config_lib.HierosConfig:
+  """The configuration that the flags ask for."""
+  values = {}
+  for pair in _OVERRIDE.value:
+    name, equals, value = pair.partition('=')
+    if not equals:
+      sys.exit(f'--override={pair}: write it as name=value.')
+    values[name] = value
+  try:
+    return config_lib.override(config_lib.preset(_PRESET.value), values)
+  except ValueError as error:
+    sys.exit(str(error))
+
+
+def measure_apart(part: str, override: Sequence[str] = ()) -> dict:
+  """`measure` in a process of its own, with further fields replaced."""
+  command = [sys.executable, '-m', 'benchmarks.learner', f'--part={part}']
+  command += [
+    f'--{flag.name}={flag.value}'
+    for flag in (_PRESET, _UPDATES, _STEPS, _TRACE)
+    if flag.value is not None
+  ]
+  command += [f'--override={pair}' for pair in [*_OVERRIDE.value, *override]]
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+  if done.returncode:
+    sys.exit(f'Measuring {part} failed.')
+  return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(part: str) -> dict[str, object]:
-  """Times one thing, on one core where there is no accelerator."""
-  # Threads are started with JAX and inherit this.
-  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-  import jax
+  """Times one thing, on one core where there is no accelerator.
 
+  Args:
+    part: 'yardstick', 'policy' or 'level_<i>'.
+
+  Returns:
+    The median of its 'seconds', the 'peak_gib' of memory and the 'device'.
+  """
+  # Threads are started with the first look at devices, and inherit these.
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  tuning.tune_process()
   device = jax.devices()[0]
   on_cpu = device.platform == 'cpu'
   clock = time.process_time if on_cpu else time.perf_counter
-  times, compile_seconds = {
-    'yardstick': time_yardstick,
-    'policy': time_policy,
-  }.get(part, lambda clock: time_update(int(part.partition('_')[2]), clock))(
-    clock
-  )
+  run, times = prepare(part)
+  run()  # Compiles.
+  seconds = []
+  for _ in range(times):
+    start = clock()
+    run()
+    seconds.append(clock() - start)
+  if _TRACE.value:
+    with jax.profiler.trace(os.path.join(_TRACE.value, part)):
+      run()
   if on_cpu:
     # KiB on Linux.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   else:
     peak = device.memory_stats()['peak_bytes_in_use']
+  count = read_config().tick_period(read_config().depth - 1)
   return {
-    'seconds': statistics.median(times),
-    'least': min(times),
-    'most': max(times),
-    'first': compile_seconds,
+    'seconds': statistics.median(seconds) / (count if part == 'policy' else 1),
     'peak_gib': peak / 2**30,
     'device': 'one CPU core' if on_cpu else device.device_kind,
-    'clock': 'CPU time' if on_cpu else 'waiting',
   }
 
 
-def repeat(function, times: int, clock) -> tuple[list[float], float]:
-  """Seconds of each of so many calls, and of the first, which compiles."""
-  seconds = []
-  for _ in range(times + 1):
-    start = clock()
-    function()
-    seconds.append(clock() - start)
-  return seconds[1:], seconds[0]
+def prepare(part: str) -> tuple[Callable[[], None], int]:
+  """What to time, and how often."""
+  if part == 'yardstick':
+    return prepare_yardstick(), _MATRIX_PRODUCTS
+  config = read_config()
+  agent = hierarchy.Hierarchy(
+    config,
+    {spaces.SINGLE: spaces.Image((64, 64, 3))},
+    spaces.Discrete((), _ACTIONS),
+  )
+  if part == 'policy':
+    period = config.tick_period(config.depth - 1)
+    return prepare_policy(agent, period), max(1, _STEPS.value // period)
+  level = agent.levels[int(part.removeprefix('level_'))]
+  return prepare_update(config, level), _UPDATES.value
 
 
-def time_yardstick(clock):
-  import jax
-  import jax.numpy as jnp
-
+def prepare_yardstick() -> Callable[[], None]:
+  """One matrix product."""
   x, y = jax.random.normal(jax.random.PRNGKey(0), (2, _SIDE, _SIDE))
   product = jax.jit(
     lambda x, y: jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
   )
-  return repeat(
-    lambda: product(x, y).block_until_ready(), _MATRIX_PRODUCTS, clock
-  )
+  return lambda: product(x, y).block_until_ready()
 
 
-def make_hierarchy():
-  from acme_hieros import config as config_lib
-  from acme_hieros.models import hierarchy, spaces
-
-  return hierarchy.Hierarchy(
-    config_lib.preset(_PRESET.value),
-    {spaces.SINGLE: spaces.Image((64, 64, 3))},
-    spaces.Discrete((), _ACTIONS),
-  )
-
-
-def time_update(index: int, clock):
-  import jax
-
-  agent = make_hierarchy()
-  level = agent.levels[index]
-  state = draw(level.init)
-  batch = jax.device_put(random_batch(agent.config, level))
+def prepare_update(config, level: level_lib.Level) -> Callable[[], None]:
+  """One update of a level."""
+  state = level_lib.draw(level.init, jax.random.PRNGKey(0))
+  batch = jax.device_put(random_batch(config, level))
   update = jax.jit(level.update, donate_argnums=0)
 
   def run():
@@ -158,18 +182,15 @@ def time_update(index: int, clock):
     state, metrics = update(state, batch)
     jax.block_until_ready((state, metrics))
 
-  return repeat(run, _UPDATES.value, clock)
+  return run
 
 
-def time_policy(clock):
-  """Mean of a period of the top level, at which all kinds of ticks occur."""
-  import jax
-  import numpy as np
-
-  from acme_hieros.models import level as level_lib
-
-  agent = make_hierarchy()
-  params = [level_lib.policy_params(s.params) for s in draw(agent.init)]
+def prepare_policy(
+  agent: hierarchy.Hierarchy, period: int
+) -> Callable[[], None]:
+  """As many steps as the top level waits, among which are all kinds."""
+  states = level_lib.draw(agent.init, jax.random.PRNGKey(0))
+  params = [level_lib.policy_params(state.params) for state in states]
   rng = np.random.default_rng(0)
   images = {
     name: rng.integers(0, 256, (1, *space.shape), np.uint8)
@@ -177,7 +198,6 @@ def time_policy(clock):
   }
   step = jax.jit(agent.step)
   state = agent.initial_state(jax.random.PRNGKey(0), 1)
-  period = agent.config.tick_period(agent.config.depth - 1)
 
   def run():
     nonlocal state
@@ -185,26 +205,11 @@ def time_policy(clock):
       action, state = step(params, images, state)
       np.asarray(action)
 
-  seconds, first = repeat(run, max(1, _STEPS.value // period), clock)
-  return [s / period for s in seconds], first
+  return run
 
 
-def draw(init):
-  """What `init` gives; it runs once, so it is compiled badly and fast."""
-  import jax
-
-  return jax.jit(init, compiler_options={'xla_backend_optimization_level': 0})(
-    jax.random.PRNGKey(0)
-  )
-
-
-def random_batch(config, level):
+def random_batch(config, level: level_lib.Level) -> level_lib.Batch:
   """What replay could hold, without meaning; NumPy, [B, T, ...]."""
-  import numpy as np
-
-  from acme_hieros.models import level as level_lib
-  from acme_hieros.models import spaces, world_model
-
   rng = np.random.default_rng(0)
   shape = (config.batch_size, config.sequence_length)
 

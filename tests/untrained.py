@@ -10,6 +10,7 @@ import smallest
 
 from acme_hieros import config as config_lib
 from acme_hieros.experiments import checkpoints, runs
+from acme_hieros.models import level
 
 
 def make_config(depth):
@@ -74,11 +75,7 @@ def make_workdir(
 
 def draw_state(networks):
   """A fresh learning state of every level."""
-  # As the learner does: compiling it well takes far longer than running it.
-  init = jax.jit(
-    networks.init, compiler_options={'xla_backend_optimization_level': 0}
-  )
-  return jax.device_get(init(jax.random.PRNGKey(0)))
+  return jax.device_get(level.draw(networks.init, jax.random.PRNGKey(0)))
 
 
 def make_metadata(run, steps):

@@ -114,11 +114,7 @@ class HierosLearner(acme.Learner):
     self._publish = jax.jit(
       lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params))
     )
-    # It runs once: compiling it well takes far longer than running it.
-    init = jax.jit(
-      networks.init, compiler_options={'xla_backend_optimization_level': 0}
-    )
-    self._set_states(init(random_key))
+    self._set_states(level_lib.draw(networks.init, random_key))
 
   def step(self):
     """Updates every level that the dataset has a batch for.

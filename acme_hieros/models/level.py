@@ -4,7 +4,7 @@ A level knows its own observation, its own actions and the subgoal it was given;
 nothing here depends on how many levels there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -495,6 +495,15 @@ class Level:
       **{f'{name}_loss': loss for name, loss in losses.items()},
     )
     return sum(losses.values()), (stop(ranges), stop(metrics))
+
+
+def draw(init: Callable[[Array], Any], key: Array) -> Any:
+  """What `init` of a level or a hierarchy gives for a random key.
+
+  It runs once: compiling it well takes far longer than running it.
+  """
+  options = {'xla_backend_optimization_level': 0}
+  return jax.jit(init, compiler_options=options)(key)
 
 
 def policy_params(params: Params) -> PolicyParams:

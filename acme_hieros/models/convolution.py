@@ -11,6 +11,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from acme_hieros.models import linear
+
 Array = jax.Array
 
 # On a CPU: 32 images of 32x32 and 24 channels unfold to 12 MiB.
@@ -68,9 +70,7 @@ def fold(x: Array) -> Array:
     for j in range(2)
   )
   x = x.reshape(n, h + 1, w + 1, 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-  x = x.reshape(n, 2 * h + 2, 2 * w + 2, channels)[:, 1:-1, 1:-1]
-  # Or whatever uses it would do all this again.
-  return jax.lax.optimization_barrier(x)
+  return x.reshape(n, 2 * h + 2, 2 * w + 2, channels)[:, 1:-1, 1:-1]
 
 
 # Both are linear: the gradient of each is the other.
@@ -78,19 +78,12 @@ unfold.defvjp(lambda x: (unfold(x), None), lambda _, g: (fold(g),))
 fold.defvjp(lambda x: (fold(x), None), lambda _, g: (unfold(g),))
 
 
-def _ordered(kernel: Array) -> Array:
-  """Kernel [D, 4, 4, C] as a matrix [D, 16C], ordered as `unfold` does."""
-  depth, _, _, channels = kernel.shape
-  kernel = kernel.reshape(depth, 2, 2, 2, 2, channels)
-  return kernel.transpose(0, 1, 3, 2, 4, 5).reshape(depth, -1)
-
-
 def downsample(x: Array, kernel: Array) -> Array:
   """A 4x4 convolution of stride 2 and padding 1.
 
   Args:
     x: [N, 2h, 2w, C].
-    kernel: [D, 4, 4, C].
+    kernel: [16C, D]; its rows are ordered as `unfold` says.
 
   Returns:
     [N, h, w, D].
@@ -98,24 +91,24 @@ def downsample(x: Array, kernel: Array) -> Array:
 
   def convolve(x, kernel):
     x = unfold(x)
-    y = jnp.einsum('nk,dk->nd', x.reshape(-1, x.shape[-1]), kernel)
+    y = linear.matmul(x.reshape(-1, x.shape[-1]), kernel)
     return y.reshape(x.shape[:-1] + (-1,))
 
-  # Neighbourhoods are 8 times an image: they are gathered again, not kept.
-  return jax.checkpoint(convolve, prevent_cse=False)(x, _ordered(kernel))
+  # Neighbourhoods are 4 times an image: they are gathered again, not kept.
+  return jax.checkpoint(convolve, prevent_cse=False)(x, kernel)
 
 
 def upsample(x: Array, kernel: Array) -> Array:
-  """The adjoint of `downsample` with the same kernel.
+  """The transpose of such a convolution.
 
   Args:
     x: [N, h, w, D].
-    kernel: [D, 4, 4, C].
+    kernel: [D, 16C]; its columns are ordered as `unfold` says.
 
   Returns:
     [N, 2h, 2w, C].
   """
-  y = x.reshape(-1, x.shape[-1]) @ _ordered(kernel)
+  y = linear.matmul(x.reshape(-1, x.shape[-1]), kernel)
   return fold(y.reshape(x.shape[:-1] + (-1,)))
 
 
@@ -127,11 +120,11 @@ class Downsample(hk.Module):
     self._depth = depth
 
   def __call__(self, x: Array) -> Array:
-    channels = x.shape[-1]
+    inputs = 16 * x.shape[-1]
     kernel = hk.get_parameter(
       'w',
-      (self._depth, 4, 4, channels),
-      init=hk.initializers.TruncatedNormal((16 * channels) ** -0.5),
+      (inputs, self._depth),
+      init=hk.initializers.TruncatedNormal(inputs**-0.5),
     )
     return downsample(x, kernel)
 
@@ -151,7 +144,7 @@ class Upsample(hk.Module):
     depth = x.shape[-1]
     kernel = hk.get_parameter(
       'w',
-      (depth, 4, 4, self._channels),
+      (depth, 16 * self._channels),
       init=hk.initializers.TruncatedNormal((4 * depth) ** -0.5),
     )
     x = upsample(x, kernel)

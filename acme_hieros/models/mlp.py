@@ -4,18 +4,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import normalization
+from acme_hieros.models import linear, normalization
 
 Array = jax.Array
-
-
-class Linear(hk.Linear):
-  """hk.Linear over rows: [..., any] to [..., size]."""
-
-  def __call__(self, x: Array) -> Array:
-    # Over several axes XLA would first transpose all of x for the gradient.
-    y = super().__call__(x.reshape(-1, x.shape[-1]))
-    return y.reshape(x.shape[:-1] + y.shape[-1:])
 
 
 class Dense(hk.Module):
@@ -26,7 +17,7 @@ class Dense(hk.Module):
     self._units = units
 
   def __call__(self, x: Array) -> Array:
-    x = Linear(self._units, with_bias=False)(x)
+    x = linear.Linear(self._units, with_bias=False)(x)
     return normalization.LayerNorm(silu=True)(x)
 
 
@@ -63,4 +54,4 @@ class MLP(hk.Module):
       x = Dense(units)(x)
     if self._output_size is None:
       return x
-    return Linear(self._output_size, w_init=self._output_init)(x)
+    return linear.Linear(self._output_size, w_init=self._output_init)(x)

@@ -49,8 +49,6 @@ def _backward(silu, saved, gradient):
     y = normal * scale + offset
     gate = jax.nn.sigmoid(y)
     gradient *= gate * (1.0 + y * (1.0 - gate))
-    # Or every use below would compute the exponential again.
-    gradient = jax.lax.optimization_barrier(gradient)
   aligned = gradient * normal
   d_offset = _column_sums(gradient)
   d_scale = _column_sums(aligned)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import S5Config
-from acme_hieros.models import mlp, normalization
+from acme_hieros.models import linear, normalization
 
 Array = jax.Array
 
@@ -56,13 +56,20 @@ def _rate(layer: Mapping[str, Array]) -> Array:
 
 
 class Coefficients(NamedTuple):
-  """One layer, discretised: complex Abar [P], real B [H, 2P], C [2P, H], D [H].
+  """One layer, discretised.
 
   B and C hold their real and imaginary halves side by side: inputs and outputs
   are real, so the complex products are two real ones.
+
+  a: Abar, complex [P].
+  gain: Bbar / B, complex [P].
+  b: B, real [H, 2P].
+  c: real [2P, H]; the imaginary half is minus that of C, as in Re(C x).
+  d: D, real [H].
   """
 
   a: Array
+  gain: Array
   b: Array
   c: Array
   d: Array
@@ -70,7 +77,7 @@ class Coefficients(NamedTuple):
   def drive(self, u: Array) -> Array:
     """Bbar u: real [..., H] to complex64 [..., P]."""
     real, imag = jnp.split(_matmul(u, self.b), 2, -1)
-    return jax.lax.complex(real, imag)
+    return self.gain * jax.lax.complex(real, imag)
 
   def read(self, x: Array, u: Array) -> Array:
     """Re(C x) + D u: real [..., H]."""
@@ -153,13 +160,14 @@ class S5Layer(hk.Module):
       low, high = np.log(self._config.dt_min), np.log(self._config.dt_max)
       return jax.random.uniform(hk.next_rng_key(), shape, dtype, low, high)
 
-    def rotated(rotate):
-      # Real Gaussian B0 or C0, turned into the eigenbasis: [2, ...].
-      def init(shape, dtype):
-        value = rotate(hk.initializers.VarianceScaling()(shape[1:], dtype))
-        return jnp.stack([value.real, value.imag]).astype(dtype)
+    # Real Gaussian B0 and C0, turned into the eigenbasis.
+    def rotated_b(shape, dtype):
+      b = hk.initializers.VarianceScaling()((width, size), dtype) @ inverse.T
+      return jnp.concatenate([b.real, b.imag], 1).astype(dtype)
 
-      return init
+    def rotated_c(shape, dtype):
+      c = vectors.T @ hk.initializers.VarianceScaling()((size, width), dtype)
+      return jnp.concatenate([c.real, -c.imag]).astype(dtype)
 
     log_decay = hk.get_parameter(
       'log_decay', [size], init=constant(np.log(-eigenvalues.real))
@@ -168,25 +176,15 @@ class S5Layer(hk.Module):
       'frequency', [size], init=constant(eigenvalues.imag)
     )
     log_step = hk.get_parameter('log_step', [size], init=log_uniform)
-    b = hk.get_parameter(
-      'b', [2, width, size], init=rotated(lambda b: b @ inverse.T)
-    )
-    c = hk.get_parameter(
-      'c', [2, size, width], init=rotated(lambda c: vectors.T @ c)
-    )
+    b = hk.get_parameter('b', [width, 2 * size], init=rotated_b)
+    c = hk.get_parameter('c', [2 * size, width], init=rotated_c)
     d = hk.get_parameter('d', [width], init=hk.initializers.RandomNormal())
 
     rate = _rate({'log_decay': log_decay, 'frequency': frequency})
     scaled = rate * jnp.exp(log_step)
     # expm1 keeps the digits that exp(z) - 1 loses for a small time step.
-    gain = jnp.expm1(scaled) / rate
-    b = jax.lax.complex(b[0], b[1]) * gain
     return Coefficients(
-      a=jnp.exp(scaled),
-      b=jnp.concatenate([b.real, b.imag], -1),
-      # Re(c x) = Re(c) Re(x) - Im(c) Im(x).
-      c=jnp.concatenate([c[0], -c[1]], 0),
-      d=d,
+      a=jnp.exp(scaled), gain=jnp.expm1(scaled) / rate, b=b, c=c, d=d
     )
 
 
@@ -239,6 +237,8 @@ class S5Stack(hk.Module):
         layer = S5Layer(self._config).coefficients()
         state = advance(layer, layer.drive(u), len(states))
         states.append(state)
-        x += jax.nn.gelu(mlp.Linear(self._config.width)(layer.read(state, u)))
+        x += jax.nn.gelu(
+          linear.Linear(self._config.width)(layer.read(state, u))
+        )
       x += normalization.LayerNorm(name=f'norm_{block}')(x)
     return x, jnp.stack(states, -2)

@@ -17,6 +17,7 @@ from acme_hieros.config import WorldModelConfig
 from acme_hieros.models import (
   convolution,
   distributions,
+  linear,
   mlp,
   normalization,
   s5,
@@ -217,7 +218,7 @@ class _S5WorldModel(hk.Module):
     self._prior = mlp.MLP(1, config.hidden_units, z_size, name='prior')
     self._input = mlp.Dense(config.s5.width, name='input')
     self._stack = s5.S5Stack(config.s5, name='s5')
-    self._deter = mlp.Linear(
+    self._deter = linear.Linear(
       config.deter_size, w_init=self._deter_init, name='deter'
     )
     self._reward = mlp.MLP(
@@ -434,7 +435,7 @@ class _Decoder(hk.Module):
     for name in self._images:
       height, width, channels = observation[name].shape
       start = (height // scale, width // scale, depths[-1])
-      self._starts[name] = start, mlp.Linear(math.prod(start))
+      self._starts[name] = start, linear.Linear(math.prod(start))
       self._layers[name] = [
         (
           normalization.LayerNorm(silu=True),

@@ -129,7 +129,7 @@ def test_states_actions_and_subgoals_hold_between_ticks(agent, episode):
         ):
           np.testing.assert_array_equal(one, two)
   # They do change at the ticks.
-  assert len(changes[0]) > 1
+  assert max(map(len, changes)) > 1
 
 
 def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):

@@ -66,6 +66,13 @@ def test_hippo_normal_diagonalises_legs_plus_its_low_rank_part(size):
   np.testing.assert_allclose(eigenvalues.real, -0.5)
 
 
+def complex_projections(params):
+  """B [P, H] and C [H, P] from their halves side by side."""
+  b_real, b_imag = np.split(np.asarray(params['b']), 2, 1)
+  c_real, c_minus_imag = np.split(np.asarray(params['c']), 2, 0)
+  return (b_real + 1j * b_imag).T, (c_real - 1j * c_minus_imag).T
+
+
 def test_layer_starts_from_hippo_blocks_real_projections_and_given_steps(layer):
   params = layer.init(jax.random.PRNGKey(0))[LAYER]
   eigenvalues, vectors = s5.hippo_normal(
@@ -79,8 +86,7 @@ def test_layer_starts_from_hippo_blocks_real_projections_and_given_steps(layer):
   assert np.unique(step).size == CONFIG.state_size
   # B = V^-1 B0 and C = C0 V with real B0 and C0.
   v = scipy.linalg.block_diag(vectors, vectors)
-  b = (params['b'][0] + 1j * params['b'][1]).T
-  c = (params['c'][0] + 1j * params['c'][1]).T
+  b, c = complex_projections(params)
   assert np.abs(b.imag).max() > 0.01 and np.abs(c.imag).max() > 0.01
   np.testing.assert_allclose((v @ b).imag, 0.0, atol=1e-5)
   np.testing.assert_allclose((c @ np.linalg.inv(v)).imag, 0.0, atol=1e-5)
@@ -91,8 +97,7 @@ def test_discretisation_is_the_zero_order_hold(layer, perturb):
   coefficients = layer.apply(params)
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params[LAYER])
   rate = -np.exp(p['log_decay']) + 1j * p['frequency']
-  b = (p['b'][0] + 1j * p['b'][1]).T
-  c = (p['c'][0] + 1j * p['c'][1]).T
+  b, c = complex_projections(p)
   width, size = CONFIG.width, CONFIG.state_size
 
   # The exponential of [[Lambda, B], [0, 0]] Delta is [[Abar, Bbar], [0, 1]].
@@ -260,10 +265,11 @@ def test_double_block_is_two_residual_layers_and_a_norm(stack, layer):
   for i in range(4):
     suffix = f'_{i}' if i else ''
     c = layer.apply({LAYER: params[prefix + LAYER + suffix]})
-    a, b, c, d = (np.asarray(value) for value in c)
+    a, gain, b, c, d = (np.asarray(value) for value in c)
     normed = norm('layer_norm' + suffix, x)
     drive = normed @ b
     drive = drive[..., : CONFIG.state_size] + 1j * drive[..., -8:]
+    drive = gain * drive
     start = np.zeros((BATCH, CONFIG.state_size))
     states = recurrence(a, drive, np.zeros((BATCH, LENGTH), bool), start)
     y = np.concatenate([states.real, states.imag], -1) @ c + d * normed

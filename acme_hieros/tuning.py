@@ -5,9 +5,9 @@ import os
 
 import jax
 
-# Parameters of glibc's mallopt: the value and the environment variable that
-# says the same to a subprocess.
-_MALLOC = {
+# Of glibc: the environment variable for subprocesses, and mallopt's parameter
+# and value for this process.
+MALLOC = {
   # One arena: only the main one can keep more than 64 MiB in a piece.
   'MALLOC_ARENA_MAX': (-8, 1),
   # No memory by mmap, which goes back to the system when it is freed.
@@ -15,15 +15,12 @@ _MALLOC = {
   'MALLOC_TRIM_THRESHOLD_': (-1, 2**31 - 1),
 }
 
-_XLA_FLAGS = (
-  '--xla_cpu_prefer_vector_width=512',
-  # A loop over a short axis would be unrolled and then not vectorised.
-  '--xla_backend_extra_options=xla_cpu_disable_loop_unrolling',
-)
+# A loop over a short axis would be unrolled and then not vectorised.
+_XLA_FLAG = '--xla_backend_extra_options=xla_cpu_disable_loop_unrolling'
 
 
 def tune_process():
-  """Has freed memory kept, and loops compiled for wide registers.
+  """Has freed memory kept, and loops over short axes vectorised.
 
   XLA asks for the memory of an update anew each time. Where it had gone back to
   the system, the system would clear every page of it again, which takes a tenth
@@ -34,13 +31,13 @@ def tune_process():
   inherit the settings; what the user has set stays.
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  for name, (parameter, value) in _MALLOC.items():
-    if mallopt and name not in os.environ:
-      mallopt(parameter, value)
+  for name, (parameter, value) in MALLOC.items():
+    if name not in os.environ:
+      if mallopt:
+        mallopt(parameter, value)
       os.environ[name] = str(value)
   # XLA ends a process over a flag that it does not know: only for the releases
   # that were tried.
-  if jax.__version_info__[:2] <= (0, 6):
-    given = os.environ.get('XLA_FLAGS', '')
-    new = [f for f in _XLA_FLAGS if f.partition('=')[0] not in given]
-    os.environ['XLA_FLAGS'] = ' '.join([given, *new]).strip()
+  given = os.environ.get('XLA_FLAGS', '')
+  if jax.__version_info__[:2] <= (0, 6) and 'extra_options' not in given:
+    os.environ['XLA_FLAGS'] = f'{given} {_XLA_FLAG}'.strip()

@@ -20,6 +20,7 @@ except ImportError as error:
 import jax
 
 from acme_hieros import config as config_lib
+from acme_hieros import tuning
 from acme_hieros.agent import learning
 from acme_hieros.experiments import (
   checkpoints,
@@ -101,6 +102,7 @@ _RESUME = flags.DEFINE_bool(
 def main(argv: Sequence[str]):
   # What Acme's loggers announce would break the live line.
   logging.set_verbosity(logging.WARNING)
+  tuning.tune_process()
   try:
     if len(argv) > 1:
       raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')

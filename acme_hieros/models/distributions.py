@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acme_hieros.models import placement
+
 Array = jax.Array
 
 # Range of the two-hot bins, in symlog space (DreamerV3, "Critic learning").
@@ -56,7 +58,8 @@ def two_hot_loss(logits: Array, target: Array) -> Array:
     [...] in nats.
   """
   weights = two_hot(symlog(target), logits.shape[-1])
-  return -jnp.sum(weights * jax.nn.log_softmax(logits), -1)
+  log_probs = jax.nn.log_softmax(placement.out_of_place(logits))
+  return -jnp.sum(weights * log_probs, -1)
 
 
 def two_hot_mean(logits: Array) -> Array:
@@ -65,7 +68,7 @@ def two_hot_mean(logits: Array) -> Array:
     -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32
   )
   # Symmetric pairs are added first, so that equal weights give exactly 0.
-  probs = jax.nn.softmax(logits)
+  probs = jax.nn.softmax(placement.out_of_place(logits))
   odd = probs - probs[..., ::-1]
   return 0.5 * jnp.sum(odd * bins, -1)
 
@@ -78,8 +81,11 @@ def mix_uniform(logits: Array, share: float) -> Array:
   """
   if share == 0.0:
     return jax.nn.log_softmax(logits)
-  probs = jax.nn.softmax(logits)
-  return jnp.log((1.0 - share) * probs + share / logits.shape[-1])
+  top = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True))
+  odds = jnp.exp(placement.out_of_place(logits) - top)
+  scale = (1.0 - share) / jnp.sum(odds, -1, keepdims=True)
+  odds = placement.out_of_place(odds)
+  return jnp.log(odds * scale + share / logits.shape[-1])
 
 
 def sample_index(key: Array, log_probs: Array) -> Array:
@@ -92,7 +98,7 @@ def sample_index(key: Array, log_probs: Array) -> Array:
   classes = log_probs.shape[-1]
   # In full precision, or the reduced one of some accelerators biases the draw.
   cumulative = jnp.matmul(
-    jnp.exp(log_probs),
+    jnp.exp(placement.out_of_place(log_probs)),
     jnp.triu(jnp.ones((classes, classes))),
     precision=jax.lax.Precision.HIGHEST,
   )

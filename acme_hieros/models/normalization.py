@@ -11,6 +11,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from acme_hieros.models import placement
+
 Array = jax.Array
 
 _EPSILON = 1e-5
@@ -32,7 +34,7 @@ def layer_norm(x: Array, scale: Array, offset: Array, silu: bool) -> Array:
 
 
 def _forward(x, scale, offset, silu):
-  wide = x.astype(jnp.float32)
+  wide = placement.out_of_place(x.astype(jnp.float32))
   mean = _row_means(wide)
   inverse = jax.lax.rsqrt(_row_means(jnp.square(wide - mean)) + _EPSILON)
   y = (wide - mean) * inverse * scale + offset
@@ -43,12 +45,14 @@ def _forward(x, scale, offset, silu):
 
 def _backward(silu, saved, gradient):
   x, mean, inverse, scale, offset = saved
-  gradient = gradient.astype(jnp.float32)
-  normal = (x.astype(jnp.float32) - mean) * inverse
+  gradient = placement.out_of_place(gradient.astype(jnp.float32))
+  x, kind = placement.out_of_place(x.astype(jnp.float32)), x.dtype
+  normal = (x - mean) * inverse
   if silu:
     y = normal * scale + offset
     gate = jax.nn.sigmoid(y)
     gradient *= gate * (1.0 + y * (1.0 - gate))
+    gradient = placement.out_of_place(gradient)
   aligned = gradient * normal
   d_offset = _column_sums(gradient)
   d_scale = _column_sums(aligned)
@@ -58,7 +62,7 @@ def _backward(silu, saved, gradient):
     - _row_means(gradient, scale)
     - normal * _row_means(aligned, scale)
   )
-  return d_x.astype(x.dtype), d_scale, d_offset
+  return d_x.astype(kind), d_scale, d_offset
 
 
 layer_norm.defvjp(_forward, _backward)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import S5Config
-from acme_hieros.models import linear, normalization
+from acme_hieros.models import linear, normalization, placement
 
 Array = jax.Array
 
@@ -237,8 +237,8 @@ class S5Stack(hk.Module):
         layer = S5Layer(self._config).coefficients()
         state = advance(layer, layer.drive(u), len(states))
         states.append(state)
-        x += jax.nn.gelu(
-          linear.Linear(self._config.width)(layer.read(state, u))
-        )
+        y = linear.Linear(self._config.width)(layer.read(state, u))
+        x = placement.out_of_place(x)
+        x += jax.nn.gelu(placement.out_of_place(y))
       x += normalization.LayerNorm(name=f'norm_{block}')(x)
     return x, jnp.stack(states, -2)

@@ -20,6 +20,7 @@ from acme_hieros.models import (
   linear,
   mlp,
   normalization,
+  placement,
   s5,
   spaces,
 )
@@ -271,7 +272,8 @@ class _S5WorldModel(hk.Module):
   def _read_deter(self, output: Array, memory: Array) -> Array:
     if self._config.deter_from == 'state':
       output = memory.real.reshape(memory.shape[:-2] + (-1,))
-    return distributions.symlog(self._deter(output))
+    deter = placement.out_of_place(self._deter(output))
+    return distributions.symlog(deter)
 
   def observe(self, observation, previous_action, reset) -> State:
     state, _ = self._observe(observation, previous_action, reset)

@@ -1,0 +1,74 @@
+"""What the settings of a process do, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+PROGRAM = """
+import json, os, resource
+from acme_hieros import tuning
+if {tune}:
+  tuning.tune_process()
+import jax, jax.numpy as jnp
+
+# Needs 128 MiB on the way and gives back one number.
+f = jax.jit(lambda x: jnp.sort(jnp.sin(jnp.outer(x, x)).reshape(-1))[7])
+x = jnp.linspace(0.0, 1.0, 4096)
+f(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+  f(x).block_until_ready()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(json.dumps([faults, dict(os.environ)]))
+"""
+
+
+def run(tune, **environment):
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM.format(tune=tune)],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', **environment},
+    stdout=subprocess.PIPE,
+    check=True,
+    text=True,
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='glibc is on Linux')
+def test_memory_is_not_asked_for_again():
+  plain, _ = run(False)
+  tuned, environment = run(True)
+  # Each of three runs touches 64 MiB or more in pages of 4 KiB.
+  assert plain > 3 * 2**26 / 2**12
+  assert tuned < plain / 4
+  # Subprocesses read these.
+  assert environment['MALLOC_MMAP_MAX_'] == '0'
+
+
+def test_what_the_user_has_set_stays():
+  _, environment = run(True, XLA_FLAGS='--xla_dump_max_hlo_modules=1')
+  assert '--xla_dump_max_hlo_modules=1' in environment['XLA_FLAGS'].split()
+  flag = '--xla_backend_extra_options=xla_cpu_use_fusion_emitters'
+  _, environment = run(True, XLA_FLAGS=flag, MALLOC_ARENA_MAX='3')
+  assert environment['XLA_FLAGS'] == flag
+  assert environment['MALLOC_ARENA_MAX'] == '3'
+
+
+def test_a_flag_is_set_for_the_releases_that_were_tried_only(monkeypatch):
+  from acme_hieros import tuning
+
+  # Nothing of this process may change.
+  monkeypatch.setattr(tuning.ctypes, 'CDLL', lambda _: None)
+  for name in ('XLA_FLAGS', *tuning.MALLOC):
+    monkeypatch.setenv(name, 'x')
+    monkeypatch.delenv(name)
+  monkeypatch.setattr(jax, '__version_info__', (0, 7, 0))
+  tuning.tune_process()
+  assert not os.environ.get('XLA_FLAGS')
+  monkeypatch.setattr(jax, '__version_info__', (0, 6, 2))
+  tuning.tune_process()
+  assert 'xla_cpu_disable_loop_unrolling' in os.environ['XLA_FLAGS']

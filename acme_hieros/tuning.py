@@ -1,5 +1,6 @@
 """Settings of a whole process with which JAX learns faster on a CPU."""
 
+from collections.abc import Mapping
 import ctypes
 import os
 
@@ -7,7 +8,7 @@ import jax
 
 # Of glibc: the environment variable for subprocesses, and mallopt's parameter
 # and value for this process.
-MALLOC = {
+_MALLOC = {
   # One arena: only the main one can keep more than 64 MiB in a piece.
   'MALLOC_ARENA_MAX': (-8, 1),
   # No memory by mmap, which goes back to the system when it is freed.
@@ -19,25 +20,35 @@ MALLOC = {
 _XLA_FLAG = '--xla_backend_extra_options=xla_cpu_disable_loop_unrolling'
 
 
-def tune_process():
-  """Has freed memory kept, and loops over short axes vectorised.
+def settings(environment: Mapping[str, str]) -> dict[str, str]:
+  """Variables for a process that would start with this environment.
 
-  XLA asks for the memory of an update anew each time. Where it had gone back to
-  the system, the system would clear every page of it again, which takes a tenth
-  of an update and half of one on some virtual machines. The price is memory: a
-  process stays as large as it has ever been.
-
-  For programs, not for libraries, before JAX starts its threads. Subprocesses
-  inherit the settings; what the user has set stays.
+  What the user has set stays. Freed memory is kept: XLA asks for the memory of
+  an update anew each time, and where it had gone back to the system, the system
+  would clear every page of it again, which takes a tenth of an update and half
+  of one on some virtual machines. The price is that a process stays as large as
+  it has ever been.
   """
-  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  for name, (parameter, value) in MALLOC.items():
-    if name not in os.environ:
-      if mallopt:
-        mallopt(parameter, value)
-      os.environ[name] = str(value)
+  new = {
+    name: str(value)
+    for name, (_, value) in _MALLOC.items()
+    if name not in environment
+  }
   # XLA ends a process over a flag that it does not know: only for the releases
   # that were tried.
-  given = os.environ.get('XLA_FLAGS', '')
+  given = environment.get('XLA_FLAGS', '')
   if jax.__version_info__[:2] <= (0, 6) and 'extra_options' not in given:
-    os.environ['XLA_FLAGS'] = f'{given} {_XLA_FLAG}'.strip()
+    new['XLA_FLAGS'] = f'{given} {_XLA_FLAG}'.strip()
+  return new
+
+
+def tune_process():
+  """Gives these settings to this process and to its subprocesses.
+
+  For programs, not for libraries, before JAX starts its threads.
+  """
+  new = settings(os.environ)
+  os.environ.update(new)
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+  for name in _MALLOC.keys() & new.keys() if mallopt else ():
+    mallopt(*_MALLOC[name])

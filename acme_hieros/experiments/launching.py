@@ -27,6 +27,7 @@ from launchpad import context
 from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
 
+from acme_hieros import tuning
 from acme_hieros.experiments import console, episodes, nodes, runs, workdirs
 
 # An actor that died so often is not started again.
@@ -41,7 +42,7 @@ _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 3.0
 
 # What this process was started with, and so what its nodes are to have.
-_ENVIRONMENT = dict(os.environ)
+_ENVIRONMENT = dict(os.environ) | tuning.settings(os.environ)
 _PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
 
 # Negative: Launchpad kills nobody. The learner may be compiling.

@@ -328,7 +328,15 @@ class HierosConfig:
   subgoals: SubgoalConfig = SubgoalConfig()
   replay: ReplayConfig = ReplayConfig()
 
+  # Type of the networks' arithmetic: float32, or bfloat16 for accelerators that
+  # do it faster. Parameters, losses and the states of S5 stay float32.
+  precision: str = 'float32'
+
   def __post_init__(self):
+    _require(
+      self.precision in ('float32', 'bfloat16'),
+      f'precision={self.precision!r} must be "float32" or "bfloat16".',
+    )
     _require(
       1 <= self.depth <= 8,
       f'depth={self.depth} must lie in 1..8; 1 is the flat agent.',

@@ -74,13 +74,26 @@ class Network(NamedTuple):
 
 
 def make_actor(
-  config: ActorCriticConfig, action: spaces.ActionSpace
+  config: ActorCriticConfig,
+  action: spaces.ActionSpace,
+  dtype: jnp.dtype = jnp.float32,
 ) -> Network:
-  """The policy: features [..., F] to a distribution of encoded actions."""
+  """The policy: features [..., F] to a distribution of encoded actions.
+
+  Args:
+    config: its sizes.
+    action: what it chooses from.
+    dtype: of its arithmetic.
+  """
 
   def discrete(features):
     logits = mlp.MLP(
-      config.layers, config.units, action.size, output_scale=0.0, name='actor'
+      config.layers,
+      config.units,
+      action.size,
+      output_scale=0.0,
+      dtype=dtype,
+      name='actor',
     )(features)
     logits = logits.reshape(
       features.shape[:-1] + (action.count, action.classes)
@@ -88,9 +101,9 @@ def make_actor(
     return Categoricals(distributions.mix_uniform(logits, config.unimix))
 
   def continuous(features):
-    out = mlp.MLP(config.layers, config.units, 2 * action.size, name='actor')(
-      features
-    )
+    out = mlp.MLP(
+      config.layers, config.units, 2 * action.size, dtype=dtype, name='actor'
+    )(features)
     mean, std = jnp.split(out, 2, -1)
     spread = config.max_std - config.min_std
     # +2 starts exploration near the largest standard deviation.
@@ -107,7 +120,9 @@ def make_actor(
   )
 
 
-def make_critic(config: ActorCriticConfig) -> Network:
+def make_critic(
+  config: ActorCriticConfig, dtype: jnp.dtype = jnp.float32
+) -> Network:
   """One reward stream's critic: features [..., F] to logits [..., bins]."""
 
   def critic(features):
@@ -116,6 +131,7 @@ def make_critic(config: ActorCriticConfig) -> Network:
       config.units,
       config.value_bins,
       output_scale=0.0,
+      dtype=dtype,
       name='critic',
     )(features)
 

@@ -149,5 +149,6 @@ class Upsample(hk.Module):
     )
     x = upsample(x, kernel)
     if self._with_bias:
-      x += hk.get_parameter('b', (self._channels,), init=jnp.zeros)
+      bias = hk.get_parameter('b', (self._channels,), init=jnp.zeros)
+      x += bias.astype(x.dtype)
     return x

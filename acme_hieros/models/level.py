@@ -125,16 +125,17 @@ class Level:
       NOVELTY: settings.novelty_weight * novelty,
     }
     self.streams = {name: w for name, w in weights.items() if w > 0}
+    dtype = jnp.dtype(config.precision)
     self.world_model = world_model.make_world_model(
-      config.world_model, observation, action
+      config.world_model, observation, action, dtype
     )
-    self.actor = actor_critic.make_actor(settings, action)
-    self.critic = actor_critic.make_critic(settings)
+    self.actor = actor_critic.make_actor(settings, action, dtype)
+    self.critic = actor_critic.make_critic(settings, dtype)
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
     if subgoal is not None or NOVELTY in self.streams:
       self.autoencoder = subgoals.make_autoencoder(
-        config.subgoals, config.world_model.deter_size
+        config.subgoals, config.world_model.deter_size, dtype
       )
     self._optimizers = Params(
       world_model=optax.chain(

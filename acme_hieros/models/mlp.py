@@ -30,6 +30,7 @@ class MLP(hk.Module):
     output_size: numbers that come out; None leaves out the linear map.
     output_scale: of the linear map's first weights. With 0 a two-hot head first
       predicts 0 and a policy is first uniform.
+    dtype: of the arithmetic; what comes out is float32.
   """
 
   def __init__(
@@ -38,11 +39,13 @@ class MLP(hk.Module):
     units: int,
     output_size: int | None = None,
     output_scale: float = 1.0,
+    dtype: jnp.dtype = jnp.float32,
     name: str | None = None,
   ):
     super().__init__(name)
     self._hidden = [units] * layers
     self._output_size = output_size
+    self._dtype = dtype
     self._output_init = (
       hk.initializers.VarianceScaling(output_scale**2)
       if output_scale
@@ -50,8 +53,9 @@ class MLP(hk.Module):
     )
 
   def __call__(self, x: Array) -> Array:
+    x = x.astype(self._dtype)
     for units in self._hidden:
       x = Dense(units)(x)
-    if self._output_size is None:
-      return x
-    return linear.Linear(self._output_size, w_init=self._output_init)(x)
+    if self._output_size is not None:
+      x = linear.Linear(self._output_size, w_init=self._output_init)(x)
+    return x.astype(jnp.float32)

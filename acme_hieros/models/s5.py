@@ -87,7 +87,7 @@ class Coefficients(NamedTuple):
 
 def _matmul(x: Array, y: Array) -> Array:
   # In full precision everywhere: errors of the state last as long as it does.
-  rows = x.reshape(-1, x.shape[-1])
+  rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
   product = jnp.matmul(rows, y, precision=jax.lax.Precision.HIGHEST)
   return product.reshape(x.shape[:-1] + y.shape[-1:])
 
@@ -237,7 +237,8 @@ class S5Stack(hk.Module):
         layer = S5Layer(self._config).coefficients()
         state = advance(layer, layer.drive(u), len(states))
         states.append(state)
-        y = linear.Linear(self._config.width)(layer.read(state, u))
+        y = layer.read(state, u).astype(x.dtype)
+        y = linear.Linear(self._config.width)(y)
         x = placement.out_of_place(x)
         x += jax.nn.gelu(placement.out_of_place(y))
       x += normalization.LayerNorm(name=f'norm_{block}')(x)

@@ -31,7 +31,9 @@ def code_space(config: SubgoalConfig) -> spaces.Discrete:
   return spaces.Discrete((config.categoricals,), config.classes)
 
 
-def make_autoencoder(config: SubgoalConfig, deter_size: int) -> Autoencoder:
+def make_autoencoder(
+  config: SubgoalConfig, deter_size: int, dtype: jnp.dtype = jnp.float32
+) -> Autoencoder:
   """Builds the autoencoder of a level whose h has `deter_size` numbers."""
 
   def modules():
@@ -39,10 +41,15 @@ def make_autoencoder(config: SubgoalConfig, deter_size: int) -> Autoencoder:
       config.encoder_layers,
       config.encoder_units,
       config.categoricals * config.classes,
+      dtype=dtype,
       name='encoder',
     )
     decoder = mlp.MLP(
-      config.decoder_layers, config.decoder_units, deter_size, name='decoder'
+      config.decoder_layers,
+      config.decoder_units,
+      deter_size,
+      dtype=dtype,
+      name='decoder',
     )
 
     def encode(deter):

@@ -138,6 +138,7 @@ def make_world_model(
   config: WorldModelConfig,
   observation: Mapping[str, spaces.ObservationSpace],
   action: spaces.ActionSpace,
+  dtype: jnp.dtype = jnp.float32,
 ) -> WorldModel:
   """Builds the world model of one level.
 
@@ -145,6 +146,8 @@ def make_world_model(
     config: its sizes.
     observation: what the level sees, by name.
     action: what it does.
+    dtype: of the arithmetic of its networks; S5 states, h and all that comes
+      out are float32.
 
   Raises:
     ValueError: an image does not fit the convolutions.
@@ -161,7 +164,7 @@ def make_world_model(
       )
 
   def modules():
-    model = _S5WorldModel(config, observation, action)
+    model = _S5WorldModel(config, observation, action, dtype)
 
     def init():
       return model.loss(
@@ -202,21 +205,25 @@ def make_world_model(
 class _S5WorldModel(hk.Module):
   """The modules behind `WorldModel`; see there for the methods."""
 
-  def __init__(self, config, observation, action):
+  def __init__(self, config, observation, action, dtype):
     super().__init__('world_model')
     self._config = config
     self._action = action
-    self._encoder = _Encoder(config, observation)
-    self._decoder = _Decoder(config, observation)
+    self._dtype = dtype
+    self._encoder = _Encoder(config, observation, dtype)
+    self._decoder = _Decoder(config, observation, dtype)
     z_size = config.categoricals * config.classes
     self._posterior = mlp.MLP(
       1,
       config.hidden_units,
       z_size,
       output_scale=config.posterior_init_scale,
+      dtype=dtype,
       name='posterior',
     )
-    self._prior = mlp.MLP(1, config.hidden_units, z_size, name='prior')
+    self._prior = mlp.MLP(
+      1, config.hidden_units, z_size, dtype=dtype, name='prior'
+    )
     self._input = mlp.Dense(config.s5.width, name='input')
     self._stack = s5.S5Stack(config.s5, name='s5')
     self._deter = linear.Linear(
@@ -227,10 +234,11 @@ class _S5WorldModel(hk.Module):
       config.head_units,
       config.reward_bins,
       output_scale=0.0,
+      dtype=dtype,
       name='reward',
     )
     self._continue = mlp.MLP(
-      config.head_layers, config.head_units, 1, name='continue'
+      config.head_layers, config.head_units, 1, dtype=dtype, name='continue'
     )
 
   def _log_probs(self, logits: Array) -> Array:
@@ -253,7 +261,8 @@ class _S5WorldModel(hk.Module):
     if reset is not None:
       stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
       action = jnp.where(reset[..., None], 0.0, action)
-    return self._input(jnp.concatenate([_flatten_stoch(stoch), action], -1))
+    inputs = jnp.concatenate([_flatten_stoch(stoch), action], -1)
+    return self._input(inputs.astype(self._dtype))
 
   def _deter_init(self, shape, dtype) -> Array:
     """Reads each S5 state in units of its response to a constant input.
@@ -272,8 +281,8 @@ class _S5WorldModel(hk.Module):
   def _read_deter(self, output: Array, memory: Array) -> Array:
     if self._config.deter_from == 'state':
       output = memory.real.reshape(memory.shape[:-2] + (-1,))
-    deter = placement.out_of_place(self._deter(output))
-    return distributions.symlog(deter)
+    deter = self._deter(output.astype(self._dtype)).astype(jnp.float32)
+    return distributions.symlog(placement.out_of_place(deter))
 
   def observe(self, observation, previous_action, reset) -> State:
     state, _ = self._observe(observation, previous_action, reset)
@@ -387,9 +396,10 @@ def _partition(observation):
 class _Encoder(hk.Module):
   """Observations [..., *shape] by name to one embedding [..., E]."""
 
-  def __init__(self, config: WorldModelConfig, observation):
+  def __init__(self, config: WorldModelConfig, observation, dtype):
     super().__init__('encoder')
     self._spaces = observation
+    self._dtype = dtype
     self._images, self._vectors = _partition(observation)
     self._layers = {
       name: [
@@ -398,7 +408,7 @@ class _Encoder(hk.Module):
       ]
       for name in self._images
     }
-    self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units)
+    self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, dtype=dtype)
 
   def __call__(self, observation: Observation) -> Array:
     embeddings = []
@@ -417,18 +427,19 @@ class _Encoder(hk.Module):
 
   def _convolve(self, name: str, image: Array) -> Array:
     """uint8 [N, height, width, channels] to [N, h, w, depth]."""
-    x = self._spaces[name].encode(image)
+    x = self._spaces[name].encode(image).astype(self._dtype)
     for convolve, normalize in self._layers[name]:
       x = normalize(convolve(x))
-    return x
+    return x.astype(jnp.float32)
 
 
 class _Decoder(hk.Module):
   """The mirror of `_Encoder`: latents [..., F] to observations by name."""
 
-  def __init__(self, config: WorldModelConfig, observation):
+  def __init__(self, config: WorldModelConfig, observation, dtype):
     super().__init__('decoder')
     self._spaces = observation
+    self._dtype = dtype
     self._images, self._vectors = _partition(observation)
     depths = config.cnn_depths
     scale = 2 ** len(depths)
@@ -446,7 +457,9 @@ class _Decoder(hk.Module):
         for i, depth in enumerate((*depths[-2::-1], channels))
       ]
     self._sizes = [observation[name].size for name in self._vectors]
-    self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, sum(self._sizes))
+    self._mlp = mlp.MLP(
+      config.mlp_layers, config.mlp_units, sum(self._sizes), dtype=dtype
+    )
 
   def __call__(self, latent: Array) -> dict[str, Array]:
     decoded = {}
@@ -484,14 +497,14 @@ class _Decoder(hk.Module):
 
   def _start(self, name: str, latent: Array) -> Array:
     """Latents [..., F] to the smallest images, [N, h, w, depth]."""
-    shape, linear = self._starts[name]
-    return linear(latent).reshape((-1,) + shape)
+    shape, project = self._starts[name]
+    return project(latent.astype(self._dtype)).reshape((-1,) + shape)
 
   def _deconvolve(self, name: str, x: Array) -> Array:
     """[N, h, w, depth] to [N, height, width, channels]."""
     for normalize, upsample in self._layers[name]:
       x = upsample(normalize(x))
-    return x
+    return x.astype(jnp.float32)
 
 
 def _squares(x: Array) -> Array:

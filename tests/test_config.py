@@ -19,6 +19,7 @@ OTHERS = {
   'actor_critic.novelty_at_level_0': True,
   'replay.sampler': 'uniform',
   'reward_aggregation': 'sum',
+  'precision': 'bfloat16',
 }
 
 
@@ -146,6 +147,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('batch_size', 0),
     ('sequence_length', 1),
     ('reward_aggregation', 'median'),
+    ('precision', 'float16'),
     ('variable_update_period', 0),
     ('world_model.s5.state_size', '130'),
     ('world_model.s5.num_blocks', 0),

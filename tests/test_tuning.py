@@ -31,9 +31,12 @@ print(json.dumps([faults, dict(os.environ)]))
 
 
 def run(tune):
+  """Faults and environment of a process that begins with no settings."""
+  given = tuning.settings({})
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM.format(tune=tune)],
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    env={name: v for name, v in os.environ.items() if name not in given}
+    | {'JAX_PLATFORMS': 'cpu'},
     stdout=subprocess.PIPE,
     check=True,
     text=True,

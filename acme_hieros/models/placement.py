@@ -1,6 +1,7 @@
 """Keeps XLA from computing in place where that is slow."""
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 
@@ -12,8 +13,10 @@ def out_of_place(x: Array) -> Array:
   where nobody needs it any more. LLVM then has to take loads and stores for
   dependent and does one number at a time: exponentials and logarithms take ten
   times as long (jaxlib 0.6). XLA does not do that where an operand is also
-  broadcast. Rows must begin with a finite number.
+  broadcast, here as a zero.
   """
   if jax.default_backend() != 'cpu' or x.ndim == 0:
     return x
-  return x + 0.0 * jax.lax.stop_gradient(x[..., :1])
+  first = jax.lax.stop_gradient(x[..., :1])
+  # Also where it is infinite.
+  return x + jnp.minimum(jnp.maximum(first, 0.0), 0.0)

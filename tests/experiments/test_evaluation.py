@@ -377,14 +377,15 @@ def test_an_environment_that_never_works_ends_it(workdir, monkeypatch):
 
 
 class Interrupting(debug.RandomLength):
-  """Presses Ctrl-C at some of its steps, counted over all of them."""
+  """Presses Ctrl-C at one of its steps, counted over all of them."""
 
-  steps, at = 0, ()
+  steps, at, times = 0, 0, 1
 
   def _step(self, action):
     Interrupting.steps += 1
-    if Interrupting.steps in Interrupting.at:
-      os.kill(os.getpid(), signal.SIGINT)
+    if Interrupting.steps == Interrupting.at:
+      for _ in range(Interrupting.times):
+        signal.raise_signal(signal.SIGINT)
     return super()._step(action)
 
 
@@ -395,7 +396,8 @@ def test_ctrl_c_keeps_what_was_played_and_no_summary(
   older = put_older(workdir)
   agent = runs.read_agent(str(workdir))
   monkeypatch.setattr(Interrupting, 'steps', 0)
-  monkeypatch.setattr(Interrupting, 'at', range(25, 25 + times))
+  monkeypatch.setattr(Interrupting, 'at', 25)
+  monkeypatch.setattr(Interrupting, 'times', times)
   monkeypatch.setattr(
     runs, 'make_environment', lambda name, seed, **o: Interrupting(seed, **o)
   )
@@ -439,7 +441,7 @@ def test_ctrl_c_before_an_episode_has_ended_leaves_nothing(
 ):
   agent = runs.read_agent(str(workdir))
   monkeypatch.setattr(Interrupting, 'steps', 0)
-  monkeypatch.setattr(Interrupting, 'at', [1])
+  monkeypatch.setattr(Interrupting, 'at', 1)
   monkeypatch.setattr(
     runs,
     'make_environment',

@@ -125,7 +125,8 @@ class Level:
       NOVELTY: settings.novelty_weight * novelty,
     }
     self.streams = {name: w for name, w in weights.items() if w > 0}
-    dtype = jnp.dtype(config.precision)
+    # By name NumPy could find TensorFlow's bfloat16, which is another.
+    dtype = getattr(jnp, config.precision)
     self.world_model = world_model.make_world_model(
       config.world_model, observation, action, dtype
     )

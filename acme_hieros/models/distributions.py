@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import placement
+from acme_hieros.models import placement, reductions
 
 Array = jax.Array
 
@@ -57,9 +57,11 @@ def two_hot_loss(logits: Array, target: Array) -> Array:
   Returns:
     [...] in nats.
   """
+  shifted, odds = _odds(logits)
   weights = two_hot(symlog(target), logits.shape[-1])
-  log_probs = jax.nn.log_softmax(placement.out_of_place(logits))
-  return -jnp.sum(weights * log_probs, -1)
+  return jnp.log(reductions.row_sums(odds)) - reductions.row_sums(
+    weights * shifted
+  )
 
 
 def two_hot_mean(logits: Array) -> Array:
@@ -67,10 +69,15 @@ def two_hot_mean(logits: Array) -> Array:
   bins = np.linspace(
     -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32
   )
-  # Symmetric pairs are added first, so that equal weights give exactly 0.
-  probs = jax.nn.softmax(placement.out_of_place(logits))
-  odd = probs - probs[..., ::-1]
-  return 0.5 * jnp.sum(odd * bins, -1)
+  _, odds = _odds(logits)
+  return reductions.row_sums(odds, bins) / reductions.row_sums(odds)
+
+
+def _odds(logits: Array) -> tuple[Array, Array]:
+  """Logits [..., classes] with 0 for the largest, and their exponentials."""
+  logits = placement.out_of_place(logits)
+  shifted = logits - reductions.row_max(logits)
+  return shifted, jnp.exp(shifted)
 
 
 def mix_uniform(logits: Array, share: float) -> Array:
@@ -81,8 +88,7 @@ def mix_uniform(logits: Array, share: float) -> Array:
   """
   if share == 0.0:
     return jax.nn.log_softmax(logits)
-  top = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True))
-  odds = jnp.exp(placement.out_of_place(logits) - top)
+  _, odds = _odds(logits)
   scale = (1.0 - share) / jnp.sum(odds, -1, keepdims=True)
   odds = placement.out_of_place(odds)
   return jnp.log(odds * scale + share / logits.shape[-1])

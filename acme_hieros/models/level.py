@@ -367,6 +367,11 @@ class Level:
     )
     return new_state, metrics
 
+  def _value(self, critic: hk.Params, inputs: Array) -> Array:
+    """What a critic expects in states with inputs [..., F]: [...]."""
+    logits = self.critic.apply(critic, inputs)
+    return distributions.symexp(distributions.two_hot_mean(logits))
+
   def _behaviour_loss(
     self,
     learned: Params,
@@ -437,11 +442,15 @@ class Level:
     weight = stop(actor_critic.trajectory_weights(alive, discount))
     returns, values, ranges, critic_losses = {}, {}, {}, []
     for name in self.streams:
-      logits = self.critic.apply(learned.critics[name], inputs)
-      value = distributions.symexp(
-        distributions.two_hot_mean(
-          self.critic.apply(stop(learned.critics[name]), trajectory.inputs)
-        )
+      critic = learned.critics[name]
+      logits = self.critic.apply(critic, inputs[:-1])
+      # The last states teach nothing. The pass over the others is the one above
+      # but for its gradient, and the compiler makes one of both.
+      value = jnp.concatenate(
+        [
+          self._value(stop(critic), trajectory.inputs[:-1]),
+          self._value(stop(critic), trajectory.inputs[-1:]),
+        ]
       )
       returns[name] = actor_critic.lambda_returns(
         rewards[name], discount, value[1:], settings.return_lambda
@@ -450,15 +459,9 @@ class Level:
       ranges[name] = actor_critic.update_return_range(
         return_ranges[name], stop(returns[name]), settings.return_range_decay
       )
-      slow = distributions.symexp(
-        distributions.two_hot_mean(
-          self.critic.apply(slow_critics[name], inputs[:-1])
-        )
-      )
-      loss = distributions.two_hot_loss(logits[:-1], stop(returns[name]))
-      loss += settings.slow_scale * distributions.two_hot_loss(
-        logits[:-1], slow
-      )
+      slow = self._value(slow_critics[name], inputs[:-1])
+      loss = distributions.two_hot_loss(logits, stop(returns[name]))
+      loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
       critic_losses.append(jnp.mean(weight * loss))
       metrics.update(
         {

@@ -21,6 +21,7 @@ from acme_hieros.models import (
   mlp,
   normalization,
   placement,
+  reductions,
   s5,
   spaces,
 )
@@ -509,7 +510,7 @@ class _Decoder(hk.Module):
 
 def _squares(x: Array) -> Array:
   """Sum of squares of each of [N, ...]: [N]."""
-  return jnp.sum(jnp.square(x), tuple(range(1, x.ndim)))
+  return reductions.row_sums(jnp.square(x).reshape(len(x), -1))
 
 
 def _encode_vectors(observation_spaces, names, observation) -> Array:

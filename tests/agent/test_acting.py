@@ -110,6 +110,16 @@ def test_the_same_key_gives_the_same_episodes(make_actor, deterministic):
   assert equal(one, other)
 
 
+def test_nothing_is_compiled_after_the_first_episodes(make_actor, compilations):
+  jax.clear_caches()
+  actor = make_actor(0)
+  act(actor, seed=0, episodes=2)
+  assert len(compilations) >= 2  # A step, and an episode's end.
+  compilations.clear()
+  act(actor, seed=1, episodes=5)
+  assert not compilations
+
+
 def test_other_keys_give_other_actions(make_actor):
   one = act(make_actor(3), seed=2, episodes=6)
   other = act(make_actor(4), seed=2, episodes=6)

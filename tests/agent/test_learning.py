@@ -50,6 +50,26 @@ def test_a_restored_learner_continues_bit_for_bit(
   )
 
 
+def test_nothing_is_compiled_after_the_first_steps(
+  setup, compilations, monkeypatch
+):
+  monkeypatch.setattr(learning, 'DIAGNOSIS_PERIOD', 2)
+
+  def work(seeds):
+    setup.steps(seeds)
+    setup.learner.restore(setup.learner.save())
+    setup.learner.get_variables(['policy'])
+
+  jax.clear_caches()
+  work(range(4))
+  assert (
+    len(compilations) >= 5
+  )  # Two updates, two diagnoses, what is published.
+  compilations.clear()
+  work(range(4, 9))
+  assert not compilations
+
+
 def test_saved_states_outlive_later_steps(setup):
   setup.steps([0])
   saved = setup.learner.save()

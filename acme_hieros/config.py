@@ -290,8 +290,9 @@ class ReplayConfig:
   # Sequences that a level's table must hold before that level learns.
   min_size: int = 1024
   # Steps that are compressed and stored together. Longer chunks are smaller,
-  # but a sequence appears only when its last chunk is full.
-  chunk_length: int = 4
+  # but a sequence appears only when its last chunk is full. Three levels of
+  # Atari need 1.7 GiB for 100,000 steps with 4, 1.1 with 8, 0.8 with 16.
+  chunk_length: int = 8
   # Steps replayed at level 0 for each environment step (Atari 100k: B * T).
   ratio: float = 1024.0
 

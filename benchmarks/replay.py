@@ -13,6 +13,7 @@ JSON line.
 import functools
 import json
 import multiprocessing
+import sys
 import time
 
 from absl import app, flags
@@ -68,7 +69,12 @@ def main(_):
     target=serve, args=(drawn, spec, theirs), daemon=True
   )
   replay.start()
-  client = reverb.Client(f'localhost:{ours.recv()}')
+  theirs.close()
+  try:
+    port = ours.recv()
+  except EOFError:
+    sys.exit('The process of the tables has ended; what it said is above.')
+  client = reverb.Client(f'localhost:{port}')
   watches = {
     'prefetched': Stopwatch(prefetched.make_dataset_iterator(client)),
     'drawn': Stopwatch(drawn.make_dataset_iterator(client)),

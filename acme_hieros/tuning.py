@@ -35,9 +35,11 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
     if name not in environment
   }
   # XLA ends a process over a flag that it does not know: only for the releases
-  # that were tried.
-  given = environment.get('XLA_FLAGS', '')
-  if jax.__version_info__[:2] <= (0, 6) and 'extra_options' not in given:
+  # that were tried. Without a dash the variable names a file of flags.
+  given = environment.get('XLA_FLAGS', '').strip()
+  is_list = not given or given.startswith('-')
+  known = jax.__version_info__[:2] <= (0, 6)
+  if known and is_list and 'extra_options' not in given:
     new['XLA_FLAGS'] = f'{given} {_XLA_FLAG}'.strip()
   return new
 

@@ -3,11 +3,11 @@
   python -m benchmarks.learner
   python -m benchmarks.learner --preset=small --override=batch_size=8 --json
 
-The agent is that of Atari with all 18 actions. On a CPU it gets one core, and
-CPU seconds count, which other work on the machine disturbs least; the yardstick
-is one float32 product of two 4096 x 4096 matrices there. On an accelerator
-seconds of waiting count. Every figure comes from a process of its own, so that
-its peak of memory is its own. It needs JAX, Haiku and Optax alone.
+The agent is that of Atari with all 18 actions, in a process with one core. On a
+CPU its seconds count, which other work on the machine disturbs least; the
+yardstick is one float32 product of two 4096 x 4096 matrices there. On an
+accelerator seconds of waiting count. Every figure comes from a process of its
+own, so that its peak of memory is its own. It needs JAX, Haiku and Optax alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,13 +28,18 @@ from acme_hieros import config as config_lib
 from acme_hieros import tuning
 from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
+import benchmarks
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
-_UPDATES = flags.DEFINE_integer('updates', 5, 'Timed, of each level.')
-_STEPS = flags.DEFINE_integer('steps', 256, 'Timed, of the environment.')
+_UPDATES = flags.DEFINE_integer(
+  'updates', 5, 'Timed, of each level.', lower_bound=1
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', 256, 'Timed, of the environment.', lower_bound=1
+)
 _TRACE = flags.DEFINE_string(
   'trace', None, 'Directory for profiles, for TensorBoard or Perfetto.'
 )
@@ -46,7 +51,8 @@ _SIDE = 4096
 _MATRIX_PRODUCTS = 5
 
 
-def main(_):
+def main(argv):
+  benchmarks.refuse_arguments(argv)
   if _PART.value:
     print(json.dumps(measure(_PART.value)))
     return
@@ -108,7 +114,7 @@ def measure_apart(part: str, override: Sequence[str] = ()) -> dict:
 
 
 def measure(part: str) -> dict[str, object]:
-  """Times one thing, on one core where there is no accelerator.
+  """Times one thing, on one core of the CPU and what accelerator there is.
 
   Args:
     part: 'yardstick', 'policy' or 'level_<i>'.

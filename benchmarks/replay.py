@@ -30,11 +30,17 @@ from acme_hieros import tuning
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
+import benchmarks
 
 _ENV = flags.DEFINE_string('env', 'atari/Krull', 'Environment.')
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
-_STEPS = flags.DEFINE_integer('steps', 10_000, 'Of the environment.')
-_UPDATES = flags.DEFINE_integer('updates', 16, 'Learner steps, timed.')
+_STEPS = flags.DEFINE_integer(
+  'steps', 20_000, 'Of the environment.', lower_bound=4000
+)
+# Fewer than come before the first diagnosis of a level, which compiles.
+_UPDATES = flags.DEFINE_integer(
+  'updates', 16, 'Learner steps, timed.', lower_bound=1, upper_bound=20
+)
 
 # Steps between two looks at the memory.
 _PERIOD = 500
@@ -55,10 +61,15 @@ class Stopwatch:
     return value
 
 
-def main(_):
+def main(argv):
+  benchmarks.refuse_arguments(argv)
   tuning.tune_process()
-  config = config_lib.preset(_PRESET.value)
-  environment = make_environment(_ENV.value)
+  try:
+    config = config_lib.preset(_PRESET.value)
+    config.check_fillable(_STEPS.value)
+    environment = make_environment(_ENV.value)
+  except (ImportError, ValueError) as error:
+    sys.exit(str(error))
   spec = acme.make_environment_spec(environment)
   networks = networks_lib.make_networks(config, spec)
   make_builder = functools.partial(builder_lib.HierosBuilder, config, no_logger)

@@ -14,6 +14,7 @@ import sys
 from absl import app, flags
 import matplotlib
 
+import benchmarks
 from benchmarks import learner
 
 matplotlib.use('Agg')
@@ -31,18 +32,25 @@ _SIZES = {
 _DEPTHS = (1, 2, 3)
 
 
-def main(_):
+def main(argv):
+  benchmarks.refuse_arguments(argv)
+  learner.read_config()  # Refuses what cannot be, once.
+  out = pathlib.Path(_OUT.value)
+  out.parent.mkdir(parents=True, exist_ok=True)
   results = {}
   for field, sizes in _SIZES.items():
-    results[field] = [
-      {'size': size} | measure('level_0', f'{field}={size}') for size in sizes
-    ]
-  results['depth'] = [
-    {'size': depth} | measure_step(depth) for depth in _DEPTHS
-  ]
-  out = pathlib.Path(_OUT.value)
-  out.with_suffix('.json').write_text(json.dumps(results, indent=1))
+    for size in sizes:
+      figures = measure('level_0', f'{field}={size}')
+      save(results, field, {'size': size} | figures, out)
+  for depth in _DEPTHS:
+    save(results, 'depth', {'size': depth} | measure_step(depth), out)
   draw(results, out.with_suffix('.png'))
+
+
+def save(results: dict, field: str, point: dict, out: pathlib.Path):
+  """Adds a point, at once also to the file."""
+  results.setdefault(field, []).append(point)
+  out.with_suffix('.json').write_text(json.dumps(results, indent=1))
 
 
 def measure(part: str, override: str) -> dict:

@@ -62,6 +62,8 @@ def test_what_the_user_has_set_stays():
   assert 'MALLOC_ARENA_MAX' not in new and new['MALLOC_MMAP_MAX_'] == '0'
   options = '--xla_backend_extra_options=xla_cpu_use_something'
   assert 'XLA_FLAGS' not in tuning.settings({'XLA_FLAGS': options})
+  # The name of a file of flags.
+  assert 'XLA_FLAGS' not in tuning.settings({'XLA_FLAGS': 'flags.txt'})
 
 
 def test_settings_given_once_are_not_given_again():

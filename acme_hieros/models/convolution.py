@@ -23,7 +23,8 @@ def in_pieces(function: Callable[..., Array], *inputs: Array) -> Array:
   """Applies `function` to some images at a time on a CPU.
 
   Args:
-    function: may use Haiku modules; its output keeps the first axis.
+    function: may use Haiku modules that were made outside of it; its output
+      keeps the first axis.
     *inputs: [N, ...].
 
   Returns:
@@ -130,7 +131,10 @@ class Downsample(hk.Module):
 
 
 class Upsample(hk.Module):
-  """`upsample` with a learned kernel: [N, h, w, D] to [N, 2h, 2w, C]."""
+  """`upsample` with a learned kernel: [N, h, w, D] to [N, 2h, 2w, C].
+
+  With a bias what comes out is float32.
+  """
 
   def __init__(
     self, channels: int, with_bias: bool = False, name: str | None = None
@@ -150,5 +154,6 @@ class Upsample(hk.Module):
     x = upsample(x, kernel)
     if self._with_bias:
       bias = hk.get_parameter('b', (self._channels,), init=jnp.zeros)
-      x += bias.astype(x.dtype)
+      # The bias's gradient is a sum over all pixels: too long for bfloat16.
+      x = x.astype(jnp.float32) + bias
     return x

@@ -9,7 +9,7 @@ Array = jax.Array
 
 @jax.custom_vjp
 def matmul(x: Array, weights: Array) -> Array:
-  """[N, K] times [K, M], in the type of x."""
+  """[N, K] times [K, M], in the type of x. Derivatives in reverse mode only."""
   return x @ weights.astype(x.dtype)
 
 
@@ -20,8 +20,9 @@ def _forward(x, weights):
 def _backward(saved, gradient):
   x, weights = saved
   d_x = gradient @ weights.astype(x.dtype).T
-  if x.shape[1] > gradient.shape[1]:
-    # On a CPU up to three times as fast as x.T @ gradient, to which XLA would
+  on_cpu = jax.default_backend() == 'cpu'
+  if on_cpu and x.shape[1] > gradient.shape[1]:
+    # There up to three times as fast as x.T @ gradient, to which XLA would
     # bring it back without the barrier.
     d_weights = jax.lax.optimization_barrier(gradient.T @ x).T
   else:
@@ -60,5 +61,7 @@ class Linear(hk.Module):
     # Over several axes XLA would first transpose all of x for the gradient.
     y = matmul(x.reshape(-1, inputs), weights)
     if self._with_bias:
-      y += hk.get_parameter('b', (self._size,), init=jnp.zeros).astype(y.dtype)
+      bias = hk.get_parameter('b', (self._size,), init=jnp.zeros)
+      # Its gradient is a sum over all rows: too long for bfloat16.
+      y = (y.astype(jnp.float32) + bias).astype(y.dtype)
     return y.reshape(x.shape[:-1] + (self._size,))

@@ -27,7 +27,7 @@ def layer_norm(x: Array, scale: Array, offset: Array, silu: bool) -> Array:
     silu: whether SiLU follows.
 
   Returns:
-    [N, C], of the type of x.
+    [N, C], of the type of x. Its derivatives are in reverse mode only.
   """
   return _forward(x, scale, offset, silu)[0]
 
@@ -69,7 +69,8 @@ layer_norm.defvjp(_forward, _backward)
 
 def _row_means(x: Array, weights: Array | float = 1.0) -> Array:
   """Mean of x * weights over the columns: [N, C] to [N, 1]."""
-  return reductions.row_sums(x, weights / x.shape[1])[:, None]
+  # Divided last: the sum of equal numbers over their number is exact.
+  return reductions.row_sums(x, weights)[:, None] / x.shape[1]
 
 
 class LayerNorm(hk.Module):

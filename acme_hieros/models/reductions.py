@@ -23,7 +23,7 @@ def row_sums(x: Array, weights: Array | np.ndarray | float = 1.0) -> Array:
   """
   if jax.default_backend() != 'cpu':
     return jnp.sum(x * weights, -1)
-  return x @ jnp.broadcast_to(weights, x.shape[-1:]).astype(x.dtype)
+  return x @ jnp.broadcast_to(weights, x.shape[-1:])
 
 
 def column_sums(x: Array) -> Array:

@@ -43,12 +43,19 @@ def test_values_and_gradients_are_those_of_the_definition(
 
 
 def test_a_large_mean_costs_no_digits():
-  x = 1000.0 + draw(3, 64)
-  y = normalization.layer_norm(x, jnp.ones(64), jnp.zeros(64), False)
+  x = 1000.0 + draw(3, 48)
+  y = normalization.layer_norm(x, jnp.ones(48), jnp.zeros(48), False)
   centred = np.asarray(x, np.float64)
   centred -= centred.mean(-1, keepdims=True)
   expected = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True))
   np.testing.assert_allclose(y, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('columns', [24, 48, 64])
+def test_equal_numbers_become_the_offset(columns):
+  x = jnp.full((3, columns), 1000.0)
+  y = normalization.layer_norm(x, jnp.ones(columns), jnp.ones(columns), False)
+  np.testing.assert_array_equal(y, 1.0)
 
 
 def test_half_precision_passes_through_and_parameters_stay_whole():

@@ -2,12 +2,19 @@
 
 import dataclasses
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import hierarchy, spaces, world_model
+from acme_hieros.models import (
+  convolution,
+  hierarchy,
+  linear,
+  spaces,
+  world_model,
+)
 from acme_hieros.models import level as level_lib
 
 SEEN = {'eye': spaces.Image((8, 8, 3)), 'body': spaces.Vector((3,))}
@@ -75,6 +82,26 @@ def test_memory_and_h_are_float32(config, batch):
   )
   assert state.memory.dtype == jnp.complex64
   assert {x.dtype for x in state[:3]} == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize(
+  'make, shape',
+  [
+    (lambda: convolution.Upsample(3, with_bias=True), (2, 32, 32, 5)),
+    (lambda: linear.Linear(3), (8192, 5)),
+  ],
+  ids=['upsample', 'linear'],
+)
+def test_a_biass_gradient_counts_every_pixel_and_row(make, shape):
+  module = hk.without_apply_rng(hk.transform(lambda x: make()(x)))
+  x = jnp.zeros(shape, jnp.bfloat16)
+  params = module.init(jax.random.PRNGKey(0), x)
+  gradient = jax.grad(
+    lambda p: jnp.sum(module.apply(p, x).astype(jnp.float32))
+  )(params)
+  (of_module,) = gradient.values()
+  # bfloat16 cannot count to 257.
+  np.testing.assert_array_equal(of_module['b'], 8192)
 
 
 def test_losses_are_those_of_float32_up_to_rounding(config, batch, draw):

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import signal
+import time
 import types
 
 import jax
@@ -385,8 +386,18 @@ class Interrupting(debug.RandomLength):
     Interrupting.steps += 1
     if Interrupting.steps == Interrupting.at:
       for _ in range(Interrupting.times):
-        signal.raise_signal(signal.SIGINT)
+        self._interrupt()
     return super()._step(action)
+
+  def _interrupt(self):
+    handler = signal.getsignal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    # Python may run other threads before it calls the handler, and makes one
+    # call of two signals. The first call puts the former handler back.
+    for _ in range(5000):
+      if signal.getsignal(signal.SIGINT) != handler:
+        break
+      time.sleep(0.001)
 
 
 @pytest.mark.parametrize('times', [1, 2])

@@ -22,6 +22,7 @@ import reverb
 import tensorflow as tf
 import tqdm
 
+from acme_hieros import command_line
 from acme_hieros.replay import etbs
 
 _SIZE = flags.DEFINE_integer('size', 100_000, 'Items in a table.')
@@ -112,7 +113,8 @@ def time_tables(rounds: int) -> dict[str, tuple[float, float]]:
   }
 
 
-def main(_):
+def main(argv):
+  command_line.refuse_arguments(argv)
   if etbs.BACKEND != 'native':
     sys.exit('benchmarks.etbs: the native sampler was not built.')
   selectors = time_selectors(_ROUNDS.value)

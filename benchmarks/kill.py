@@ -25,7 +25,7 @@ import jax
 import psutil
 import reverb
 
-from acme_hieros import compat  # noqa: F401  Comes before Acme.
+from acme_hieros import command_line
 from acme_hieros.agent import adders
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
@@ -57,7 +57,8 @@ _ACTORS = 2
 _UNREPORTED_STEPS = 200
 
 
-def main(_):
+def main(argv):
+  command_line.refuse_arguments(argv)
   rng = random.Random(_SEED.value)
   victims = ['program']
   if _LAUNCH.value == 'local_mp':

@@ -24,11 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acme_hieros import command_line, tuning
 from acme_hieros import config as config_lib
-from acme_hieros import tuning
 from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
-import benchmarks
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
 _OVERRIDE = flags.DEFINE_multi_string(
@@ -52,7 +51,7 @@ _MATRIX_PRODUCTS = 5
 
 
 def main(argv):
-  benchmarks.refuse_arguments(argv)
+  command_line.refuse_arguments(argv)
   if _PART.value:
     print(json.dumps(measure(_PART.value)))
     return

@@ -16,6 +16,7 @@ import sys
 
 from absl import app, flags
 
+from acme_hieros import command_line
 import benchmarks
 
 _CASES = flags.DEFINE_multi_string(
@@ -84,7 +85,8 @@ CASES = {
 }
 
 
-def main(_):
+def main(argv):
+  command_line.refuse_arguments(argv)
   unknown = set(_CASES.value) - set(CASES)
   if unknown:
     sys.exit(

@@ -10,7 +10,6 @@ processes, and drawn when it asks, as where one process does all. Last comes one
 JSON line.
 """
 
-import functools
 import json
 import multiprocessing
 import sys
@@ -25,12 +24,11 @@ import psutil
 import reverb
 import tqdm
 
+from acme_hieros import command_line, tuning
 from acme_hieros import config as config_lib
-from acme_hieros import tuning
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-import benchmarks
 
 _ENV = flags.DEFINE_string('env', 'atari/Krull', 'Environment.')
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
@@ -48,21 +46,20 @@ _QUOTED_STEPS = 100_000
 
 
 class Stopwatch:
-  """Adds up the time that an iterator takes."""
+  """Iterates over `iterator`, and adds up the time that it takes."""
 
-  def __init__(self, iterator):
-    self.seconds = 0.0
-    self._iterator = iterator
+  iterator = None
+  seconds = 0.0
 
   def __next__(self):
     start = time.perf_counter()
-    value = next(self._iterator)
+    value = next(self.iterator)
     self.seconds += time.perf_counter() - start
     return value
 
 
 def main(argv):
-  benchmarks.refuse_arguments(argv)
+  command_line.refuse_arguments(argv)
   tuning.tune_process()
   try:
     config = config_lib.preset(_PRESET.value)
@@ -72,8 +69,8 @@ def main(argv):
     sys.exit(str(error))
   spec = acme.make_environment_spec(environment)
   networks = networks_lib.make_networks(config, spec)
-  make_builder = functools.partial(builder_lib.HierosBuilder, config, no_logger)
-  drawn, prefetched = make_builder(seed=0), make_builder()
+  drawn = builder_lib.HierosBuilder(config, no_logger, seed=0)
+  prefetched = builder_lib.HierosBuilder(config, no_logger)
   context = multiprocessing.get_context('spawn')
   ours, theirs = context.Pipe()
   replay = context.Process(
@@ -86,13 +83,8 @@ def main(argv):
   except EOFError:
     sys.exit('The process of the tables has ended; what it said is above.')
   client = reverb.Client(f'localhost:{port}')
-  watches = {
-    'prefetched': Stopwatch(prefetched.make_dataset_iterator(client)),
-    'drawn': Stopwatch(drawn.make_dataset_iterator(client)),
-  }
-  learner = drawn.make_learner(
-    jax.random.PRNGKey(0), networks, None, counter=counting.Counter()
-  )
+  watch = Stopwatch()
+  learner = drawn.make_learner(jax.random.PRNGKey(0), networks, watch)
   actor = drawn.make_actor(
     jax.random.PRNGKey(1),
     networks_lib.make_policy(networks),
@@ -102,8 +94,8 @@ def main(argv):
   gib = fill(environment, actor, psutil.Process(replay.pid))
   print(f'{_QUOTED_STEPS} steps would need {gib:.2f} GiB of replay')
   result = {'replay_gib': gib}
-  for name, watch in watches.items():
-    learner._dataset = watch
+  for name, builder in {'prefetched': prefetched, 'drawn': drawn}.items():
+    watch.iterator = builder.make_dataset_iterator(client)
     result[f'waiting_{name}'] = waiting = measure_waiting(learner, watch)
     print(f'{name}: the learner waits {100 * waiting:.2f} % of its time')
   print(json.dumps(result))

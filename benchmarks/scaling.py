@@ -14,7 +14,7 @@ import sys
 from absl import app, flags
 import matplotlib
 
-import benchmarks
+from acme_hieros import command_line
 from benchmarks import learner
 
 matplotlib.use('Agg')
@@ -33,7 +33,7 @@ _DEPTHS = (1, 2, 3)
 
 
 def main(argv):
-  benchmarks.refuse_arguments(argv)
+  command_line.refuse_arguments(argv)
   learner.read_config()  # Refuses what cannot be, once.
   out = pathlib.Path(_OUT.value)
   out.parent.mkdir(parents=True, exist_ok=True)

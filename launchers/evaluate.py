@@ -17,6 +17,7 @@ except ImportError as error:
 
 import jax
 
+from acme_hieros import command_line
 from acme_hieros.experiments import environment_loop, evaluation, runs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
@@ -51,12 +52,11 @@ _SEED = flags.DEFINE_integer(
 
 
 def main(argv: Sequence[str]):
+  command_line.refuse_arguments(argv)
   logging.set_verbosity(logging.WARNING)
   # Acting needs no accelerator, and the run may be using it.
   jax.config.update('jax_platforms', 'cpu')
   try:
-    if len(argv) > 1:
-      raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
     if _WORKDIR.value is None:
       raise ValueError('--workdir has to name the directory of a run.')
     settings = evaluation.Settings(

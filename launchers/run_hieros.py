@@ -19,8 +19,8 @@ except ImportError as error:
 
 import jax
 
+from acme_hieros import command_line, tuning
 from acme_hieros import config as config_lib
-from acme_hieros import tuning
 from acme_hieros.agent import learning
 from acme_hieros.experiments import (
   checkpoints,
@@ -100,12 +100,11 @@ _RESUME = flags.DEFINE_bool(
 
 
 def main(argv: Sequence[str]):
+  command_line.refuse_arguments(argv)
   # What Acme's loggers announce would break the live line.
   logging.set_verbosity(logging.WARNING)
   tuning.tune_process()
   try:
-    if len(argv) > 1:
-      raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
     if _LAUNCH.value == 'local_mp':
       launching.leave_accelerator()
     run = _resumed_run() if _RESUME.value else _new_run()

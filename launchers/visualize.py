@@ -16,6 +16,7 @@ except ImportError as error:
 
 import jax
 
+from acme_hieros import command_line
 from acme_hieros.experiments import runs, visualization, workdirs
 
 _WORKDIR = flags.DEFINE_string(
@@ -43,12 +44,11 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 
 def main(argv: Sequence[str]):
+  command_line.refuse_arguments(argv)
   logging.set_verbosity(logging.WARNING)
   # Drawing needs no accelerator, and the run may be using it.
   jax.config.update('jax_platforms', 'cpu')
   try:
-    if len(argv) > 1:
-      raise ValueError(f'{argv[1]!r} is not a flag; flags are --name=value.')
     if _WORKDIR.value is None:
       raise ValueError('--workdir=<directory of a run> is needed.')
     for flag in (_MAX_STEPS, _HORIZON):

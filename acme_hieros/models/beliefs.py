@@ -62,9 +62,7 @@ def examine(
     reward=distributions.symexp(prediction.reward),
     continuation=prediction.continuation,
     value={
-      name: distributions.symexp(
-        distributions.two_hot_mean(level.critic.apply(critic, inputs))
-      )
+      name: level.value(critic, inputs)
       for name, critic in params.critics.items()
     },
     goal=goal,

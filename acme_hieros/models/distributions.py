@@ -70,7 +70,10 @@ def two_hot_mean(logits: Array) -> Array:
     -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32
   )
   _, odds = _odds(logits)
-  return reductions.row_sums(odds, bins) / reductions.row_sums(odds)
+  # Symmetric pairs are added first, so that equal weights give exactly 0.
+  half = (len(bins) + 1) // 2
+  odd = odds[..., -half:] - odds[..., :half][..., ::-1]
+  return reductions.row_sums(odd, bins[-half:]) / reductions.row_sums(odds)
 
 
 def _odds(logits: Array) -> tuple[Array, Array]:

@@ -367,7 +367,7 @@ class Level:
     )
     return new_state, metrics
 
-  def _value(self, critic: hk.Params, inputs: Array) -> Array:
+  def value(self, critic: hk.Params, inputs: Array) -> Array:
     """What a critic expects in states with inputs [..., F]: [...]."""
     logits = self.critic.apply(critic, inputs)
     return distributions.symexp(distributions.two_hot_mean(logits))
@@ -448,8 +448,8 @@ class Level:
       # but for its gradient, and the compiler makes one of both.
       value = jnp.concatenate(
         [
-          self._value(stop(critic), trajectory.inputs[:-1]),
-          self._value(stop(critic), trajectory.inputs[-1:]),
+          self.value(stop(critic), trajectory.inputs[:-1]),
+          self.value(stop(critic), trajectory.inputs[-1:]),
         ]
       )
       returns[name] = actor_critic.lambda_returns(
@@ -459,7 +459,7 @@ class Level:
       ranges[name] = actor_critic.update_return_range(
         return_ranges[name], stop(returns[name]), settings.return_range_decay
       )
-      slow = self._value(slow_critics[name], inputs[:-1])
+      slow = self.value(slow_critics[name], inputs[:-1])
       loss = distributions.two_hot_loss(logits, stop(returns[name]))
       loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
       critic_losses.append(jnp.mean(weight * loss))

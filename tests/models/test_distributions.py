@@ -96,9 +96,9 @@ def test_two_hot_loss_is_a_cross_entropy_with_its_minimum_at_the_target():
 
 
 @pytest.mark.parametrize('bins', [3, 41, 255])
-def test_two_hot_mean_is_the_expectation_and_0_for_equal_logits(bins):
+def test_two_hot_mean_is_the_expectation_and_exactly_0_for_equal_logits(bins):
   equal = distributions.two_hot_mean(jnp.full((4, bins), 0.7))
-  np.testing.assert_allclose(equal, 0.0, atol=1e-5)
+  np.testing.assert_array_equal(equal, 0.0)
   logits = np.random.default_rng(0).normal(size=(6, bins))
   np.testing.assert_allclose(
     distributions.two_hot_mean(jnp.asarray(logits)),

@@ -4,33 +4,56 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
+from acme_hieros.models import reductions
+
 Array = jax.Array
 
 
-@jax.custom_vjp
 def matmul(x: Array, weights: Array) -> Array:
-  """[N, K] times [K, M], in the type of x. Derivatives in reverse mode only."""
+  """[..., K] times [K, M], in the type of x; has no forward derivatives."""
+  # Over several axes XLA would first transpose all of x for the gradient.
+  y = _matmul(x.reshape(-1, x.shape[-1]), weights)
+  return y.reshape(x.shape[:-1] + y.shape[-1:])
+
+
+@jax.custom_vjp
+def _matmul(x: Array, weights: Array) -> Array:
   return x @ weights.astype(x.dtype)
 
 
 def _forward(x, weights):
-  return matmul(x, weights), (x, weights)
+  return _matmul(x, weights), (x, weights)
 
 
 def _backward(saved, gradient):
   x, weights = saved
   d_x = gradient @ weights.astype(x.dtype).T
-  on_cpu = jax.default_backend() == 'cpu'
-  if on_cpu and x.shape[1] > gradient.shape[1]:
-    # There up to three times as fast as x.T @ gradient, to which XLA would
-    # bring it back without the barrier.
+  if jax.default_backend() != 'cpu':
+    d_weights = x.T @ gradient
+  # The wider factor on the right is up to three times as fast on a CPU; without
+  # the barriers XLA would exchange them.
+  elif x.shape[1] > gradient.shape[1]:
     d_weights = jax.lax.optimization_barrier(gradient.T @ x).T
   else:
-    d_weights = x.T @ gradient
+    d_weights = jax.lax.optimization_barrier(x.T @ gradient)
   return d_x, d_weights.astype(weights.dtype)
 
 
-matmul.defvjp(_forward, _backward)
+_matmul.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def add_bias(x: Array, bias: Array) -> Array:
+  """[..., C] plus float32 [C], in the type of x."""
+  return (x + bias).astype(x.dtype)
+
+
+def _backward_of_add(_, gradient):
+  # A sum over all rows is too long for bfloat16.
+  return gradient, reductions.column_sums(gradient.astype(jnp.float32))
+
+
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _backward_of_add)
 
 
 class Linear(hk.Module):
@@ -58,10 +81,8 @@ class Linear(hk.Module):
     inputs = x.shape[-1]
     init = self._w_init or hk.initializers.TruncatedNormal(inputs**-0.5)
     weights = hk.get_parameter('w', (inputs, self._size), init=init)
-    # Over several axes XLA would first transpose all of x for the gradient.
-    y = matmul(x.reshape(-1, inputs), weights)
+    y = matmul(x, weights)
     if self._with_bias:
       bias = hk.get_parameter('b', (self._size,), init=jnp.zeros)
-      # Its gradient is a sum over all rows: too long for bfloat16.
-      y = (y.astype(jnp.float32) + bias).astype(y.dtype)
-    return y.reshape(x.shape[:-1] + (self._size,))
+      y = add_bias(y, bias)
+    return y

@@ -22,12 +22,12 @@ def layer_norm(x: Array, scale: Array, offset: Array, silu: bool) -> Array:
   """Normalises rows to mean 0 and variance 1, then scales and shifts them.
 
   Args:
-    x: [N, C]; sums are in float32 whatever its type.
+    x: [..., C]; sums are in float32 whatever its type.
     scale, offset: float32 [C].
     silu: whether SiLU follows.
 
   Returns:
-    [N, C], of the type of x. Its derivatives are in reverse mode only.
+    [..., C], of the type of x. Its derivatives are in reverse mode only.
   """
   return _forward(x, scale, offset, silu)[0]
 
@@ -68,9 +68,9 @@ layer_norm.defvjp(_forward, _backward)
 
 
 def _row_means(x: Array, weights: Array | float = 1.0) -> Array:
-  """Mean of x * weights over the columns: [N, C] to [N, 1]."""
+  """Mean of x * weights over the columns: [..., C] to [..., 1]."""
   # Divided last: the sum of equal numbers over their number is exact.
-  return reductions.row_sums(x, weights)[:, None] / x.shape[1]
+  return reductions.row_sums(x, weights)[..., None] / x.shape[-1]
 
 
 class LayerNorm(hk.Module):
@@ -83,5 +83,4 @@ class LayerNorm(hk.Module):
   def __call__(self, x: Array) -> Array:
     scale = hk.get_parameter('scale', x.shape[-1:], init=jnp.ones)
     offset = hk.get_parameter('offset', x.shape[-1:], init=jnp.zeros)
-    rows = x.reshape(-1, x.shape[-1])
-    return layer_norm(rows, scale, offset, self._silu).reshape(x.shape)
+    return layer_norm(x, scale, offset, self._silu)

@@ -27,7 +27,8 @@ def row_sums(x: Array, weights: Array | np.ndarray | float = 1.0) -> Array:
 
 
 def column_sums(x: Array) -> Array:
-  """[N, C] to [C]."""
+  """[..., C] to [C]."""
+  x = x.reshape(-1, x.shape[-1])
   if jax.default_backend() != 'cpu':
     return jnp.sum(x, 0)
   # Two rows: with one XLA would compute x anew within a slow product of its own

@@ -409,16 +409,17 @@ class _Encoder(hk.Module):
       ]
       for name in self._images
     }
+    self._shapes = {
+      name: _image_shapes(observation[name].shape, config.cnn_depths)
+      for name in self._images
+    }
     self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, dtype=dtype)
 
   def __call__(self, observation: Observation) -> Array:
     embeddings = []
     for name in self._images:
       image = observation[name]
-      x = convolution.in_pieces(
-        lambda image, name=name: self._convolve(name, image),
-        image.reshape((-1,) + image.shape[-3:]),
-      )
+      x = self._convolve(name, image.reshape((-1,) + image.shape[-3:]))
       embeddings.append(x.reshape(image.shape[:-3] + (-1,)))
     if self._vectors:
       embeddings.append(
@@ -428,10 +429,17 @@ class _Encoder(hk.Module):
 
   def _convolve(self, name: str, image: Array) -> Array:
     """uint8 [N, height, width, channels] to [N, h, w, depth]."""
-    x = self._spaces[name].encode(image).astype(self._dtype)
-    for convolve, normalize in self._layers[name]:
-      x = normalize(convolve(x))
-    return x.astype(jnp.float32)
+
+    def prepare(x):
+      return self._spaces[name].encode(x).astype(self._dtype)
+
+    x = image
+    for shape, (convolve, normalize) in zip(
+      self._shapes[name], self._layers[name]
+    ):
+      x = convolution.in_pieces(_layer(prepare, convolve), shape, x)
+      prepare = normalize
+    return prepare(x).astype(jnp.float32)
 
 
 class _Decoder(hk.Module):
@@ -445,11 +453,13 @@ class _Decoder(hk.Module):
     depths = config.cnn_depths
     scale = 2 ** len(depths)
     self._starts = {}
+    self._shapes = {}
     self._layers = {}
     for name in self._images:
       height, width, channels = observation[name].shape
       start = (height // scale, width // scale, depths[-1])
       self._starts[name] = start, linear.Linear(math.prod(start))
+      self._shapes[name] = _image_shapes(observation[name].shape, depths)[::-1]
       self._layers[name] = [
         (
           normalization.LayerNorm(silu=True),
@@ -465,10 +475,7 @@ class _Decoder(hk.Module):
   def __call__(self, latent: Array) -> dict[str, Array]:
     decoded = {}
     for name in self._images:
-      x = convolution.in_pieces(
-        lambda x, name=name: self._deconvolve(name, x),
-        self._start(name, latent),
-      )
+      x = self._deconvolve(name, latent, lambda x: x)
       decoded[name] = x.reshape(latent.shape[:-1] + self._spaces[name].shape)
     if self._vectors:
       parts = jnp.split(self._mlp(latent), np.cumsum(self._sizes)[:-1], -1)
@@ -480,13 +487,15 @@ class _Decoder(hk.Module):
     losses = {}
     batch = latent.shape[:-1]
     for name in self._images:
-      # In pieces: neither image nor error is ever there as a whole.
+      # Of each piece: neither images nor errors are ever there as a whole.
       def error(x, target, name=name):
         target = self._spaces[name].encode(target)
-        return _squares(self._deconvolve(name, x) - target)
+        # By rows of pixels: channels may be too few for a vector.
+        rows = x.shape[:2] + (-1,)
+        return _squares(x.reshape(rows) - target.reshape(rows))
 
       target = observation[name].reshape((-1,) + self._spaces[name].shape)
-      errors = convolution.in_pieces(error, self._start(name, latent), target)
+      errors = self._deconvolve(name, latent, error, target)
       losses['image'] = losses.get('image', 0.0) + errors.reshape(batch)
     if self._vectors:
       target = _encode_vectors(self._spaces, self._vectors, observation)
@@ -496,21 +505,60 @@ class _Decoder(hk.Module):
       losses['vector'] = errors.reshape(batch)
     return losses
 
-  def _start(self, name: str, latent: Array) -> Array:
-    """Latents [..., F] to the smallest images, [N, h, w, depth]."""
-    shape, project = self._starts[name]
-    return project(latent.astype(self._dtype)).reshape((-1,) + shape)
+  def _deconvolve(
+    self,
+    name: str,
+    latent: Array,
+    finish: Callable[..., Array],
+    *inputs: Array,
+  ) -> Array:
+    """Latents [..., F] to what `finish` makes of images.
 
-  def _deconvolve(self, name: str, x: Array) -> Array:
-    """[N, h, w, depth] to [N, height, width, channels]."""
-    for normalize, upsample in self._layers[name]:
-      x = upsample(normalize(x))
-    return x.astype(jnp.float32)
+    Args:
+      name: of the images.
+      latent: [..., F], N of them.
+      finish: takes float32 [n, height, width, channels] and as many inputs.
+      *inputs: [N, ...].
+
+    Returns:
+      [N, ...].
+    """
+    shape, project = self._starts[name]
+    x = project(latent.astype(self._dtype)).reshape((-1,) + shape)
+    layers = [_layer(*functions) for functions in self._layers[name]]
+    for shape, layer in zip(self._shapes[name], layers[:-1]):
+      x = convolution.in_pieces(layer, shape, x)
+
+    def last(x, *inputs):
+      return finish(layers[-1](x).astype(jnp.float32), *inputs)
+
+    return convolution.in_pieces(last, self._spaces[name].shape, x, *inputs)
+
+
+def _layer(
+  prepare: Callable[[Array], Array], convolve: Callable[[Array], Array]
+) -> Callable[[Array], Array]:
+  """One after the other; for the gradient only its input is kept."""
+  return hk.remat(lambda x: convolve(prepare(x)), prevent_cse=False)
+
+
+def _image_shapes(
+  shape: tuple[int, int, int], depths: tuple[int, ...]
+) -> list[tuple[int, int, int]]:
+  """Of an image and of what comes out of all layers of it but the last."""
+  height, width, channels = shape
+  return [
+    (height // 2**i, width // 2**i, depth)
+    for i, depth in enumerate((channels, *depths[:-1]))
+  ]
 
 
 def _squares(x: Array) -> Array:
   """Sum of squares of each of [N, ...]: [N]."""
-  return reductions.row_sums(jnp.square(x).reshape(len(x), -1))
+  x = jnp.square(x)
+  while x.ndim > 1:
+    x = reductions.row_sums(x)
+  return x
 
 
 def _encode_vectors(observation_spaces, names, observation) -> Array:

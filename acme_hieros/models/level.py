@@ -16,6 +16,7 @@ from acme_hieros.config import HierosConfig, OptimizerConfig
 from acme_hieros.models import (
   actor_critic,
   distributions,
+  s5,
   spaces,
   subgoals,
   world_model,
@@ -194,10 +195,7 @@ class Level:
       stoch=stoch,
       log_probs=stoch,
       deter=jnp.zeros((batch_size, config.deter_size)),
-      memory=jnp.zeros(
-        (batch_size, 2 * config.s5.num_blocks, config.s5.state_size),
-        jnp.complex64,
-      ),
+      memory=s5.initial_state(config.s5, batch_size),
     )
 
   def policy_inputs(self, features: Array, code: Array | None) -> Array:

@@ -2,7 +2,9 @@
 
 One layer is x_t = Abar x_{t-1} + Bbar u_t, y_t = Re(C x_t) + D u_t with a
 diagonal complex Abar. It runs over a whole sequence (`scan`) or one step at a
-time (`step`) on the same parameters and with the same result.
+time (`step`) on the same parameters and with the same result. States are kept
+as their real parts and then their imaginary ones: inputs and outputs are real,
+so what is multiplied are real matrices.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +19,8 @@ from acme_hieros.config import S5Config
 from acme_hieros.models import linear, normalization, placement
 
 Array = jax.Array
+# Of a stack: of each layer float32 [..., 2P].
+State = tuple[Array, ...]
 
 
 def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,11 +59,29 @@ def _rate(layer: Mapping[str, Array]) -> Array:
   return jax.lax.complex(-jnp.exp(layer['log_decay']), layer['frequency'])
 
 
+def initial_state(config: S5Config, batch_size: int) -> State:
+  """The State of a stack of layers [B, ...]: zeros."""
+  shape = (batch_size, 2 * config.state_size)
+  return (jnp.zeros(shape),) * (2 * config.num_blocks)
+
+
+def real_parts(state: State) -> Array:
+  """Of all layers, one after the other: [..., L P]."""
+  return jnp.concatenate([jnp.split(x, 2, -1)[0] for x in state], -1)
+
+
+def to_halves(x: Array) -> Array:
+  """complex64 [..., P] to float32 [..., 2P]: real parts, then imaginary."""
+  return jnp.concatenate([x.real, x.imag], -1)
+
+
+def from_halves(x: Array) -> Array:
+  """float32 [..., 2P] to complex64 [..., P]."""
+  return jax.lax.complex(*jnp.split(x, 2, -1))
+
+
 class Coefficients(NamedTuple):
   """One layer, discretised.
-
-  B and C hold their real and imaginary halves side by side: inputs and outputs
-  are real, so the complex products are two real ones.
 
   a: Abar, complex [P].
   gain: Bbar / B, complex [P].
@@ -76,13 +98,25 @@ class Coefficients(NamedTuple):
 
   def drive(self, u: Array) -> Array:
     """Bbar u: real [..., H] to complex64 [..., P]."""
-    real, imag = jnp.split(_matmul(u, self.b), 2, -1)
-    return self.gain * jax.lax.complex(real, imag)
+    return self.gain * from_halves(_matmul(u, self.b))
+
+  def step(self, x: Array, u: Array) -> Array:
+    """Abar x + Bbar u: real [..., 2P] and [..., H] to [..., 2P]."""
+    # In real numbers, for which XLA needs fewer passes.
+    a, gain = self.a, self.gain
+    real, imag = jnp.split(x, 2, -1)
+    u_real, u_imag = jnp.split(_matmul(u, self.b), 2, -1)
+    return jnp.concatenate(
+      [
+        a.real * real - a.imag * imag + gain.real * u_real - gain.imag * u_imag,
+        a.real * imag + a.imag * real + gain.real * u_imag + gain.imag * u_real,
+      ],
+      -1,
+    )
 
   def read(self, x: Array, u: Array) -> Array:
-    """Re(C x) + D u: real [..., H]."""
-    x = jnp.concatenate([x.real, x.imag], -1)
-    return _matmul(x, self.c) + self.d * u
+    """Re(C x) + D u: real [..., 2P] and [..., H] to [..., H]."""
+    return placement.out_of_place(_matmul(x, self.c)) + self.d * u
 
 
 def _matmul(x: Array, y: Array) -> Array:
@@ -137,7 +171,7 @@ def default_scan() -> Callable[..., Array]:
 
 
 class S5Layer(hk.Module):
-  """One S5 layer. Complex64 states whatever the type of the input."""
+  """One S5 layer."""
 
   def __init__(self, config: S5Config, name: str | None = None):
     super().__init__(name)
@@ -195,51 +229,44 @@ class S5Stack(hk.Module):
     super().__init__(name)
     self._config = config
 
-  @property
-  def num_layers(self) -> int:
-    return 2 * self._config.num_blocks
-
-  def initial_state(self, batch_size: int) -> Array:
-    """complex64 [B, L, P] of zeros."""
-    return jnp.zeros(
-      (batch_size, self.num_layers, self._config.state_size), jnp.complex64
-    )
-
-  def scan(self, u: Array, reset: Array, state: Array) -> tuple[Array, Array]:
+  def scan(self, u: Array, reset: Array, state: State) -> tuple[Array, State]:
     """Runs over a sequence.
 
     Args:
       u: float [B, T, width].
       reset: bool [B, T]; the state before such a step is dropped.
-      state: complex64 [B, L, P], the state before the first step.
+      state: [B, ...], before the first step.
 
     Returns:
-      Outputs [B, T, width] and the states of all layers [B, T, L, P].
+      Outputs [B, T, width] and states [B, T, ...].
     """
     run = default_scan()
     return self._apply(
-      u, lambda layer, drive, i: run(layer.a, drive, reset, state[:, i])
+      u,
+      state,
+      lambda layer, x, u: to_halves(
+        run(layer.a, layer.drive(u), reset, from_halves(x))
+      ),
     )
 
   def step(
-    self, u: Array, reset: Array | None, state: Array
-  ) -> tuple[Array, Array]:
-    """Runs one step: [B, width], bool [B] or None, [B, L, P], as `scan`."""
+    self, u: Array, reset: Array | None, state: State
+  ) -> tuple[Array, State]:
+    """Runs one step: [B, width], bool [B] or None, [B, ...], as `scan`."""
     if reset is not None:
-      state = jnp.where(reset[:, None, None], 0.0, state)
-    return self._apply(u, lambda layer, drive, i: layer.a * state[:, i] + drive)
+      state = [jnp.where(reset[:, None], 0.0, x) for x in state]
+    return self._apply(u, state, Coefficients.step)
 
-  def _apply(self, x: Array, advance) -> tuple[Array, Array]:
+  def _apply(self, x: Array, before: State, advance) -> tuple[Array, State]:
     states = []
     for block in range(self._config.num_blocks):
       for _ in range(2):
         u = normalization.LayerNorm()(x)
         layer = S5Layer(self._config).coefficients()
-        state = advance(layer, layer.drive(u), len(states))
-        states.append(state)
-        y = layer.read(state, u).astype(x.dtype)
+        states.append(advance(layer, before[len(states)], u))
+        y = layer.read(states[-1], u).astype(x.dtype)
         y = linear.Linear(self._config.width)(y)
         x = placement.out_of_place(x)
         x += jax.nn.gelu(placement.out_of_place(y))
       x += normalization.LayerNorm(name=f'norm_{block}')(x)
-    return x, jnp.stack(states, -2)
+    return x, tuple(states)

@@ -38,13 +38,13 @@ class State(NamedTuple):
   log_probs: the distribution z was drawn from, like stoch: the posterior where
     an observation was seen, the prior in imagination.
   deter: h, float32 [..., deter_size].
-  memory: states of all S5 layers, complex64 [..., L, P].
+  memory: of the S5 stack.
   """
 
   stoch: Array
   log_probs: Array
   deter: Array
-  memory: Array
+  memory: s5.State
 
 
 class Prediction(NamedTuple):
@@ -277,11 +277,12 @@ class _S5WorldModel(hk.Module):
     if self._config.deter_from == 'output':
       return weights
     magnitude = np.abs(s5.initial_eigenvalues(self._config.s5))
-    return weights * np.tile(magnitude, self._stack.num_layers)[:, None]
+    layers = shape[0] // len(magnitude)
+    return weights * np.tile(magnitude, layers)[:, None]
 
-  def _read_deter(self, output: Array, memory: Array) -> Array:
+  def _read_deter(self, output: Array, memory: s5.State) -> Array:
     if self._config.deter_from == 'state':
-      output = memory.real.reshape(memory.shape[:-2] + (-1,))
+      output = s5.real_parts(memory)
     deter = self._deter(output.astype(self._dtype)).astype(jnp.float32)
     return distributions.symlog(placement.out_of_place(deter))
 
@@ -297,9 +298,8 @@ class _S5WorldModel(hk.Module):
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     previous = jnp.concatenate([jnp.zeros_like(stoch[:, :1]), stoch[:, :-1]], 1)
     u = self._stack_input(previous, previous_action, reset)
-    output, memory = self._stack.scan(
-      u, reset, self._stack.initial_state(len(u))
-    )
+    start = s5.initial_state(self._config.s5, len(u))
+    output, memory = self._stack.scan(u, reset, start)
     state = State(stoch, log_probs, self._read_deter(output, memory), memory)
     return state, output
 

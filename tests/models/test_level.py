@@ -251,7 +251,7 @@ def one_step_world(reward, size, action_size):
   def state_of(deter):
     batch = deter.shape[:-1]
     zeros = jnp.zeros((*batch, 1, 1))
-    return world_model.State(zeros, zeros, deter, zeros.astype(jnp.complex64))
+    return world_model.State(zeros, zeros, deter, (zeros,))
 
   def predict(params, state):
     batch = state.deter.shape[:-1]

@@ -35,10 +35,16 @@ def stack():
   transformed = hk.without_apply_rng(hk.multi_transform(modules))
   scan, step = (jax.jit(f) for f in transformed.apply)
   u = jax.random.normal(jax.random.PRNGKey(1), (BATCH, LENGTH, CONFIG.width))
-  state = jnp.zeros((BATCH, 4, CONFIG.state_size), jnp.complex64)
+  state = s5.initial_state(CONFIG, BATCH)
   reset = jnp.zeros((BATCH, LENGTH), bool)
   params = transformed.init(jax.random.PRNGKey(0), u, reset, state)
   return params, scan, step, u
+
+
+def assert_all_near(one, other, atol):
+  assert len(one) == len(other) == 4
+  for x, y in zip(one, other):
+    np.testing.assert_allclose(x, y, atol=atol)
 
 
 def complex_normal(rng, *shape):
@@ -118,10 +124,15 @@ def test_discretisation_is_the_zero_order_hold(layer, perturb):
     rtol=1e-4,
     atol=1e-5,
   )
+  halves = s5.to_halves(jnp.asarray(x, jnp.complex64))
   np.testing.assert_allclose(
-    coefficients.read(
-      jnp.asarray(x, jnp.complex64), jnp.asarray(u, jnp.float32)
-    ),
+    s5.from_halves(coefficients.step(halves, jnp.asarray(u, jnp.float32))),
+    x * a_bar + u @ np.array(b_bar).T,
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  np.testing.assert_allclose(
+    coefficients.read(halves, jnp.asarray(u, jnp.float32)),
     (x @ c.T).real + p['d'] * u,
     rtol=1e-4,
     atol=1e-5,
@@ -192,9 +203,10 @@ def test_gradient_of_the_scan_equals_finite_differences(scan):
 def test_scan_of_the_stack_equals_repeated_steps(stack):
   params, scan, step, u = stack
   reset = jnp.zeros((BATCH, LENGTH), bool).at[1, 3].set(True).at[2, 0].set(True)
-  state = jnp.asarray(
-    complex_normal(np.random.default_rng(0), BATCH, 4, CONFIG.state_size),
-    jnp.complex64,
+  rng = np.random.default_rng(0)
+  state = tuple(
+    jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+    for x in s5.initial_state(CONFIG, BATCH)
   )
 
   outputs, states = scan(params, u, reset, state)
@@ -202,17 +214,17 @@ def test_scan_of_the_stack_equals_repeated_steps(stack):
   for t in range(LENGTH):
     output, state = step(params, u[:, t], reset[:, t], state)
     np.testing.assert_allclose(output, outputs[:, t], atol=1e-4)
-    np.testing.assert_allclose(state, states[:, t], atol=1e-4)
-  assert state.dtype == states.dtype == jnp.complex64
+    assert_all_near(state, [x[:, t] for x in states], atol=1e-4)
 
 
 def test_outputs_after_a_reset_are_those_of_a_fresh_sequence(stack):
   params, scan, step, u = stack
   cut = 3
-  state = jnp.zeros((BATCH, 4, CONFIG.state_size), jnp.complex64)
+  state = s5.initial_state(CONFIG, BATCH)
   reset = jnp.zeros((BATCH, LENGTH), bool)
 
-  outputs, states = scan(params, u, reset.at[:, cut].set(True), state + 5.0)
+  other = tuple(x + 5.0 for x in state)
+  outputs, states = scan(params, u, reset.at[:, cut].set(True), other)
   # The same length, so that nothing is compiled anew; the tail is ignored.
   fresh_outputs, fresh_states = scan(params, jnp.roll(u, -cut, 1), reset, state)
 
@@ -220,31 +232,35 @@ def test_outputs_after_a_reset_are_those_of_a_fresh_sequence(stack):
   np.testing.assert_allclose(
     outputs[:, cut:], fresh_outputs[:, :tail], atol=1e-5
   )
-  np.testing.assert_allclose(states[:, cut:], fresh_states[:, :tail], atol=1e-5)
+  assert_all_near(
+    [x[:, cut:] for x in states], [x[:, :tail] for x in fresh_states], atol=1e-5
+  )
   # Without the reset they differ, or the test would hold for no memory at all.
-  carried, _ = scan(params, u, reset, state + 5.0)
+  carried, _ = scan(params, u, reset, other)
   assert np.abs(carried[:, cut:] - outputs[:, cut:]).max() > 1e-2
 
 
 def test_no_gradient_crosses_a_reset(stack):
   params, scan, _, u = stack
-  state = jnp.zeros((BATCH, 4, CONFIG.state_size), jnp.complex64)
+  state = s5.initial_state(CONFIG, BATCH)
   cut = 3
 
   @jax.jit
   def gradient(reset):
-    def loss(u, state_real):
-      outputs, _ = scan(params, u, reset, state_real.astype(jnp.complex64))
+    def loss(u, state):
+      outputs, _ = scan(params, u, reset, state)
       return jnp.sum(jnp.square(outputs[:, cut:]))
 
-    return jax.grad(loss, (0, 1))(u, state.real)
+    return jax.grad(loss, (0, 1))(u, state)
 
   reset = jnp.zeros((BATCH, LENGTH), bool)
   of_input, of_state = gradient(reset.at[:, cut].set(True))
-  assert np.all(of_input[:, :cut] == 0.0) and np.all(of_state == 0.0)
+  assert np.all(of_input[:, :cut] == 0.0)
+  assert all(np.all(x == 0.0) for x in of_state)
   assert np.all(np.abs(of_input[:, cut:]).max((0, 2)) > 0.0)
   of_input, of_state = gradient(reset)
-  assert np.abs(of_input[:, :cut]).max() > 0.0 and np.abs(of_state).max() > 0.0
+  assert np.abs(of_input[:, :cut]).max() > 0.0
+  assert all(np.abs(x).max() > 0.0 for x in of_state)
 
 
 def test_double_block_is_two_residual_layers_and_a_norm(stack, layer):
@@ -279,6 +295,6 @@ def test_double_block_is_two_residual_layers_and_a_norm(stack, layer):
       x = x + norm(f'norm_{i // 2}', x)
 
   reset = jnp.zeros((BATCH, LENGTH), bool)
-  state = jnp.zeros((BATCH, 4, CONFIG.state_size), jnp.complex64)
+  state = s5.initial_state(CONFIG, BATCH)
   outputs, _ = scan(params, u, reset, state)
   np.testing.assert_allclose(outputs, x, rtol=1e-3, atol=1e-4)

@@ -62,7 +62,8 @@ def _rate(layer: Mapping[str, Array]) -> Array:
 def initial_state(config: S5Config, batch_size: int) -> State:
   """The State of a stack of layers [B, ...]: zeros."""
   shape = (batch_size, 2 * config.state_size)
-  return (jnp.zeros(shape),) * (2 * config.num_blocks)
+  # Each an array of its own, which may be given away.
+  return tuple(jnp.zeros(shape) for _ in range(2 * config.num_blocks))
 
 
 def real_parts(state: State) -> Array:

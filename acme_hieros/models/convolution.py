@@ -186,7 +186,7 @@ class Upsample(hk.Module):
     self, channels: int, with_bias: bool = False, name: str | None = None
   ):
     super().__init__(name)
-    self._channels = channels
+    self.channels = channels
     self._with_bias = with_bias
 
   def __call__(self, x: Array) -> Array:
@@ -194,12 +194,12 @@ class Upsample(hk.Module):
     depth = x.shape[-1]
     kernel = hk.get_parameter(
       'w',
-      (4, 4, self._channels, depth),
+      (4, 4, self.channels, depth),
       init=hk.initializers.TruncatedNormal((4 * depth) ** -0.5),
     )
     x = upsample(x, kernel)
     if self._with_bias:
-      bias = hk.get_parameter('b', (self._channels,), init=jnp.zeros)
+      bias = hk.get_parameter('b', (self.channels,), init=jnp.zeros)
       # By rows of pixels: channels may be too few for a vector.
       rows = x.reshape(x.shape[:2] + (-1,)).astype(jnp.float32)
       rows = linear.add_bias(rows, jnp.tile(bias, x.shape[2]))

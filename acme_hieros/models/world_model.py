@@ -409,10 +409,6 @@ class _Encoder(hk.Module):
       ]
       for name in self._images
     }
-    self._shapes = {
-      name: _image_shapes(observation[name].shape, config.cnn_depths)
-      for name in self._images
-    }
     self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, dtype=dtype)
 
   def __call__(self, observation: Observation) -> Array:
@@ -434,10 +430,8 @@ class _Encoder(hk.Module):
       return self._spaces[name].encode(x).astype(self._dtype)
 
     x = image
-    for shape, (convolve, normalize) in zip(
-      self._shapes[name], self._layers[name]
-    ):
-      x = convolution.in_pieces(_layer(prepare, convolve), shape, x)
+    for convolve, normalize in self._layers[name]:
+      x = convolution.in_pieces(_layer(prepare, convolve), x.shape[1:], x)
       prepare = normalize
     return prepare(x).astype(jnp.float32)
 
@@ -453,13 +447,11 @@ class _Decoder(hk.Module):
     depths = config.cnn_depths
     scale = 2 ** len(depths)
     self._starts = {}
-    self._shapes = {}
     self._layers = {}
     for name in self._images:
       height, width, channels = observation[name].shape
       start = (height // scale, width // scale, depths[-1])
       self._starts[name] = start, linear.Linear(math.prod(start))
-      self._shapes[name] = _image_shapes(observation[name].shape, depths)[::-1]
       self._layers[name] = [
         (
           normalization.LayerNorm(silu=True),
@@ -525,12 +517,13 @@ class _Decoder(hk.Module):
     """
     shape, project = self._starts[name]
     x = project(latent.astype(self._dtype)).reshape((-1,) + shape)
-    layers = [_layer(*functions) for functions in self._layers[name]]
-    for shape, layer in zip(self._shapes[name], layers[:-1]):
-      x = convolution.in_pieces(layer, shape, x)
+    *layers, last_layer = self._layers[name]
+    for normalize, upsample in layers:
+      image = (2 * x.shape[1], 2 * x.shape[2], upsample.channels)
+      x = convolution.in_pieces(_layer(normalize, upsample), image, x)
 
     def last(x, *inputs):
-      return finish(layers[-1](x).astype(jnp.float32), *inputs)
+      return finish(_layer(*last_layer)(x).astype(jnp.float32), *inputs)
 
     return convolution.in_pieces(last, self._spaces[name].shape, x, *inputs)
 
@@ -540,17 +533,6 @@ def _layer(
 ) -> Callable[[Array], Array]:
   """One after the other; for the gradient only its input is kept."""
   return hk.remat(lambda x: convolve(prepare(x)), prevent_cse=False)
-
-
-def _image_shapes(
-  shape: tuple[int, int, int], depths: tuple[int, ...]
-) -> list[tuple[int, int, int]]:
-  """Of an image and of what comes out of all layers of it but the last."""
-  height, width, channels = shape
-  return [
-    (height // 2**i, width // 2**i, depth)
-    for i, depth in enumerate((channels, *depths[:-1]))
-  ]
 
 
 def _squares(x: Array) -> Array:

@@ -45,7 +45,7 @@ def convolve(image, kernel):
 
 
 def assert_near(one, other):
-  np.testing.assert_allclose(one, other, rtol=1e-4, atol=3e-4)
+  np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('shape', NEIGHBOURHOODS + TILES)

@@ -201,7 +201,7 @@ def test_imagination_is_the_prior_and_the_memory_of_observation(vectors):
   action = came.previous_action[:, 1:].reshape(-1, CHOICES.size)
   imagined = model.imagine_step(params, key, before, action)
   np.testing.assert_allclose(imagined.deter, after.deter, atol=1e-4)
-  for one, other in zip(imagined.memory, after.memory):
+  for one, other in zip(imagined.memory, after.memory, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-4)
   assert np.abs(imagined.log_probs - after.log_probs).max() > 0.01
 

@@ -67,7 +67,7 @@ Policy = Categoricals | Gaussian
 
 
 class Network(NamedTuple):
-  """Pure functions init(key, features) -> params, apply(params, features)."""
+  """Pure functions init(key, inputs) -> params, apply(params, inputs)."""
 
   init: Callable[..., hk.Params]
   apply: Callable[..., Policy | Array]
@@ -78,7 +78,7 @@ def make_actor(
   action: spaces.ActionSpace,
   dtype: jnp.dtype = jnp.float32,
 ) -> Network:
-  """The policy: features [..., F] to a distribution of encoded actions.
+  """The policy: inputs [..., any] to a distribution of encoded actions.
 
   Args:
     config: its sizes.
@@ -86,7 +86,7 @@ def make_actor(
     dtype: of its arithmetic.
   """
 
-  def discrete(features):
+  def discrete(inputs):
     logits = mlp.MLP(
       config.layers,
       config.units,
@@ -94,16 +94,14 @@ def make_actor(
       output_scale=0.0,
       dtype=dtype,
       name='actor',
-    )(features)
-    logits = logits.reshape(
-      features.shape[:-1] + (action.count, action.classes)
-    )
+    )(inputs)
+    logits = logits.reshape(logits.shape[:-1] + (action.count, action.classes))
     return Categoricals(distributions.mix_uniform(logits, config.unimix))
 
-  def continuous(features):
+  def continuous(inputs):
     out = mlp.MLP(
       config.layers, config.units, 2 * action.size, dtype=dtype, name='actor'
-    )(features)
+    )(inputs)
     mean, std = jnp.split(out, 2, -1)
     spread = config.max_std - config.min_std
     # +2 starts exploration near the largest standard deviation.
@@ -123,9 +121,9 @@ def make_actor(
 def make_critic(
   config: ActorCriticConfig, dtype: jnp.dtype = jnp.float32
 ) -> Network:
-  """One reward stream's critic: features [..., F] to logits [..., bins]."""
+  """One reward stream's critic: inputs [..., any] to logits [..., bins]."""
 
-  def critic(features):
+  def critic(inputs):
     return mlp.MLP(
       config.layers,
       config.units,
@@ -133,7 +131,7 @@ def make_critic(
       output_scale=0.0,
       dtype=dtype,
       name='critic',
-    )(features)
+    )(inputs)
 
   return Network(*hk.without_apply_rng(hk.transform(critic)))
 

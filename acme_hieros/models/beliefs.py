@@ -6,7 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import distributions, spaces, subgoals, world_model
+from acme_hieros.models import (
+  distributions,
+  linear,
+  spaces,
+  subgoals,
+  world_model,
+)
 from acme_hieros.models import level as level_lib
 
 Array = jax.Array
@@ -97,24 +103,24 @@ def picture_subgoals(
   """
   similarity = subgoals.similarity(goal[:, None], states.deter[None])
   nearest = jnp.argmax(similarity, 1)
-  stoch, deter = states.stoch[nearest], distributions.symexp(goal)
+  stoch = jax.tree.map(lambda x: x[nearest], states.stoch)
+  deter = distributions.symexp(goal)
   for i in reversed(range(len(levels))):
     state = levels[i].initial_state(len(goal))
     state = state._replace(stoch=stoch, deter=deter)
     seen = levels[i].world_model.decode(params[i].world_model, state)
     if i:
-      stoch, deter = _newest(seen, levels[i].observation, stoch.dtype)
+      stoch, deter = _newest(seen, levels[i].observation)
   return seen, nearest, jnp.max(similarity, 1)
 
 
 def _newest(
   window: dict[str, Array],
   observation: dict[str, spaces.ObservationSpace],
-  dtype: jnp.dtype,
-) -> tuple[Array, Array]:
-  """The last z [N, categoricals, classes] and h [N, D] of decoded windows."""
+) -> tuple[linear.OneHots, Array]:
+  """The last z and h, [N, ...], of decoded windows."""
   space = observation['stoch']
   stoch = window['stoch'].reshape((-1, *space.shape, space.classes))[:, -1]
-  stoch = jax.nn.one_hot(jnp.argmax(stoch, -1), space.classes, dtype=dtype)
+  stoch = linear.one_hots(jnp.argmax(stoch, -1), space.classes)
   deter = window['deter'].reshape((-1, *observation['deter'].shape))[:, -1]
   return stoch, distributions.symexp(deter)

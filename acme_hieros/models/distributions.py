@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import placement, reductions
+from acme_hieros.models import linear, placement, reductions
 
 Array = jax.Array
 
@@ -127,10 +127,10 @@ def straight_through(index: Array, log_probs: Array) -> Array:
   return onehot + (probs - jax.lax.stop_gradient(probs))
 
 
-def sample_onehot(key: Array, log_probs: Array) -> Array:
-  """A straight-through one-hot sample [..., classes]."""
+def sample_onehot(key: Array, log_probs: Array) -> linear.OneHots:
+  """A straight-through sample of log-probabilities [..., count, classes]."""
   index = sample_index(key, jax.lax.stop_gradient(log_probs))
-  return straight_through(index, log_probs)
+  return linear.OneHots(index, straight_through(index, log_probs))
 
 
 def entropy(log_probs: Array) -> Array:

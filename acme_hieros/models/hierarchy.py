@@ -329,7 +329,7 @@ def _where(condition: Array, one: Any, other: Any) -> Any:
 def _push(window: Window, state: world_model.State) -> Window:
   """Appends a state to a window [N, k, ...] and drops the oldest."""
   newest = {
-    'stoch': jnp.argmax(state.stoch, -1),
+    'stoch': state.stoch.index,
     'deter': state.deter,
   }
   return {

@@ -16,6 +16,7 @@ from acme_hieros.config import HierosConfig, OptimizerConfig
 from acme_hieros.models import (
   actor_critic,
   distributions,
+  linear,
   s5,
   spaces,
   subgoals,
@@ -78,14 +79,14 @@ class Batch(NamedTuple):
 class Trajectory(NamedTuple):
   """H imagined steps from N states.
 
-  inputs: of actor and critics in states 0..H, [H + 1, N, F].
+  inputs: of actor and critics in states 0..H, [H + 1, N, ...].
   action: encoded, chosen in states 0..H-1, [H, N, A].
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
   """
 
-  inputs: Array
+  inputs: linear.Inputs
   action: Array
   reward: Array
   continuation: Array
@@ -154,9 +155,9 @@ class Level:
   def init(self, key: Array) -> TrainingState:
     """Draws the parameters."""
     key, model_key, actor_key, critic_key, coder_key = jax.random.split(key, 5)
-    size = world_model.feature_size(self._config.world_model)
-    size += self.subgoal.size if self.subgoal else 0
-    inputs = jnp.zeros((1, size))
+    features = world_model.no_features(self._config.world_model, 1)
+    code = jnp.zeros((1, self.subgoal.size)) if self.subgoal else None
+    inputs = self.policy_inputs(features, code)
     critic_keys = jax.random.split(critic_key, len(self.streams))
     critics = {
       name: self.critic.init(k, inputs)
@@ -190,19 +191,19 @@ class Level:
   def initial_state(self, batch_size: int) -> world_model.State:
     """A State [B, ...] of zeros; the first step resets it anyway."""
     config = self._config.world_model
-    stoch = jnp.zeros((batch_size, config.categoricals, config.classes))
+    stoch = world_model.no_choices(config, batch_size)
     return world_model.State(
       stoch=stoch,
-      log_probs=stoch,
+      log_probs=jnp.zeros_like(stoch.value),
       deter=jnp.zeros((batch_size, config.deter_size)),
       memory=s5.initial_state(config.s5, batch_size),
     )
 
-  def policy_inputs(self, features: Array, code: Array | None) -> Array:
-    """Features [..., F] and one-hot subgoal code [..., G] together."""
-    if code is None:
-      return features
-    return jnp.concatenate([features, code], -1)
+  def policy_inputs(
+    self, features: tuple[linear.OneHots, Array], code: Array | None
+  ) -> linear.Inputs:
+    """Features and one-hot subgoal code [..., G] together."""
+    return features if code is None else (*features, code)
 
   def act(
     self,
@@ -234,7 +235,7 @@ class Level:
     params: PolicyParams,
     key: Array,
     start: world_model.State,
-    start_features: Array,
+    start_features: tuple[linear.OneHots, Array],
     code: Array | None,
   ) -> Trajectory:
     """Rolls the prior forward under the policy and a fixed subgoal.
@@ -243,7 +244,7 @@ class Level:
       params: of world model and actor.
       key: random key.
       start: states [N, ...] to start from.
-      start_features: their features [N, F].
+      start_features: their features, [N, ...].
       code: one-hot subgoals [N, G], or None.
 
     Returns:
@@ -255,7 +256,7 @@ class Level:
       policy_key, model_key = jax.random.split(key)
       inputs = self.policy_inputs(features, code)
       # As in DreamerV3 the actor is no path for gradients between states.
-      policy = self.actor.apply(params.actor, jax.lax.stop_gradient(inputs))
+      policy = self.actor.apply(params.actor, linear.stop_gradient(inputs))
       action = self._as_taken(policy.sample(policy_key))
       state = self.world_model.imagine_step(
         params.world_model, model_key, state, action
@@ -274,7 +275,9 @@ class Level:
     inputs, action, reward, continuation, deter = steps
     last = self.policy_inputs(features, code)
     return Trajectory(
-      inputs=jnp.concatenate([inputs, last[None]]),
+      inputs=jax.tree.map(
+        lambda some, one: jnp.concatenate([some, one[None]]), inputs, last
+      ),
       action=action,
       reward=distributions.symexp(reward),
       continuation=continuation,
@@ -365,8 +368,8 @@ class Level:
     )
     return new_state, metrics
 
-  def value(self, critic: hk.Params, inputs: Array) -> Array:
-    """What a critic expects in states with inputs [..., F]: [...]."""
+  def value(self, critic: hk.Params, inputs: linear.Inputs) -> Array:
+    """What a critic expects in states with such inputs: [...]."""
     logits = self.critic.apply(critic, inputs)
     return distributions.symexp(distributions.two_hot_mean(logits))
 
@@ -378,7 +381,7 @@ class Level:
     return_ranges,
     key: Array,
     start: world_model.State,
-    start_features: Array,
+    start_features: tuple[linear.OneHots, Array],
     alive: Array,
     code: Array | None,
   ):
@@ -409,7 +412,11 @@ class Level:
       start_features,
       code,
     )
-    inputs = stop(trajectory.inputs)
+    before, last = (
+      jax.tree.map(lambda x, part=part: x[part], trajectory.inputs)
+      for part in (slice(None, -1), slice(-1, None))
+    )
+    inputs = linear.stop_gradient(before)
 
     losses, rewards = {}, {EXTRINSIC: trajectory.reward}
     metrics = {}
@@ -441,13 +448,13 @@ class Level:
     returns, values, ranges, critic_losses = {}, {}, {}, []
     for name in self.streams:
       critic = learned.critics[name]
-      logits = self.critic.apply(critic, inputs[:-1])
+      logits = self.critic.apply(critic, inputs)
       # The last states teach nothing. The pass over the others is the one above
       # but for its gradient, and the compiler makes one of both.
       value = jnp.concatenate(
         [
-          self.value(stop(critic), trajectory.inputs[:-1]),
-          self.value(stop(critic), trajectory.inputs[-1:]),
+          self.value(stop(critic), before),
+          self.value(stop(critic), last),
         ]
       )
       returns[name] = actor_critic.lambda_returns(
@@ -457,7 +464,7 @@ class Level:
       ranges[name] = actor_critic.update_return_range(
         return_ranges[name], stop(returns[name]), settings.return_range_decay
       )
-      slow = self.value(slow_critics[name], inputs[:-1])
+      slow = self.value(slow_critics[name], inputs)
       loss = distributions.two_hot_loss(logits, stop(returns[name]))
       loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
       critic_losses.append(jnp.mean(weight * loss))
@@ -475,7 +482,7 @@ class Level:
     advantage, parts = actor_critic.advantages(
       returns, values, ranges, self.streams
     )
-    policy = self.actor.apply(learned.actor, inputs[:-1])
+    policy = self.actor.apply(learned.actor, inputs)
     entropy = policy.entropy()
     if through_dynamics:
       objective = advantage

@@ -1,4 +1,11 @@
-"""Matrix products over rows, with the gradient in the form that is fast."""
+"""Linear maps of numbers and of choices, in the forms that are fast.
+
+Most of what the networks take in is z, which is one-hot: its product with a
+matrix is a sum of rows of that matrix.
+"""
+
+import math
+from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -7,6 +14,53 @@ import jax.numpy as jnp
 from acme_hieros.models import reductions
 
 Array = jax.Array
+
+# Of more choices a CPU multiplies all: each that is looked up is compiled.
+_MOST_CHOICES = 256
+_CHOICES_AT_A_TIME = 16
+_FEW_ROWS = 16
+
+
+class OneHots(NamedTuple):
+  """Choices among K classes, such as z.
+
+  index: int32 [..., C]; K stands for no choice, which is all zeros.
+  value: one-hot [..., C, K], with what gradient it has.
+  """
+
+  index: Array
+  value: Array
+
+
+# What a network takes in: numbers [..., any], choices, or a tuple of both.
+Inputs = Array | OneHots | tuple[OneHots | Array, ...]
+
+
+def one_hots(index: Array, classes: int) -> OneHots:
+  """Choices [..., C] that have no gradient."""
+  index = index.astype(jnp.int32)
+  return OneHots(index, jax.nn.one_hot(index, classes))
+
+
+def cast(inputs: Inputs, dtype: jnp.dtype) -> Inputs:
+  """Numbers and values of choices in another type."""
+  return jax.tree.map(
+    lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
+    inputs,
+  )
+
+
+def stop_gradient(inputs: Inputs) -> Inputs:
+  """The inputs as given numbers and choices, which have no gradient."""
+  return jax.tree.map(
+    lambda x: (
+      one_hots(x.index, x.value.shape[-1])
+      if isinstance(x, OneHots)
+      else jax.lax.stop_gradient(x)
+    ),
+    inputs,
+    is_leaf=lambda x: isinstance(x, OneHots),
+  )
 
 
 def matmul(x: Array, weights: Array) -> Array:
@@ -42,6 +96,64 @@ def _backward(saved, gradient):
 _matmul.defvjp(_forward, _backward)
 
 
+def select(choices: OneHots, weights: Array) -> Array:
+  """The products of choices with weights [C * K, M]: [..., M]."""
+  *batch, count, classes = choices.value.shape
+  y = _select(
+    choices.index.reshape(-1, count),
+    choices.value.reshape(-1, count * classes),
+    weights,
+  )
+  return y.reshape((*batch, -1))
+
+
+@jax.custom_vjp
+def _select(index: Array, value: Array, weights: Array) -> Array:
+  number, count = index.shape
+  if jax.default_backend() != 'cpu' or count > _MOST_CHOICES:
+    return _matmul(value, weights)
+  classes = len(weights) // count
+  # Of many rows some choices at a time, in one loop over memory for each group.
+  # Of two groups at least: what XLA need not run in steps it would merge into
+  # every loop that uses the sum, and store each of its terms for them.
+  groups = 1
+  if number > _FEW_ROWS:
+    groups = max(2, -(-count // _CHOICES_AT_A_TIME))
+  size = -(-count // groups)
+  index = jnp.pad(
+    index, ((0, 0), (0, groups * size - count)), constant_values=classes
+  )
+  first = classes * jnp.arange(groups * size)
+
+  def add(y, group):
+    index, first = group
+    rows = first + jnp.minimum(index, classes - 1)
+    is_choice = index < classes
+    for i in range(size):
+      y += jnp.where(
+        is_choice[:, i, None],
+        weights.at[rows[:, i]].get(mode='clip'),
+        0.0,
+      )
+    return y, None
+
+  y, _ = jax.lax.scan(
+    add,
+    jnp.zeros((number, weights.shape[1])),
+    (
+      index.reshape(number, groups, size).swapaxes(0, 1),
+      first.reshape(groups, size),
+    ),
+  )
+  return y.astype(value.dtype)
+
+
+_select.defvjp(
+  lambda index, *args: (_select(index, *args), args),
+  lambda args, gradient: (None, *_backward(args, gradient)),
+)
+
+
 @jax.custom_vjp
 def add_bias(x: Array, bias: Array) -> Array:
   """[..., C] plus float32 [C], in the type of x."""
@@ -57,7 +169,9 @@ add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _backward_of_add)
 
 
 class Linear(hk.Module):
-  """Linear map, [..., any] to [..., size].
+  """Linear map of all inputs, [..., any] to [..., size].
+
+  Of several inputs each has weights of its own, as if they were concatenated.
 
   Args:
     size: numbers that come out.
@@ -77,11 +191,21 @@ class Linear(hk.Module):
     self._with_bias = with_bias
     self._w_init = w_init
 
-  def __call__(self, x: Array) -> Array:
-    inputs = x.shape[-1]
-    init = self._w_init or hk.initializers.TruncatedNormal(inputs**-0.5)
-    weights = hk.get_parameter('w', (inputs, self._size), init=init)
-    y = matmul(x, weights)
+  def __call__(self, inputs: Inputs) -> Array:
+    several = isinstance(inputs, tuple) and not isinstance(inputs, OneHots)
+    parts = inputs if several else (inputs,)
+    sizes = [
+      math.prod(x.value.shape[-2:]) if isinstance(x, OneHots) else x.shape[-1]
+      for x in parts
+    ]
+    init = self._w_init or hk.initializers.TruncatedNormal(sum(sizes) ** -0.5)
+    products = []
+    for i, (x, size) in enumerate(zip(parts, sizes)):
+      name = f'w_{i}' if several else 'w'
+      weights = hk.get_parameter(name, (size, self._size), init=init)
+      multiply = select if isinstance(x, OneHots) else matmul
+      products.append(multiply(x, weights))
+    y = sum(products[1:], products[0])
     if self._with_bias:
       bias = hk.get_parameter('b', (self._size,), init=jnp.zeros)
       y = add_bias(y, bias)

@@ -10,14 +10,14 @@ Array = jax.Array
 
 
 class Dense(hk.Module):
-  """Linear map without bias, LayerNorm, SiLU: [..., any] to [..., units]."""
+  """Linear map without bias, LayerNorm, SiLU: inputs to [..., units]."""
 
   def __init__(self, units: int, name: str | None = None):
     super().__init__(name)
     self._units = units
 
-  def __call__(self, x: Array) -> Array:
-    x = linear.Linear(self._units, with_bias=False)(x)
+  def __call__(self, inputs: linear.Inputs) -> Array:
+    x = linear.Linear(self._units, with_bias=False)(inputs)
     return normalization.LayerNorm(silu=True)(x)
 
 
@@ -52,8 +52,8 @@ class MLP(hk.Module):
       else jnp.zeros
     )
 
-  def __call__(self, x: Array) -> Array:
-    x = x.astype(self._dtype)
+  def __call__(self, inputs: linear.Inputs) -> Array:
+    x = linear.cast(inputs, self._dtype)
     for units in self._hidden:
       x = Dense(units)(x)
     if self._output_size is not None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import distributions
+from acme_hieros.models import distributions, linear
 
 Array = jax.Array
 
@@ -46,6 +46,10 @@ class Vector(NamedTuple):
     x = x.reshape(x.shape[: x.ndim - len(self.shape)] + (self.size,))
     return distributions.symlog(x.astype(jnp.float32))
 
+  def inputs(self, x: Array) -> Array:
+    """What a network takes in: `encode`."""
+    return self.encode(x)
+
 
 class OneHot(NamedTuple):
   """Indices in 0..classes-1, of any shape; index `classes` encodes as zeros."""
@@ -60,10 +64,13 @@ class OneHot(NamedTuple):
 
   def encode(self, x: Array) -> Array:
     """Indices [..., *shape] to float32 one-hot [..., size]."""
+    value = self.inputs(x).value
+    return value.reshape(value.shape[:-2] + (self.size,))
+
+  def inputs(self, x: Array) -> linear.OneHots:
+    """What a network takes in: choices [..., number of indices]."""
     batch = x.shape[: x.ndim - len(self.shape)]
-    return jax.nn.one_hot(x.astype(jnp.int32), self.classes).reshape(
-      batch + (self.size,)
-    )
+    return linear.one_hots(x.reshape(batch + (-1,)), self.classes)
 
 
 class Discrete(NamedTuple):

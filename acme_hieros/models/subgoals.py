@@ -88,7 +88,9 @@ def reconstruct(
   """Encodes h [..., D], samples the code and decodes it."""
   log_probs = autoencoder.encode(params, deter)
   code = distributions.sample_onehot(key, log_probs)
-  decoded = autoencoder.decode(params, code.reshape(deter.shape[:-1] + (-1,)))
+  decoded = autoencoder.decode(
+    params, code.value.reshape(deter.shape[:-1] + (-1,))
+  )
   error = jnp.sum(jnp.square(decoded - distributions.symlog(deter)), -1)
   uniform = jnp.full_like(log_probs, -jnp.log(log_probs.shape[-1]))
   return Reconstruction(

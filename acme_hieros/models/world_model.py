@@ -34,14 +34,14 @@ Metrics = dict[str, Array]
 class State(NamedTuple):
   """What a level knows at one of its steps.
 
-  stoch: straight-through one-hot z, float32 [..., categoricals, classes].
-  log_probs: the distribution z was drawn from, like stoch: the posterior where
-    an observation was seen, the prior in imagination.
+  stoch: z, straight-through; values are float32 [..., categoricals, classes].
+  log_probs: the distribution z was drawn from, like its values: the posterior
+    where an observation was seen, the prior in imagination.
   deter: h, float32 [..., deter_size].
   memory: of the S5 stack.
   """
 
-  stoch: Array
+  stoch: linear.OneHots
   log_probs: Array
   deter: Array
   memory: s5.State
@@ -50,12 +50,13 @@ class State(NamedTuple):
 class Prediction(NamedTuple):
   """What the heads say about a State.
 
-  features: input of actor and critics, [..., F]: z, h, and what follows.
+  features: inputs of actor and critics: z, and numbers [..., D + 3], which are
+    h, symlog(reward), continuation and symlog(entropy of z).
   reward: mean of the reward that came with the state, in symlog space [...].
   continuation: probability that the episode goes on, [...].
   """
 
-  features: Array
+  features: tuple[linear.OneHots, Array]
   reward: Array
   continuation: Array
 
@@ -130,9 +131,18 @@ class WorldModel(NamedTuple):
   loss: Callable[..., Any]
 
 
-def feature_size(config: WorldModelConfig) -> int:
-  """Size of Prediction.features."""
-  return config.categoricals * config.classes + config.deter_size + 3
+def no_choices(config: WorldModelConfig, batch_size: int) -> linear.OneHots:
+  """The z before an episode's first step: zeros."""
+  index = jnp.full((batch_size, config.categoricals), config.classes)
+  return linear.one_hots(index, config.classes)
+
+
+def no_features(
+  config: WorldModelConfig, batch_size: int
+) -> tuple[linear.OneHots, Array]:
+  """Prediction.features of zeros."""
+  numbers = jnp.zeros((batch_size, config.deter_size + 3))
+  return no_choices(config, batch_size), numbers
 
 
 def make_world_model(
@@ -248,22 +258,24 @@ class _S5WorldModel(hk.Module):
       logits.reshape(logits.shape[:-1] + shape), self._config.unimix
     )
 
-  def _initial_stoch(self) -> Array:
-    """The learned z before an episode's first step: probabilities [C, K]."""
-    shape = (self._config.categoricals, self._config.classes)
-    return jax.nn.softmax(
-      hk.get_parameter('initial_stoch', shape, init=jnp.zeros)
-    )
-
   def _stack_input(
-    self, stoch: Array, action: Array, reset: Array | None
+    self, stoch: linear.OneHots, action: Array, reset: Array | None
   ) -> Array:
-    """u_t from z_{t-1}, a_{t-1}: [..., C, K], [..., A], [...] -> [..., W]."""
+    """u_t from z_{t-1}, a_{t-1} [..., A] and reset [...]: [..., width].
+
+    A reset puts a class of its own in the place of each choice and no action.
+    It is learned what such a z counts for.
+    """
+    start = jnp.zeros_like(action[..., :1])
     if reset is not None:
-      stoch = jnp.where(reset[..., None, None], self._initial_stoch(), stoch)
+      start = reset[..., None].astype(action.dtype)
+      stoch = linear.OneHots(
+        jnp.where(reset[..., None], self._config.classes, stoch.index),
+        jnp.where(reset[..., None, None], 0.0, stoch.value),
+      )
       action = jnp.where(reset[..., None], 0.0, action)
-    inputs = jnp.concatenate([_flatten_stoch(stoch), action], -1)
-    return self._input(inputs.astype(self._dtype))
+    numbers = jnp.concatenate([action, start], -1)
+    return self._input(linear.cast((stoch, numbers), self._dtype))
 
   def _deter_init(self, shape, dtype) -> Array:
     """Reads each S5 state in units of its response to a constant input.
@@ -296,7 +308,10 @@ class _S5WorldModel(hk.Module):
     reset = reset.at[:, 0].set(True)
     log_probs = self._log_probs(self._posterior(self._encoder(observation)))
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    previous = jnp.concatenate([jnp.zeros_like(stoch[:, :1]), stoch[:, :-1]], 1)
+    # What stands for the step before the first is reset.
+    previous = jax.tree.map(
+      lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1), stoch
+    )
     u = self._stack_input(previous, previous_action, reset)
     start = s5.initial_state(self._config.s5, len(u))
     output, memory = self._stack.scan(u, reset, start)
@@ -325,7 +340,7 @@ class _S5WorldModel(hk.Module):
     continuation = jax.nn.sigmoid(continue_logit)
     surprise = distributions.symlog(distributions.entropy(state.log_probs))
     scalars = jnp.stack([reward, continuation, surprise], -1)
-    features = jnp.concatenate([latent, scalars], -1)
+    features = (state.stoch, jnp.concatenate([state.deter, scalars], -1))
     prediction = Prediction(features, reward, continuation)
     return prediction, reward_logits, continue_logit
 
@@ -373,12 +388,8 @@ class _S5WorldModel(hk.Module):
     return total, (state, prediction, came, metrics)
 
 
-def _flatten_stoch(stoch: Array) -> Array:
-  return stoch.reshape(stoch.shape[:-2] + (-1,))
-
-
-def _latent(state: State) -> Array:
-  return jnp.concatenate([_flatten_stoch(state.stoch), state.deter], -1)
+def _latent(state: State) -> tuple[linear.OneHots, Array]:
+  return state.stoch, state.deter
 
 
 def _bernoulli_loss(logit: Array, target: Array) -> Array:
@@ -418,9 +429,8 @@ class _Encoder(hk.Module):
       x = self._convolve(name, image.reshape((-1,) + image.shape[-3:]))
       embeddings.append(x.reshape(image.shape[:-3] + (-1,)))
     if self._vectors:
-      embeddings.append(
-        self._mlp(_encode_vectors(self._spaces, self._vectors, observation))
-      )
+      inputs = [self._spaces[n].inputs(observation[n]) for n in self._vectors]
+      embeddings.append(self._mlp(tuple(inputs)))
     return jnp.concatenate(embeddings, -1)
 
   def _convolve(self, name: str, image: Array) -> Array:
@@ -437,7 +447,7 @@ class _Encoder(hk.Module):
 
 
 class _Decoder(hk.Module):
-  """The mirror of `_Encoder`: latents [..., F] to observations by name."""
+  """The mirror of `_Encoder`: z and h to observations by name."""
 
   def __init__(self, config: WorldModelConfig, observation, dtype):
     super().__init__('decoder')
@@ -464,20 +474,23 @@ class _Decoder(hk.Module):
       config.mlp_layers, config.mlp_units, sum(self._sizes), dtype=dtype
     )
 
-  def __call__(self, latent: Array) -> dict[str, Array]:
+  def __call__(self, latent: tuple[linear.OneHots, Array]) -> dict[str, Array]:
     decoded = {}
+    batch = latent[1].shape[:-1]
     for name in self._images:
       x = self._deconvolve(name, latent, lambda x: x)
-      decoded[name] = x.reshape(latent.shape[:-1] + self._spaces[name].shape)
+      decoded[name] = x.reshape(batch + self._spaces[name].shape)
     if self._vectors:
       parts = jnp.split(self._mlp(latent), np.cumsum(self._sizes)[:-1], -1)
       decoded.update(zip(self._vectors, parts))
     return decoded
 
-  def losses(self, latent: Array, observation: Observation) -> Metrics:
+  def losses(
+    self, latent: tuple[linear.OneHots, Array], observation: Observation
+  ) -> Metrics:
     """Squared errors [...], summed over pixels and numbers, of each kind."""
     losses = {}
-    batch = latent.shape[:-1]
+    batch = latent[1].shape[:-1]
     for name in self._images:
       # Of each piece: neither images nor errors are ever there as a whole.
       def error(x, target, name=name):
@@ -500,15 +513,15 @@ class _Decoder(hk.Module):
   def _deconvolve(
     self,
     name: str,
-    latent: Array,
+    latent: tuple[linear.OneHots, Array],
     finish: Callable[..., Array],
     *inputs: Array,
   ) -> Array:
-    """Latents [..., F] to what `finish` makes of images.
+    """z and h to what `finish` makes of images.
 
     Args:
       name: of the images.
-      latent: [..., F], N of them.
+      latent: [..., any], N of them.
       finish: takes float32 [n, height, width, channels] and as many inputs.
       *inputs: [N, ...].
 
@@ -516,7 +529,7 @@ class _Decoder(hk.Module):
       [N, ...].
     """
     shape, project = self._starts[name]
-    x = project(latent.astype(self._dtype)).reshape((-1,) + shape)
+    x = project(linear.cast(latent, self._dtype)).reshape((-1,) + shape)
     *layers, last_layer = self._layers[name]
     for normalize, upsample in layers:
       image = (2 * x.shape[1], 2 * x.shape[2], upsample.channels)

@@ -111,9 +111,7 @@ class HierosLearner(acme.Learner):
       for level in networks.levels
     ]
     # Actors hold what they were given while later updates overwrite the state.
-    self._publish = jax.jit(
-      lambda params: jax.tree.map(jnp.copy, level_lib.policy_params(params))
-    )
+    self._publish = jax.jit(level_lib.policy_params)
     self._set_states(level_lib.draw(networks.init, random_key))
 
   def step(self):

@@ -15,7 +15,7 @@ import numpy as np
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import spaces, subgoals, world_model
+from acme_hieros.models import packing, spaces, subgoals, world_model
 
 Array = jax.Array
 
@@ -165,7 +165,7 @@ class Hierarchy:
 
   def infer(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[packing.Packed],
     key: Array,
     observation: Mapping[str, Array],
     state: ActorState,
@@ -174,7 +174,7 @@ class Hierarchy:
     """Bottom-up: every level that ticks takes in its observation.
 
     Args:
-      params: of each level.
+      params: of each level, from `level.policy_params`.
       key: random key.
       observation: of the environments, by name, [N, ...].
       state: the state before this step.
@@ -196,7 +196,12 @@ class Hierarchy:
 
       def advance(level=level, own=own, memory=memory, seen=seen, k=k):
         new = level.world_model.observe_step(
-          own.world_model, k, memory.state, memory.action, seen, first
+          packing.unpack(own).world_model,
+          k,
+          memory.state,
+          memory.action,
+          seen,
+          first,
         )
         return memory._replace(state=new, window=_push(memory.window, new))
 
@@ -207,7 +212,7 @@ class Hierarchy:
 
   def choose(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[packing.Packed],
     key: Array,
     memories: tuple[LevelMemory, ...],
     ticks: Sequence[Array],
@@ -222,7 +227,9 @@ class Hierarchy:
     ):
 
       def act(level=level, own=own, memory=memory, code=code, k=k):
-        action = level.act(own, k, memory.state, code, deterministic)
+        action = level.act(
+          packing.unpack(own), k, memory.state, code, deterministic
+        )
         return memory._replace(action=action)
 
       memory = _if(tick, act, memory)
@@ -232,7 +239,7 @@ class Hierarchy:
 
   def step(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[packing.Packed],
     observation: Mapping[str, Array],
     state: ActorState,
     deterministic: bool = False,
@@ -240,7 +247,7 @@ class Hierarchy:
     """Takes in an observation and chooses the environment's action.
 
     Args:
-      params: of each level.
+      params: of each level, from `level.policy_params`.
       observation: by name, [N, ...].
       state: from `initial_state`, `reset` or the last call.
       deterministic: take the likeliest actions instead of sampling.
@@ -262,7 +269,7 @@ class Hierarchy:
 
   def infer_end(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[packing.Packed],
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> tuple[LevelMemory, ...]:
@@ -272,7 +279,7 @@ class Hierarchy:
 
   def end(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[packing.Packed],
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> Sequence[Window]:

@@ -17,6 +17,7 @@ from acme_hieros.models import (
   actor_critic,
   distributions,
   linear,
+  packing,
   s5,
   spaces,
   subgoals,
@@ -516,12 +517,12 @@ def draw(init: Callable[[Array], Any], key: Array) -> Any:
   return jax.jit(init, compiler_options=options)(key)
 
 
-def policy_params(params: Params) -> PolicyParams:
-  """The part of the parameters that an actor needs."""
+def policy_params(params: Params) -> packing.Packed:
+  """A copy of what an actor needs of the parameters: PolicyParams, packed."""
   used = hk.data_structures.filter(
     lambda module, *_: 'decoder' not in module.split('/'), params.world_model
   )
-  return PolicyParams(used, params.actor)
+  return packing.pack(PolicyParams(used, params.actor))
 
 
 def parameter_count(params: Any) -> int:

@@ -12,7 +12,13 @@ import untrained
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.experiments import recording
-from acme_hieros.models import beliefs, diagnostics, distributions, subgoals
+from acme_hieros.models import (
+  linear,
+  beliefs,
+  diagnostics,
+  distributions,
+  subgoals,
+)
 from acme_hieros.models import level as level_lib
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
@@ -202,14 +208,14 @@ def test_subgoals_of_upper_levels_are_decoded_level_by_level(agent, episode):
   config = networks.config.world_model
   window = {n: x[2] for n, x in record.beliefs.observation.items()}
   stoch = window['stoch'].reshape((2, config.categoricals, config.classes))
-  stoch = np.eye(config.classes)[stoch[1].argmax(-1)]
+  stoch = jnp.asarray(stoch[1].argmax(-1))
   deter = window['deter'].reshape((2, config.deter_size))[1]
   deter = np.sign(deter) * np.expm1(np.abs(deter))
   state = (
     networks.levels[0]
     .initial_state(1)
     ._replace(
-      stoch=jnp.asarray(stoch[None], jnp.float32),
+      stoch=linear.one_hots(stoch[None], config.classes),
       deter=jnp.asarray(deter[None]),
     )
   )

@@ -164,9 +164,11 @@ def test_straight_through_is_one_hot_with_the_gradient_of_the_probabilities():
   key = jax.random.PRNGKey(1)
 
   def sample(logits):
-    return distributions.sample_onehot(key, jax.nn.log_softmax(logits))
+    return distributions.sample_onehot(key, jax.nn.log_softmax(logits)).value
 
   onehot = sample(logits)
+  index = distributions.sample_onehot(key, jax.nn.log_softmax(logits)).index
+  np.testing.assert_array_equal(index, np.argmax(onehot, -1))
   assert set(np.unique(onehot)) == {0.0, 1.0}
   np.testing.assert_array_equal(onehot.sum(-1), 1.0)
   through = jax.grad(lambda x: jnp.sum(weights * sample(x)))(logits)

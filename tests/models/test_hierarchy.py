@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import distributions, hierarchy, spaces, world_model
+from acme_hieros.models import (
+  distributions,
+  hierarchy,
+  packing,
+  spaces,
+  world_model,
+)
 from acme_hieros.models import level as level_lib
 
 SEEN = {'body': spaces.Vector((3,))}
@@ -104,7 +110,7 @@ def test_windows_are_the_last_states_below_oldest_first(config, episode):
         np.testing.assert_array_equal(window['deter'][:padding], 0.0)
         for i, below in enumerate(last, padding):
           np.testing.assert_array_equal(
-            window['stoch'][i], np.argmax(below.stoch[0], -1)
+            window['stoch'][i], np.argmax(below.stoch.value[0], -1)
           )
           np.testing.assert_array_equal(window['deter'][i], below.deter[0])
   assert episode[2][0].steps[0].observation == {}
@@ -139,8 +145,8 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
     before, after = states[t - 1].levels[1], states[t].levels[1]
     window = states[t].steps[1].observation
     expected = agent.infer[1](
-      agent.params[1].world_model, jax.random.PRNGKey(0), before.state,
-      before.action, window, jnp.zeros(1, bool),
+      packing.unpack(agent.params[1]).world_model, jax.random.PRNGKey(0),
+      before.state, before.action, window, jnp.zeros(1, bool),
     )  # fmt: skip
     np.testing.assert_allclose(after.state.deter, expected.deter, atol=1e-5)
     np.testing.assert_allclose(
@@ -163,8 +169,8 @@ def test_an_episode_s_end_is_a_step_of_every_level(agent, episode, steps):
       )
     # h of the last observation does not depend on it.
     last = agent.infer[level](
-      agent.params[level].world_model, jax.random.PRNGKey(0), memory.state,
-      memory.action, seen, jnp.zeros(1, bool),
+      packing.unpack(agent.params[level]).world_model, jax.random.PRNGKey(0),
+      memory.state, memory.action, seen, jnp.zeros(1, bool),
     )  # fmt: skip
     np.testing.assert_allclose(window['deter'][:, -1], last.deter, atol=1e-5)
     assert np.all(window['stoch'][:, -1] < 5)
@@ -179,6 +185,7 @@ def test_deterministic_actions_and_subgoals_are_the_modes(agent):
     for level, params, state, code in zip(
       agent.hierarchy.levels, agent.params, states, codes
     ):
+      params = packing.unpack(params)
       prediction = level.world_model.predict(params.world_model, state)
       inputs = level.policy_inputs(prediction.features, code)
       actions.append(level.actor.apply(params.actor, inputs).mode())
@@ -275,12 +282,13 @@ def test_acting_and_training_give_the_same_state_for_the_same_history(
   )
   came = world_model.arrivals(sequence, action)
   trained = jax.jit(agent.hierarchy.levels[0].world_model.observe)(
-    agent.params[0].world_model, jax.random.PRNGKey(0), sequence.observation,
-    came.previous_action, sequence.start_of_episode,
+    packing.unpack(agent.params[0]).world_model, jax.random.PRNGKey(0),
+    sequence.observation, came.previous_action, sequence.start_of_episode,
   )  # fmt: skip
   for t, state in enumerate(states):
     acted = state.levels[0].state
-    np.testing.assert_array_equal(acted.stoch[0], trained.stoch[0, t])
+    for one, other in zip(acted.stoch, trained.stoch, strict=True):
+      np.testing.assert_array_equal(one[0], other[0, t])
     np.testing.assert_allclose(
       acted.deter[0], trained.deter[0, t], atol=1e-4, err_msg=str(t)
     )

@@ -12,6 +12,8 @@ from acme_hieros.models import (
   actor_critic,
   distributions,
   hierarchy,
+  linear,
+  packing,
   spaces,
   subgoals,
   world_model,
@@ -178,7 +180,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
   scaled(actor_critic.Gaussian, 'entropy', 'entropy')
 
   shape = (4,)
-  start = jax.tree.map(lambda x: x + 0.5, level.initial_state(*shape))
+  start = some_state(level, *shape)
   code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
 
   @jax.jit
@@ -216,47 +218,69 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
   }
 
 
+def some_state(level, batch_size):
+  """States [N, ...] that are not zero."""
+  state = level.initial_state(batch_size)
+  other = jax.tree.map(lambda x: x + 0.5, state)
+  index = jnp.zeros_like(state.stoch.index)
+  return other._replace(
+    stoch=linear.one_hots(index, state.stoch.value.shape[-1])
+  )
+
+
 def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
   trained, config
 ):
   level, state, _, batch = trained
-  params = level_lib.policy_params(state.params)
-  start = jax.tree.map(lambda x: x + 0.5, level.initial_state(4))
+  params = packing.unpack(level_lib.policy_params(state.params))
+  start = some_state(level, 4)
   features = level.world_model.predict(params.world_model, start).features
   code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
   trajectory = jax.jit(level.imagine)(
     params, jax.random.PRNGKey(0), start, features, code
   )
   horizon = config.actor_critic.horizon
-  size = features.shape[-1]
-  assert trajectory.inputs.shape == (horizon + 1, 4, size + code.shape[-1])
-  np.testing.assert_array_equal(trajectory.inputs[0, :, :size], features)
-  for inputs in trajectory.inputs:
-    np.testing.assert_array_equal(inputs[:, size:], code)
-  # The features hold z, h, symlog(reward), continuation and symlog(entropy).
-  arrived = np.asarray(trajectory.inputs[1:, :, :size])
+  stoch, numbers, codes = trajectory.inputs
+  for x in (*stoch, numbers, codes):
+    assert x.shape[:2] == (horizon + 1, 4)
+  for one, other in zip((*stoch, numbers), (*features[0], features[1])):
+    np.testing.assert_array_equal(one[0], other)
+  for given in codes:
+    np.testing.assert_array_equal(given, code)
+  np.testing.assert_array_equal(stoch.index, np.argmax(stoch.value, -1))
+  # The numbers are h, symlog(reward), continuation and symlog(entropy).
+  arrived = np.asarray(numbers[1:])
   reward = np.sign(arrived[..., -3]) * np.expm1(np.abs(arrived[..., -3]))
   np.testing.assert_allclose(trajectory.reward, reward, rtol=1e-4, atol=1e-6)
   np.testing.assert_array_equal(trajectory.continuation, arrived[..., -2])
-  deter = arrived[..., -3 - config.world_model.deter_size : -3]
+  deter = arrived[..., :-3]
   np.testing.assert_array_equal(trajectory.deter, deter)
 
 
 # Policy improvement, in a world of one step.
 
 
-def one_step_world(reward, size, action_size):
+def one_step_features(config, batch):
+  """Features [*batch, ...] that are always the same."""
+  stoch, numbers = jax.tree.map(
+    lambda x: jnp.broadcast_to(x, (*batch, *x.shape[1:])),
+    world_model.no_features(config.world_model, 1),
+  )
+  return stoch, numbers + 1.0
+
+
+def one_step_world(reward, config, action_size):
   """A world model that ends after one action, which it keeps as h."""
 
   def state_of(deter):
     batch = deter.shape[:-1]
-    zeros = jnp.zeros((*batch, 1, 1))
-    return world_model.State(zeros, zeros, deter, (zeros,))
+    stoch = linear.one_hots(jnp.zeros((*batch, 1)), 1)
+    return world_model.State(stoch, stoch.value, deter, (stoch.value,))
 
   def predict(params, state):
     batch = state.deter.shape[:-1]
     return world_model.Prediction(
-      features=jnp.ones((*batch, size)),
+      features=one_step_features(config, batch),
       reward=distributions.symlog(reward(state.deter)),
       continuation=jnp.zeros(batch),
     )
@@ -291,9 +315,8 @@ def one_step_level(config, replace, action, reward):
     optimizer=config_lib.OptimizerConfig(1e-2, 1e-5, 100.0),
   )
   level = level_lib.Level(config, SEEN, action)
-  size = world_model.feature_size(config.world_model)
-  level.world_model = one_step_world(reward, size, action.size)
-  return level, jnp.ones((1, size))
+  level.world_model = one_step_world(reward, config, action.size)
+  return level, one_step_features(config, (1,))
 
 
 def one_step_batch(level, alive=1.0):
@@ -377,7 +400,7 @@ def test_levels_have_the_reward_streams_of_their_place(
 
 def test_policy_params_are_enough_to_act(trained):
   level, state, *_ = trained
-  params = level_lib.policy_params(state.params)
+  params = packing.unpack(level_lib.policy_params(state.params))
   assert not any('decoder' in name for name in params.world_model)
   assert len(params.world_model) < len(state.params.world_model)
   code = jnp.zeros((1, level.subgoal.size))

@@ -80,6 +80,7 @@ def test_memory_and_h_are_float32(config, batch):
     jnp.zeros((*batch.sequence.reward.shape, 3)),
     batch.sequence.start_of_episode,
   )
+  state = state._replace(stoch=state.stoch.value)
   assert {x.dtype for x in jax.tree.leaves(state)} == {jnp.dtype('float32')}
 
 

@@ -134,7 +134,7 @@ def test_observe_equals_repeated_observe_step(
 
   step = jax.jit(model.observe_step)
   # Any state does before a step that resets; a sequence starts with one.
-  state = jax.tree.map(lambda x: x[:, 3] + 1.0, observed)
+  state = jax.tree.map(lambda x: x[:, 3] + jnp.ones_like(x[:, 3]), observed)
   for t in range(LENGTH):
     state = step(
       params,
@@ -213,7 +213,7 @@ def numpy_mlp(params, prefix, x):
   """Linear, LayerNorm, SiLU and Linear, in float64."""
   p = {k.removeprefix(prefix): v for k, v in params.items() if prefix in k}
   p = jax.tree.map(lambda v: np.asarray(v, np.float64), p)
-  x = x @ p['dense/linear']['w']
+  x = x @ np.concatenate([p['dense/linear'][name] for name in ('w_0', 'w_1')])
   x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
   x = x * p['dense/layer_norm']['scale'] + p['dense/layer_norm']['offset']
   x = x / (1 + np.exp(-x))
@@ -246,7 +246,7 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   known[0, 0] = False
   np.testing.assert_array_equal(came.known, known)
   latent = np.concatenate(
-    [np.reshape(state.stoch, (BATCH, LENGTH, -1)), state.deter], -1
+    [np.reshape(state.stoch.value, (BATCH, LENGTH, -1)), state.deter], -1
   )
   logits = numpy_mlp(params, 'world_model/~/reward/', latent)
   reward = np.roll(sequence.reward, 1, 1) * ~start
@@ -267,23 +267,30 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   bernoulli = -np.log(np.where(target > 0, goes_on, 1 - goes_on))
   expected['continuation'] = bernoulli[known].mean()
 
-  # KL: the prior is what imagination would have drawn from.
-  initial = jnp.broadcast_to(
-    jax.nn.softmax(params['world_model']['initial_stoch']),
-    state.stoch[:, 0].shape,
-  )
+  # KL: the prior is what imagination would have drawn from. What comes before a
+  # reset is learned, as the last row of the weights of actions: in its place
+  # stands an action here that has these weights.
+  module = 'world_model/~/input/linear'
+  weights = params[module]['w_1']
+  resetting = {
+    **params,
+    module: {**params[module], 'w_1': weights.at[0].set(weights[-1])},
+  }
   kl = np.zeros((BATCH, LENGTH))
   for t in range(LENGTH):
     first = jnp.asarray(start[:, t] | (t == 0))
     before = jax.tree.map(lambda x, t=t: x[:, t - 1], state)
-    before = before._replace(
-      stoch=jnp.where(first[:, None, None], initial, before.stoch),
-      memory=tuple(jnp.where(first[:, None], 0.0, x) for x in before.memory),
+    key, action = jax.random.PRNGKey(0), came.previous_action[:, t]
+    prior = model.imagine_step(params, key, before, action).log_probs
+    nothing = before._replace(
+      stoch=world_model.no_choices(settings, BATCH),
+      memory=jax.tree.map(jnp.zeros_like, before.memory),
     )
-    action = jnp.where(first[:, None], 0.0, came.previous_action[:, t])
-    prior = model.imagine_step(params, jax.random.PRNGKey(0), before, action)
+    action = jnp.zeros_like(action).at[:, 0].set(1.0)
+    at_reset = model.imagine_step(resetting, key, nothing, action).log_probs
+    prior = jnp.where(first[:, None, None], at_reset, prior)
     kl[:, t] = scipy.stats.entropy(
-      np.exp(state.log_probs[:, t]), np.exp(prior.log_probs), axis=-1
+      np.exp(state.log_probs[:, t]), np.exp(prior), axis=-1
     ).sum(-1)
   assert kl.max() > settings.free_nats
   clipped = np.maximum(settings.free_nats, kl)[known].mean()
@@ -300,10 +307,12 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   # Features: z, h, reward, continuation and symlog of the entropy of z.
   entropy = scipy.stats.entropy(np.exp(state.log_probs), axis=-1).sum(-1)
   scalars = [prediction.reward, prediction.continuation, np.log1p(entropy)]
-  assert prediction.features.shape[-1] == world_model.feature_size(settings)
+  stoch, numbers = prediction.features
+  for one, other in zip(stoch, state.stoch, strict=True):
+    np.testing.assert_array_equal(one, other)
   np.testing.assert_allclose(
-    prediction.features,
-    np.concatenate([latent, np.stack(scalars, -1)], -1),
+    numbers,
+    np.concatenate([state.deter, np.stack(scalars, -1)], -1),
     rtol=1e-4,
     atol=1e-5,
   )

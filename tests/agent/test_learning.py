@@ -8,6 +8,7 @@ import tree
 
 from acme_hieros.agent import learning
 from acme_hieros.experiments import arrays
+from acme_hieros.models import packing
 
 
 @pytest.fixture(scope='module')

@@ -13,10 +13,10 @@ from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.experiments import recording
 from acme_hieros.models import (
-  linear,
   beliefs,
   diagnostics,
   distributions,
+  linear,
   subgoals,
 )
 from acme_hieros.models import level as level_lib

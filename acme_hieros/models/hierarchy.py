@@ -15,7 +15,7 @@ import numpy as np
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import packing, spaces, subgoals, world_model
+from acme_hieros.models import spaces, subgoals, world_model
 
 Array = jax.Array
 
@@ -165,7 +165,7 @@ class Hierarchy:
 
   def infer(
     self,
-    params: Sequence[packing.Packed],
+    params: Sequence[level_lib.PolicyParams],
     key: Array,
     observation: Mapping[str, Array],
     state: ActorState,
@@ -196,7 +196,7 @@ class Hierarchy:
 
       def advance(level=level, own=own, memory=memory, seen=seen, k=k):
         new = level.world_model.observe_step(
-          packing.unpack(own).world_model,
+          level_lib.unpack_policy(own).world_model,
           k,
           memory.state,
           memory.action,
@@ -212,7 +212,7 @@ class Hierarchy:
 
   def choose(
     self,
-    params: Sequence[packing.Packed],
+    params: Sequence[level_lib.PolicyParams],
     key: Array,
     memories: tuple[LevelMemory, ...],
     ticks: Sequence[Array],
@@ -228,7 +228,7 @@ class Hierarchy:
 
       def act(level=level, own=own, memory=memory, code=code, k=k):
         action = level.act(
-          packing.unpack(own), k, memory.state, code, deterministic
+          level_lib.unpack_policy(own), k, memory.state, code, deterministic
         )
         return memory._replace(action=action)
 
@@ -239,7 +239,7 @@ class Hierarchy:
 
   def step(
     self,
-    params: Sequence[packing.Packed],
+    params: Sequence[level_lib.PolicyParams],
     observation: Mapping[str, Array],
     state: ActorState,
     deterministic: bool = False,
@@ -269,7 +269,7 @@ class Hierarchy:
 
   def infer_end(
     self,
-    params: Sequence[packing.Packed],
+    params: Sequence[level_lib.PolicyParams],
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> tuple[LevelMemory, ...]:
@@ -279,7 +279,7 @@ class Hierarchy:
 
   def end(
     self,
-    params: Sequence[packing.Packed],
+    params: Sequence[level_lib.PolicyParams],
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> Sequence[Window]:

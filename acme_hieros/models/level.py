@@ -517,12 +517,17 @@ def draw(init: Callable[[Array], Any], key: Array) -> Any:
   return jax.jit(init, compiler_options=options)(key)
 
 
-def policy_params(params: Params) -> packing.Packed:
-  """A copy of what an actor needs of the parameters: PolicyParams, packed."""
+def policy_params(params: Params) -> PolicyParams:
+  """A copy of what an actor needs of the parameters, each part packed."""
   used = hk.data_structures.filter(
     lambda module, *_: 'decoder' not in module.split('/'), params.world_model
   )
-  return packing.pack(PolicyParams(used, params.actor))
+  return PolicyParams(packing.pack(used), packing.pack(params.actor))
+
+
+def unpack_policy(params: PolicyParams) -> PolicyParams:
+  """From `policy_params` to what a level's functions take."""
+  return PolicyParams(*map(packing.unpack, params))
 
 
 def parameter_count(params: Any) -> int:

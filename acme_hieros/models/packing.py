@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from typing import Any
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 
@@ -16,42 +16,46 @@ _LARGE = 4096
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """A tree of float32 arrays; each argument of a call costs some microseconds.
+  """Parameters; each argument of a call costs some microseconds.
 
-  large: its large arrays.
+  large: the large arrays.
   small: all others, one after the other, [n].
-  shapes, structure: of all of its arrays.
+  layout: module, name and shape of each array, in order.
   """
 
   large: tuple[Array, ...]
   small: Array
-  shapes: tuple[tuple[int, ...], ...] = dataclasses.field(
+  # Nothing of JAX, which would not survive the way to another process.
+  layout: tuple[tuple[str, str, tuple[int, ...]], ...] = dataclasses.field(
     metadata={'static': True}
   )
-  structure: Any = dataclasses.field(metadata={'static': True})
 
 
-def pack(tree: Any) -> Packed:
-  """Copies the arrays of a tree into fewer."""
-  arrays, structure = jax.tree.flatten(tree)
-  small = [x.reshape(-1) for x in arrays if x.size < _LARGE]
+def pack(params: hk.Params) -> Packed:
+  """Copies arrays into fewer."""
+  named = [
+    (module, name, array)
+    for module in sorted(params)
+    for name, array in sorted(params[module].items())
+  ]
+  small = [x.reshape(-1) for *_, x in named if x.size < _LARGE]
   return Packed(
-    large=tuple(jnp.copy(x) for x in arrays if x.size >= _LARGE),
+    large=tuple(jnp.copy(x) for *_, x in named if x.size >= _LARGE),
     small=jnp.concatenate(small) if small else jnp.zeros(0),
-    shapes=tuple(x.shape for x in arrays),
-    structure=structure,
+    layout=tuple((module, name, x.shape) for module, name, x in named),
   )
 
 
-def unpack(packed: Packed) -> Any:
-  """The tree that was packed; to be called where it is used, under `jit`."""
+def unpack(packed: Packed) -> hk.Params:
+  """What was packed; to be called where it is used, under `jit`."""
   large = iter(packed.large)
-  arrays, start = [], 0
-  for shape in packed.shapes:
+  params, start = {}, 0
+  for module, name, shape in packed.layout:
     size = math.prod(shape)
     if size >= _LARGE:
-      arrays.append(next(large))
+      array = next(large)
     else:
-      arrays.append(packed.small[start : start + size].reshape(shape))
+      array = packed.small[start : start + size].reshape(shape)
       start += size
-  return jax.tree.unflatten(packed.structure, arrays)
+    params.setdefault(module, {})[name] = array
+  return params

@@ -40,7 +40,7 @@ class Pair:
       trajectory = imagine(params, key, start, start_features, code)
       # The flattened batch [B * T] is the first axis, then the second.
       self._inspect('start', start.deter, 0)
-      self._inspect('inputs', trajectory.inputs, 1)
+      self._inspect('inputs', trajectory.inputs[1], 1)
       self._inspect('action', trajectory.action, 1)
       self._inspect('deter', trajectory.deter, 1)
       return trajectory

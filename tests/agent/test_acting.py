@@ -14,7 +14,6 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import packing
 
 
 class Recorder:
@@ -148,7 +147,7 @@ def test_deterministic_choices_are_the_likeliest(hierarchy):
     for level, own, memory in reversed(
       list(zip(networks.levels, params, state.levels))
     ):
-      own = packing.unpack(own)
+      own = level_lib.unpack_policy(own)
       prediction = level.world_model.predict(own.world_model, memory.state)
       inputs = level.policy_inputs(prediction.features, code)
       mode = level.actor.apply(own.actor, inputs).mode()

@@ -8,7 +8,7 @@ import tree
 
 from acme_hieros.agent import learning
 from acme_hieros.experiments import arrays
-from acme_hieros.models import packing
+from acme_hieros.models import level as level_lib
 
 
 @pytest.fixture(scope='module')
@@ -86,14 +86,14 @@ def test_published_parameters_outlive_later_steps(setup):
   assert_equal(jax.tree.map(np.array, given), copy)
   (newer,) = setup.learner.get_variables(['policy'])
   for one, other in zip(given, newer):
-    assert differ(packing.unpack(one), packing.unpack(other))
+    assert differ(level_lib.unpack_policy(one), level_lib.unpack_policy(other))
 
 
 def test_published_parameters_are_those_of_the_state(setup):
   setup.steps([1])
   (given,) = setup.learner.get_variables(['policy'])
   for packed, state in zip(given, setup.learner.save()):
-    policy = packing.unpack(packed)
+    policy = level_lib.unpack_policy(packed)
     assert_equal(policy.actor, state.params.actor)
     for module, values in policy.world_model.items():
       assert_equal(values, state.params.world_model[module])

@@ -10,7 +10,6 @@ import pytest
 from acme_hieros.models import (
   distributions,
   hierarchy,
-  packing,
   spaces,
   world_model,
 )
@@ -145,8 +144,8 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
     before, after = states[t - 1].levels[1], states[t].levels[1]
     window = states[t].steps[1].observation
     expected = agent.infer[1](
-      packing.unpack(agent.params[1]).world_model, jax.random.PRNGKey(0),
-      before.state, before.action, window, jnp.zeros(1, bool),
+      level_lib.unpack_policy(agent.params[1]).world_model,
+      jax.random.PRNGKey(0), before.state, before.action, window, jnp.zeros(1, bool),
     )  # fmt: skip
     np.testing.assert_allclose(after.state.deter, expected.deter, atol=1e-5)
     np.testing.assert_allclose(
@@ -169,8 +168,8 @@ def test_an_episode_s_end_is_a_step_of_every_level(agent, episode, steps):
       )
     # h of the last observation does not depend on it.
     last = agent.infer[level](
-      packing.unpack(agent.params[level]).world_model, jax.random.PRNGKey(0),
-      memory.state, memory.action, seen, jnp.zeros(1, bool),
+      level_lib.unpack_policy(agent.params[level]).world_model,
+      jax.random.PRNGKey(0), memory.state, memory.action, seen, jnp.zeros(1, bool),
     )  # fmt: skip
     np.testing.assert_allclose(window['deter'][:, -1], last.deter, atol=1e-5)
     assert np.all(window['stoch'][:, -1] < 5)
@@ -185,7 +184,7 @@ def test_deterministic_actions_and_subgoals_are_the_modes(agent):
     for level, params, state, code in zip(
       agent.hierarchy.levels, agent.params, states, codes
     ):
-      params = packing.unpack(params)
+      params = level_lib.unpack_policy(params)
       prediction = level.world_model.predict(params.world_model, state)
       inputs = level.policy_inputs(prediction.features, code)
       actions.append(level.actor.apply(params.actor, inputs).mode())
@@ -282,7 +281,7 @@ def test_acting_and_training_give_the_same_state_for_the_same_history(
   )
   came = world_model.arrivals(sequence, action)
   trained = jax.jit(agent.hierarchy.levels[0].world_model.observe)(
-    packing.unpack(agent.params[0]).world_model, jax.random.PRNGKey(0),
+    level_lib.unpack_policy(agent.params[0]).world_model, jax.random.PRNGKey(0),
     sequence.observation, came.previous_action, sequence.start_of_episode,
   )  # fmt: skip
   for t, state in enumerate(states):

@@ -13,7 +13,6 @@ from acme_hieros.models import (
   distributions,
   hierarchy,
   linear,
-  packing,
   spaces,
   subgoals,
   world_model,
@@ -232,7 +231,7 @@ def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
   trained, config
 ):
   level, state, _, batch = trained
-  params = packing.unpack(level_lib.policy_params(state.params))
+  params = level_lib.unpack_policy(level_lib.policy_params(state.params))
   start = some_state(level, 4)
   features = level.world_model.predict(params.world_model, start).features
   code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
@@ -400,7 +399,7 @@ def test_levels_have_the_reward_streams_of_their_place(
 
 def test_policy_params_are_enough_to_act(trained):
   level, state, *_ = trained
-  params = packing.unpack(level_lib.policy_params(state.params))
+  params = level_lib.unpack_policy(level_lib.policy_params(state.params))
   assert not any('decoder' in name for name in params.world_model)
   assert len(params.world_model) < len(state.params.world_model)
   code = jnp.zeros((1, level.subgoal.size))

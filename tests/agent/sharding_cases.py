@@ -9,6 +9,7 @@ import pytest
 from scripted_learner import Setup, assert_equal, differ
 
 from acme_hieros.agent import learning
+from acme_hieros.models import level as level_lib
 
 BATCH_SIZE = 4
 
@@ -77,7 +78,9 @@ def assert_close(one, other):
   """Compares every array at its own scale.
 
   Gradients, and even more their squares in Adam's state, are far smaller than
-  parameters, and each has a few entries that are nearly zero.
+  parameters, and each has a few entries that are nearly zero. A mean over bins
+  of up to 20 is no more exact than float32 at 20: smaller differences than a
+  thousandth of that are none.
   """
   assert jax.tree.structure(one) == jax.tree.structure(other)
   for (path, x), y in zip(
@@ -87,7 +90,7 @@ def assert_close(one, other):
       x,
       y,
       rtol=0,
-      atol=1e-4 * np.max(np.abs(x)),
+      atol=max(1e-4 * np.max(np.abs(x)), 1e-9),
       err_msg=jax.tree_util.keystr(path),
     )
 
@@ -130,7 +133,8 @@ def test_published_parameters_are_on_one_device(pair):
   (given,) = pair.two.learner.get_variables(['policy'])
   for policy, state in zip(given, pair.two.learner.save()):
     assert all(len(x.devices()) == 1 for x in jax.tree.leaves(policy))
-    assert_equal(policy.actor, state.params.actor)
+    actor = level_lib.unpack_policy(policy).actor
+    assert_equal(actor, state.params.actor)
   copy = jax.tree.map(np.array, given)
   pair.steps([3])
   assert_equal(jax.tree.map(np.array, given), copy)

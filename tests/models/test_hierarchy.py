@@ -145,7 +145,8 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
     window = states[t].steps[1].observation
     expected = agent.infer[1](
       level_lib.unpack_policy(agent.params[1]).world_model,
-      jax.random.PRNGKey(0), before.state, before.action, window, jnp.zeros(1, bool),
+      jax.random.PRNGKey(0), before.state, before.action, window,
+      jnp.zeros(1, bool),
     )  # fmt: skip
     np.testing.assert_allclose(after.state.deter, expected.deter, atol=1e-5)
     np.testing.assert_allclose(
@@ -169,7 +170,8 @@ def test_an_episode_s_end_is_a_step_of_every_level(agent, episode, steps):
     # h of the last observation does not depend on it.
     last = agent.infer[level](
       level_lib.unpack_policy(agent.params[level]).world_model,
-      jax.random.PRNGKey(0), memory.state, memory.action, seen, jnp.zeros(1, bool),
+      jax.random.PRNGKey(0), memory.state, memory.action, seen,
+      jnp.zeros(1, bool),
     )  # fmt: skip
     np.testing.assert_allclose(window['deter'][:, -1], last.deter, atol=1e-5)
     assert np.all(window['stoch'][:, -1] < 5)

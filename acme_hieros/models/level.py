@@ -43,7 +43,11 @@ class Params(NamedTuple):
 
 
 class PolicyParams(NamedTuple):
-  """What acting needs: no decoder, no critics, no autoencoder."""
+  """What acting needs: no decoder, no critics, no autoencoder.
+
+  From `policy_params` both parts are packed, and an actor keeps them so; a
+  level's functions take what `unpack_policy` makes of them.
+  """
 
   world_model: hk.Params
   actor: hk.Params

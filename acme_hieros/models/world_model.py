@@ -263,8 +263,8 @@ class _S5WorldModel(hk.Module):
   ) -> Array:
     """u_t from z_{t-1}, a_{t-1} [..., A] and reset [...]: [..., width].
 
-    A reset puts a class of its own in the place of each choice and no action.
-    It is learned what such a z counts for.
+    At a reset neither z nor action counts. In the place of a learned first z,
+    what that would be multiplied to is learned: a row of the weights.
     """
     start = jnp.zeros_like(action[..., :1])
     if reset is not None:

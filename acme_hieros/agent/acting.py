@@ -85,6 +85,7 @@ class BatchActor:
     self._adders = adders
     self._action_dtype = policy.action_dtype
     self._select_actions = jax.jit(policy.select_actions, backend=_BACKEND)
+    self._level_steps = policy.level_steps
     self._end = jax.jit(policy.end, backend=_BACKEND)
     init = jax.jit(policy.init, static_argnums=1, backend=_BACKEND)
     self._state = init(random_key, len(adders))
@@ -122,7 +123,7 @@ class BatchActor:
       timesteps: what they led to; None where an environment broke down, whose
         episode is over without an end.
     """
-    steps = jax.device_get(self._state.steps)
+    steps = self._level_steps(self._state)
     end = None
     for i, (adder, action, timestep) in enumerate(
       zip(self._adders, actions, timesteps)

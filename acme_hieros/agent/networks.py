@@ -46,6 +46,7 @@ class BatchPolicy(NamedTuple):
   init: (key, N) -> state.
   select_actions: (params, observations [N, ...], state, starting [N]) ->
     (actions [N, ...], state); where an episode starts the past is forgotten.
+  level_steps: state -> each level's LevelStep [N, ...], of NumPy's arrays.
   end: (params, observations [N, ...], state) -> windows [N, ...].
   action_dtype: of the environment's action spec.
   """
@@ -54,6 +55,7 @@ class BatchPolicy(NamedTuple):
   select_actions: Callable[
     [Any, Any, hierarchy.ActorState, Array], tuple[Array, hierarchy.ActorState]
   ]
+  level_steps: Callable[[hierarchy.ActorState], Sequence[hierarchy.LevelStep]]
   end: Callable[[Any, Any, hierarchy.ActorState], Sequence[hierarchy.Window]]
   action_dtype: np.dtype
 
@@ -78,7 +80,11 @@ def make_batch_policy(
     return networks.end(params, spaces.flatten_observation(observations), state)
 
   return BatchPolicy(
-    networks.initial_state, select_actions, end, networks.action.dtype
+    init=networks.initial_state,
+    select_actions=select_actions,
+    level_steps=lambda state: _level_steps(networks, state),
+    end=end,
+    action_dtype=networks.action.dtype,
   )
 
 
@@ -100,15 +106,21 @@ def make_policy(
   return HierosPolicy(
     init=functools.partial(networks.initial_state, batch_size=1),
     select_action=select_action,
-    # Not jitted by Acme: slices of JAX arrays would be slow.
     get_extras=lambda state: adders.Extras(
-      steps=row(jax.device_get(state.steps), 0)
+      steps=row(_level_steps(networks, state), 0)
     ),
     end=lambda params, observation, state: row(
       networks.end(params, batch(observation), state), 0
     ),
     action_dtype=networks.action.dtype,
   )
+
+
+def _level_steps(
+  networks: hierarchy.Hierarchy, state: hierarchy.ActorState
+) -> Sequence[hierarchy.LevelStep]:
+  # Not under jit, where slices of JAX's arrays would be slow.
+  return networks.level_steps(jax.device_get(state.steps))
 
 
 def row(batch: Any, index: int) -> Any:

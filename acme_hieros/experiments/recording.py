@@ -137,7 +137,9 @@ class Recorder:
       rewards.append(timestep.reward)
       discounts.append(timestep.discount)
     rewards = np.array(rewards, np.float32)
-    memories = jax.tree.map(lambda *rows: np.concatenate(rows), *states)
+    memories = self._networks.memories(
+      [np.concatenate(rows) for rows in zip(*states)]
+    )
     observation = jax.tree.map(lambda *rows: np.stack(rows), *observations)
     encoded = self._encode(_pad(observation, self._max_steps + 1))
     return Recording(

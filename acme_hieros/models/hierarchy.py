@@ -15,7 +15,7 @@ import numpy as np
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import spaces, subgoals, world_model
+from acme_hieros.models import packing, spaces, subgoals, world_model
 
 Array = jax.Array
 
@@ -52,17 +52,19 @@ class LevelMemory(NamedTuple):
 
 
 class ActorState(NamedTuple):
-  """The hierarchy's state while it acts in N environments.
+  """The hierarchy's state while it acts in N environments, in few arrays.
 
   key: random key, of all of them.
   step: steps since each episode's start, int32 [N].
-  steps: what each level did at the last step.
+  levels: a packed LevelMemory of each level; see `Hierarchy.memories`.
+  steps: what each level did at the last step, packed; see
+    `Hierarchy.level_steps`.
   """
 
   key: Array
   step: Array
-  levels: tuple[LevelMemory, ...]
-  steps: tuple[LevelStep, ...]
+  levels: tuple[Array, ...]
+  steps: Array
 
 
 def window_spaces(config: HierosConfig) -> dict[str, spaces.ObservationSpace]:
@@ -110,6 +112,12 @@ class Hierarchy:
       )
       for i in range(config.depth)
     )
+    memories = jax.eval_shape(lambda: self._initial_memories(1))
+    ticks = [jax.ShapeDtypeStruct((1,), bool)] * config.depth
+    self._memory_rows = [packing.Rows(memory) for memory in memories]
+    self._step_rows = packing.Rows(
+      jax.eval_shape(self._level_steps, memories, ticks)
+    )
 
   def init(self, key: Array) -> tuple[level_lib.TrainingState, ...]:
     """Draws every level's learning state."""
@@ -118,29 +126,26 @@ class Hierarchy:
 
   def initial_state(self, key: Array, batch_size: int) -> ActorState:
     """The state before the first steps of `batch_size` episodes."""
-    classes = self.config.world_model.classes
-    memories = []
-    for level in self.levels:
-      window = {
-        name: jnp.zeros((batch_size,) + space.shape, space.dtype)
-        for name, space in window_spaces(self.config).items()
-      }
-      window['stoch'] = jnp.full_like(window['stoch'], classes)
-      memories.append(
-        LevelMemory(
-          state=level.initial_state(batch_size),
-          action=jnp.zeros((batch_size, level.action.size)),
-          window=window,
-        )
-      )
-    memories = tuple(memories)
+    memories = self._initial_memories(batch_size)
     ticks = [jnp.zeros(batch_size, bool)] * len(memories)
     return ActorState(
       key=key,
       step=jnp.zeros(batch_size, jnp.int32),
-      levels=memories,
-      steps=self._level_steps(memories, ticks),
+      levels=tuple(
+        rows.pack(memory) for rows, memory in zip(self._memory_rows, memories)
+      ),
+      steps=self._step_rows.pack(self._level_steps(memories, ticks)),
     )
+
+  def memories(self, levels: Sequence[Array]) -> tuple[LevelMemory, ...]:
+    """ActorState.levels [N, n], JAX's or NumPy's, as LevelMemory [N, ...]."""
+    return tuple(
+      rows.unpack(packed) for rows, packed in zip(self._memory_rows, levels)
+    )
+
+  def level_steps(self, steps: Array) -> tuple[LevelStep, ...]:
+    """ActorState.steps [N, n], JAX's or NumPy's, as LevelStep [N, ...]."""
+    return self._step_rows.unpack(steps)
 
   def reset(self, state: ActorState, starting: Array) -> ActorState:
     """Forgets the past of those environments where an episode starts.
@@ -170,7 +175,7 @@ class Hierarchy:
     observation: Mapping[str, Array],
     state: ActorState,
     ticks: Sequence[Array],
-  ) -> tuple[LevelMemory, ...]:
+  ) -> tuple[Array, ...]:
     """Bottom-up: every level that ticks takes in its observation.
 
     Args:
@@ -181,20 +186,21 @@ class Hierarchy:
       ticks: bool [N] for each level.
 
     Returns:
-      Every level's memory; states and windows are new where it ticks.
+      ActorState.levels; states and windows are new where a level ticks.
     """
     first = state.step == 0
     seen = observation
-    memories = []
-    for level, own, memory, tick, k in zip(
+    inferred = []
+    for level, own, rows, packed, tick, k in zip(
       self.levels,
       params,
+      self._memory_rows,
       state.levels,
       ticks,
       jax.random.split(key, len(self.levels)),
     ):
 
-      def advance(level=level, own=own, memory=memory, seen=seen, k=k):
+      def advance(memory, level=level, own=own, seen=seen, k=k):
         new = level.world_model.observe_step(
           level_lib.unpack_policy(own).world_model,
           k,
@@ -205,36 +211,34 @@ class Hierarchy:
         )
         return memory._replace(state=new, window=_push(memory.window, new))
 
-      memory = _if(tick, advance, memory)
-      memories.append(memory)
-      seen = memory.window
-    return tuple(memories)
+      inferred.append(_if(tick, advance, rows, packed))
+      seen = rows.unpack(inferred[-1]).window
+    return tuple(inferred)
 
   def choose(
     self,
     params: Sequence[level_lib.PolicyParams],
     key: Array,
-    memories: tuple[LevelMemory, ...],
+    levels: tuple[Array, ...],
     ticks: Sequence[Array],
     deterministic: bool = False,
-  ) -> tuple[LevelMemory, ...]:
-    """Top-down: every level that ticks picks its action."""
+  ) -> tuple[Array, ...]:
+    """Top-down: every level that ticks picks its action; both packed."""
     chosen = []
     code = None
     keys = jax.random.split(key, len(self.levels))
-    for level, own, memory, tick, k in reversed(
-      list(zip(self.levels, params, memories, ticks, keys))
+    for level, own, rows, packed, tick, k in reversed(
+      list(zip(self.levels, params, self._memory_rows, levels, ticks, keys))
     ):
 
-      def act(level=level, own=own, memory=memory, code=code, k=k):
+      def act(memory, level=level, own=own, code=code, k=k):
         action = level.act(
           level_lib.unpack_policy(own), k, memory.state, code, deterministic
         )
         return memory._replace(action=action)
 
-      memory = _if(tick, act, memory)
-      chosen.append(memory)
-      code = memory.action
+      chosen.append(_if(tick, act, rows, packed))
+      code = rows.unpack(chosen[-1]).action
     return tuple(reversed(chosen))
 
   def step(
@@ -257,14 +261,14 @@ class Hierarchy:
     """
     key, infer_key, choose_key = jax.random.split(state.key, 3)
     ticks = self.ticks(state.step)
-    memories = self.infer(params, infer_key, observation, state, ticks)
-    memories = self.choose(params, choose_key, memories, ticks, deterministic)
-    action = self.action.decode(memories[0].action)
-    return action, ActorState(
+    levels = self.infer(params, infer_key, observation, state, ticks)
+    levels = self.choose(params, choose_key, levels, ticks, deterministic)
+    steps = self._level_steps(self.memories(levels), ticks)
+    return steps[0].action, ActorState(
       key=key,
       step=state.step + 1,
-      levels=memories,
-      steps=self._level_steps(memories, ticks),
+      levels=levels,
+      steps=self._step_rows.pack(steps),
     )
 
   def infer_end(
@@ -272,8 +276,8 @@ class Hierarchy:
     params: Sequence[level_lib.PolicyParams],
     observation: Mapping[str, Array],
     state: ActorState,
-  ) -> tuple[LevelMemory, ...]:
-    """Bottom-up at last observations [N, ...]: a step of every level."""
+  ) -> tuple[Array, ...]:
+    """ActorState.levels at last observations [N, ...]: every level steps."""
     every = [jnp.ones_like(state.step, bool)] * len(self.levels)
     return self.infer(params, state.key, observation, state, every)
 
@@ -290,8 +294,27 @@ class Hierarchy:
     Returns:
       Windows [N, ...] for each level above level 0.
     """
-    memories = self.infer_end(params, observation, state)
+    memories = self.memories(self.infer_end(params, observation, state))
     return [memory.window for memory in memories[:-1]]
+
+  def _initial_memories(self, batch_size: int) -> tuple[LevelMemory, ...]:
+    memories = []
+    for level in self.levels:
+      window = {
+        name: jnp.zeros((batch_size,) + space.shape, space.dtype)
+        for name, space in window_spaces(self.config).items()
+      }
+      window['stoch'] = jnp.full_like(
+        window['stoch'], self.config.world_model.classes
+      )
+      memories.append(
+        LevelMemory(
+          state=level.initial_state(batch_size),
+          action=jnp.zeros((batch_size, level.action.size)),
+          window=window,
+        )
+      )
+    return tuple(memories)
 
   def _level_steps(
     self, memories: Sequence[LevelMemory], ticks: Sequence[Array]
@@ -315,21 +338,19 @@ class Hierarchy:
     return tuple(steps)
 
 
-def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:
-  """`advance()` where it is time, which costs nothing if it is so nowhere."""
+def _if(ticks: Array, advance, rows: packing.Rows, packed: Array) -> Array:
+  """`advance(memory)` where it is time; costs nothing if it is so nowhere."""
   return jax.lax.cond(
-    ticks.any(), lambda: _where(ticks, advance(), memory), lambda: memory
+    ticks.any(),
+    lambda: _where(ticks, rows.pack(advance(rows.unpack(packed))), packed),
+    lambda: packed,
   )
 
 
 def _where(condition: Array, one: Any, other: Any) -> Any:
-  """Chooses between trees of [N, ...] by a bool [N]."""
+  """Chooses between trees of rows [N, n] by a bool [N]."""
   return jax.tree.map(
-    lambda x, y: jnp.where(
-      condition.reshape(condition.shape + (1,) * (x.ndim - 1)), x, y
-    ),
-    one,
-    other,
+    lambda x, y: jnp.where(condition[:, None], x, y), one, other
   )
 
 

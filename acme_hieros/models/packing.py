@@ -1,7 +1,9 @@
-"""Parameters in few arrays, which a call of a jitted function takes faster."""
+"""Trees in few arrays: a jitted call needs some microseconds for each array."""
 
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import haiku as hk
 import jax
@@ -16,7 +18,7 @@ _LARGE = 4096
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """Parameters; each argument of a call costs some microseconds.
+  """Parameters.
 
   large: the large arrays.
   small: all others, one after the other, [n].
@@ -59,3 +61,38 @@ def unpack(packed: Packed) -> hk.Params:
       start += size
     params.setdefault(module, {})[name] = array
   return params
+
+
+class Rows:
+  """Trees of arrays [N, ...] as float32 [N, n], a row for each of N.
+
+  Numbers of other types come back as they were if float32 can hold them, as it
+  can all bytes and integers below 2^24.
+  """
+
+  def __init__(self, example: Any):
+    """Takes structure, shapes and types of a tree of arrays [N, ...]."""
+    leaves, self._structure = jax.tree.flatten(example)
+    self._leaves: Sequence[tuple[tuple[int, ...], jnp.dtype]] = [
+      (x.shape[1:], x.dtype) for x in leaves
+    ]
+
+  def pack(self, tree: Any) -> Array:
+    """[N, ...] to [N, n]."""
+    return jnp.concatenate(
+      [
+        x.reshape(x.shape[0], -1).astype(jnp.float32)
+        for x in self._structure.flatten_up_to(tree)
+      ],
+      1,
+    )
+
+  def unpack(self, rows: Array) -> Any:
+    """What was packed; of NumPy's arrays if the rows are."""
+    leaves, start = [], 0
+    for shape, dtype in self._leaves:
+      end = start + math.prod(shape)
+      x = rows[:, start:end].reshape((-1, *shape))
+      leaves.append(x.astype(dtype))
+      start = end
+    return self._structure.unflatten(leaves)

@@ -1,4 +1,4 @@
-"""Settings of a whole process with which JAX learns faster on a CPU."""
+"""Settings of a whole process with which JAX is faster on a CPU."""
 
 from collections.abc import Mapping
 import ctypes
@@ -20,19 +20,27 @@ _MALLOC = {
 _XLA_FLAG = '--xla_backend_extra_options=xla_cpu_disable_loop_unrolling'
 
 
-def settings(environment: Mapping[str, str]) -> dict[str, str]:
+def settings(
+  environment: Mapping[str, str], learns: bool = True
+) -> dict[str, str]:
   """Variables for a process that would start with this environment.
 
-  What the user has set stays. Freed memory is kept: XLA asks for the memory of
-  an update anew each time, and where it had gone back to the system, the system
-  would clear every page of it again, which takes a tenth of an update and half
-  of one on some virtual machines. The price is that a process stays as large as
-  it has ever been.
+  What the user has set stays. A process that learns keeps freed memory: XLA
+  asks for the memory of an update anew each time, and where it had gone back to
+  the system, the system would clear every page of it again, which takes a tenth
+  of an update and half of one on some virtual machines. The price is that a
+  process stays as large as it has ever been.
+
+  Args:
+    environment: variables that it has.
+    learns: whether it does. One that only acts has nothing to keep, and would
+      take a fifth longer for a step: each of its small allocations would look
+      through thousands of pieces that compiling has left.
   """
   new = {
     name: str(value)
     for name, (_, value) in _MALLOC.items()
-    if name not in environment
+    if learns and name not in environment
   }
   # XLA ends a process over a flag that it does not know: only for the releases
   # that were tried. Without a dash the variable names a file of flags.
@@ -44,12 +52,15 @@ def settings(environment: Mapping[str, str]) -> dict[str, str]:
   return new
 
 
-def tune_process():
+def tune_process(learns: bool = True):
   """Gives these settings to this process and to its subprocesses.
 
   For programs, not for libraries, before JAX starts its threads.
+
+  Args:
+    learns: whether this process learns, or only acts.
   """
-  new = settings(os.environ)
+  new = settings(os.environ, learns)
   os.environ.update(new)
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   for name in _MALLOC.keys() & new.keys() if mallopt else ():

@@ -123,7 +123,7 @@ def measure(part: str) -> dict[str, object]:
   """
   # Threads are started with the first look at devices, and inherit these.
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-  tuning.tune_process()
+  tuning.tune_process(learns=part != 'policy')
   device = jax.devices()[0]
   on_cpu = device.platform == 'cpu'
   clock = time.process_time if on_cpu else time.perf_counter

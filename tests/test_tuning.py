@@ -66,6 +66,11 @@ def test_what_the_user_has_set_stays():
   assert 'XLA_FLAGS' not in tuning.settings({'XLA_FLAGS': 'flags.txt'})
 
 
+def test_only_a_process_that_learns_keeps_memory():
+  assert 'MALLOC_ARENA_MAX' in tuning.settings({})
+  assert list(tuning.settings({}, learns=False)) == ['XLA_FLAGS']
+
+
 def test_settings_given_once_are_not_given_again():
   environment = {}
   environment |= tuning.settings(environment)

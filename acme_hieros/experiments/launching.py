@@ -42,7 +42,7 @@ _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 3.0
 
 # What this process was started with, and so what its nodes are to have.
-_ENVIRONMENT = dict(os.environ) | tuning.settings(os.environ)
+_ENVIRONMENT = dict(os.environ)
 _PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
 
 # Negative: Launchpad kills nobody. The learner may be compiling.
@@ -365,16 +365,19 @@ def _remove(path: str):
 def _make_processes(
   program: lp.Program, workdir: workdirs.Workdir
 ) -> Mapping[str, _Worker]:
+  learner = tuning.settings(_ENVIRONMENT)
+  other = tuning.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
   # with more threads than cores they would only be in each other's way.
-  alone = {
+  flags = (_ENVIRONMENT | other).get('XLA_FLAGS', '')
+  other |= {
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': f'{_ENVIRONMENT.get("XLA_FLAGS", "")} '
-    '--xla_cpu_multi_thread_eigen=false',
+    'XLA_FLAGS': f'{flags} --xla_cpu_multi_thread_eigen=false',
   }
   configurations = {
     label: local_multi_processing.PythonProcess(
-      env={nodes.OWN_PROCESS: '1'} | ({} if label == nodes.LEARNER else alone),
+      env={nodes.OWN_PROCESS: '1'}
+      | (learner if label == nodes.LEARNER else other),
     )
     for label in program.groups
   }

@@ -10,6 +10,7 @@ import pytest
 from acme_hieros.models import (
   distributions,
   hierarchy,
+  packing,
   spaces,
   world_model,
 )
@@ -38,6 +39,14 @@ class Agent:
     self.infer = [
       jax.jit(level.world_model.observe_step) for level in self.hierarchy.levels
     ]
+
+  def memories(self, state):
+    """What each level carries."""
+    return self.hierarchy.memories(state.levels)
+
+  def did(self, state):
+    """What each level did."""
+    return self.hierarchy.level_steps(state.steps)
 
   def episode(self, seed=0, steps=STEPS, start=None, deterministic=False):
     """Observations, actions and the states after each step."""
@@ -84,22 +93,22 @@ def test_levels_tick_every_k_to_the_l_steps_from_an_episode_s_start(
   assert ticked == [list(range(0, 40, K**level)) for level in range(depth)]
 
 
-def test_acting_ticks_at_the_first_step_and_on_schedule(episode):
+def test_acting_ticks_at_the_first_step_and_on_schedule(agent, episode):
   for t, state in enumerate(episode[2]):
     assert state.step == t + 1
-    ticked = [bool(step.ticked) for step in state.steps]
+    ticked = [bool(step.ticked) for step in agent.did(state)]
     assert ticked == [t % K**level == 0 for level in range(3)]
 
 
-def test_windows_are_the_last_states_below_oldest_first(config, episode):
+def test_windows_are_the_last_states_below_oldest_first(config, agent, episode):
   classes = config.world_model.classes
   lower = [[], [], []]
   for t, state in enumerate(episode[2]):
     for level in range(3):
       if t % K**level == 0:
-        lower[level].append(state.levels[level].state)
+        lower[level].append(agent.memories(state)[level].state)
       if level and t % K**level == 0:
-        window = first(state.steps[level].observation)
+        window = first(agent.did(state)[level].observation)
         # The window's last entry is the lower level's state of this very step.
         last = lower[level - 1][-K:]
         padding = K - len(last)
@@ -112,27 +121,23 @@ def test_windows_are_the_last_states_below_oldest_first(config, episode):
             window['stoch'][i], np.argmax(below.stoch.value[0], -1)
           )
           np.testing.assert_array_equal(window['deter'][i], below.deter[0])
-  assert episode[2][0].steps[0].observation == {}
+  assert agent.did(episode[2][0])[0].observation == {}
 
 
 def test_states_actions_and_subgoals_hold_between_ticks(agent, episode):
   changes = [set(), set()]
   for t, state in enumerate(episode[2]):
     for level in (0, 1):
-      above = state.levels[level + 1]
+      above = agent.memories(state)[level + 1]
       code = agent.hierarchy.levels[level].subgoal.decode(above.action[0])
-      np.testing.assert_array_equal(state.steps[level].subgoal[0], code)
+      np.testing.assert_array_equal(agent.did(state)[level].subgoal[0], code)
       np.testing.assert_array_equal(above.action.sum(), code.size)
       changes[level].add(tuple(np.asarray(code)))
-    assert state.steps[2].subgoal == ()
+    assert agent.did(state)[2].subgoal == ()
     for level in (1, 2):
       if t % K**level:
         held = episode[2][t - 1]
-        for one, two in zip(
-          jax.tree.leaves(held.levels[level]),
-          jax.tree.leaves(state.levels[level]),
-        ):
-          np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(held.levels[level], state.levels[level])
   # They do change at the ticks.
   assert max(map(len, changes)) > 1
 
@@ -141,8 +146,8 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
   """Level 1's h_t follows from its own last state and action alone."""
   states = episode[2]
   for t in (K, 2 * K):
-    before, after = states[t - 1].levels[1], states[t].levels[1]
-    window = states[t].steps[1].observation
+    before, after = (agent.memories(states[i])[1] for i in (t - 1, t))
+    window = agent.did(states[t])[1].observation
     expected = agent.infer[1](
       level_lib.unpack_policy(agent.params[1]).world_model,
       jax.random.PRNGKey(0), before.state, before.action, window,
@@ -162,7 +167,7 @@ def test_an_episode_s_end_is_a_step_of_every_level(agent, episode, steps):
   windows = agent.end(agent.params, seen, state)
   assert len(windows) == 2
   for level, window in enumerate(windows):
-    memory = state.levels[level]
+    memory = agent.memories(state)[level]
     for name in ('stoch', 'deter'):
       np.testing.assert_array_equal(
         window[name][:, :-1], memory.window[name][:, 1:]
@@ -194,10 +199,9 @@ def test_deterministic_actions_and_subgoals_are_the_modes(agent):
 
   _, actions, states = agent.episode(steps=5, deterministic=True)
   for t, state in enumerate(states):
-    chosen = [memory.action for memory in state.levels]
-    expected = modes(
-      [memory.state for memory in state.levels], [*chosen[1:], None]
-    )
+    memories = agent.memories(state)
+    chosen = [memory.action for memory in memories]
+    expected = modes([memory.state for memory in memories], [*chosen[1:], None])
     for level in range(3):
       if t % K**level == 0:
         np.testing.assert_array_equal(chosen[level], expected[level])
@@ -220,8 +224,10 @@ def test_a_new_episode_does_not_depend_on_the_one_before(agent, episode):
   fresh = agent.hierarchy.initial_state(key, 1)
   left_over = fresh._replace(
     levels=tuple(
-      memory._replace(window=new.window)
-      for memory, new in zip(episode[2][-1].levels, fresh.levels)
+      packing.Rows(memory).pack(memory._replace(window=new.window))
+      for memory, new in zip(
+        agent.memories(episode[2][-1]), agent.memories(fresh)
+      )
     )
   )
   _, actions, states = agent.episode(start=fresh, steps=5)
@@ -287,7 +293,7 @@ def test_acting_and_training_give_the_same_state_for_the_same_history(
     sequence.observation, came.previous_action, sequence.start_of_episode,
   )  # fmt: skip
   for t, state in enumerate(states):
-    acted = state.levels[0].state
+    acted = agent.memories(state)[0].state
     for one, other in zip(acted.stoch, trained.stoch, strict=True):
       np.testing.assert_array_equal(one[0], other[0, t])
     np.testing.assert_allclose(

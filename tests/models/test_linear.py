@@ -1,6 +1,4 @@
-"""Products with choices, and parameters in few arrays."""
-
-import pickle
+"""Products with choices."""
 
 import haiku as hk
 import jax
@@ -8,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import linear, packing
+from acme_hieros.models import linear
 
 
 def draw(rows, count, classes, seed=0):
@@ -88,23 +86,3 @@ def test_choices_that_are_given_have_no_gradient():
 
   gradients = jax.grad(total, (0, 1))(choices.value, jnp.ones((1, 2)))
   assert all(not np.any(g) for g in gradients)
-
-
-def test_what_was_packed_comes_out_as_it_was():
-  rng = np.random.default_rng(0)
-  tree = {
-    name: {'w': rng.normal(size=shape).astype(np.float32)}
-    for name, shape in (
-      ('small', (3, 2)),
-      ('large', (64, 64)),
-      ('scalar', ()),
-      ('larger', (5000,)),
-    )
-  }
-  packed = jax.jit(packing.pack)(tree)
-  assert len(jax.tree.leaves(packed)) == 3
-  # It travels between processes.
-  packed = pickle.loads(pickle.dumps(jax.device_get(packed)))
-  unpacked = jax.jit(packing.unpack)(packed)
-  assert jax.tree.structure(unpacked) == jax.tree.structure(tree)
-  jax.tree.map(np.testing.assert_array_equal, unpacked, tree)

@@ -92,7 +92,7 @@ class Rows:
     leaves, start = [], 0
     for shape, dtype in self._leaves:
       end = start + math.prod(shape)
-      x = rows[:, start:end].reshape((-1, *shape))
+      x = rows[:, start:end].reshape((rows.shape[0], *shape))
       leaves.append(x.astype(dtype))
       start = end
     return self._structure.unflatten(leaves)

@@ -6,8 +6,8 @@ import os
 
 import jax
 
-# Of glibc: the environment variable for subprocesses, and mallopt's parameter
-# and value for this process.
+# Of glibc: the environment variable that a process starts with, and mallopt's
+# parameter and value for one that runs.
 _MALLOC = {
   # One arena: only the main one can keep more than 64 MiB in a piece.
   'MALLOC_ARENA_MAX': (-8, 1),
@@ -43,25 +43,34 @@ def settings(
     if learns and name not in environment
   }
   # XLA ends a process over a flag that it does not know: only for the releases
-  # that were tried. Without a dash the variable names a file of flags.
-  given = environment.get('XLA_FLAGS', '').strip()
-  is_list = not given or given.startswith('-')
-  known = jax.__version_info__[:2] <= (0, 6)
-  if known and is_list and 'extra_options' not in given:
-    new['XLA_FLAGS'] = f'{given} {_XLA_FLAG}'.strip()
+  # that were tried.
+  given = environment.get('XLA_FLAGS', '')
+  if jax.__version_info__[:2] <= (0, 6) and 'extra_options' not in given:
+    new |= xla_flag(environment, _XLA_FLAG)
   return new
 
 
-def tune_process(learns: bool = True):
-  """Gives these settings to this process and to its subprocesses.
+def xla_flag(environment: Mapping[str, str], flag: str) -> dict[str, str]:
+  """XLA_FLAGS of this environment and a flag; nothing if they are in a file."""
+  given = environment.get('XLA_FLAGS', '').strip()
+  # Without a dash it is the name of a file of flags.
+  if given and not given.startswith('-'):
+    return {}
+  return {'XLA_FLAGS': f'{given} {flag}'.strip()}
 
-  For programs, not for libraries, before JAX starts its threads.
+
+def tune_process(learns: bool = True):
+  """Gives these settings to this process.
+
+  For programs, not for libraries, before JAX starts its threads. Subprocesses
+  inherit those of XLA.
 
   Args:
     learns: whether this process learns, or only acts.
   """
-  new = settings(os.environ, learns)
-  os.environ.update(new)
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  for name in _MALLOC.keys() & new.keys() if mallopt else ():
-    mallopt(*_MALLOC[name])
+  for name, value in settings(os.environ, learns).items():
+    if name not in _MALLOC:
+      os.environ[name] = value
+    elif mallopt:
+      mallopt(*_MALLOC[name])

@@ -369,11 +369,9 @@ def _make_processes(
   other = tuning.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
   # with more threads than cores they would only be in each other's way.
-  flags = (_ENVIRONMENT | other).get('XLA_FLAGS', '')
-  other |= {
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': f'{flags} --xla_cpu_multi_thread_eigen=false',
-  }
+  other |= {'JAX_PLATFORMS': 'cpu'} | tuning.xla_flag(
+    _ENVIRONMENT | other, '--xla_cpu_multi_thread_eigen=false'
+  )
   configurations = {
     label: local_multi_processing.PythonProcess(
       env={nodes.OWN_PROCESS: '1'}

@@ -49,8 +49,8 @@ class PolicyParams(NamedTuple):
   level's functions take what `unpack_policy` makes of them.
   """
 
-  world_model: hk.Params
-  actor: hk.Params
+  world_model: hk.Params | packing.Packed
+  actor: hk.Params | packing.Packed
 
 
 class TrainingState(NamedTuple):
@@ -194,7 +194,7 @@ class Level:
     )
 
   def initial_state(self, batch_size: int) -> world_model.State:
-    """A State [B, ...] of zeros; the first step resets it anyway."""
+    """A State [B, ...] of zeros, no z; the first step resets it anyway."""
     config = self._config.world_model
     stoch = world_model.no_choices(config, batch_size)
     return world_model.State(

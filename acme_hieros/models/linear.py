@@ -25,7 +25,7 @@ class OneHots(NamedTuple):
   """Choices among K classes, such as z.
 
   index: int32 [..., C]; K stands for no choice, which is all zeros.
-  value: one-hot [..., C, K], with what gradient it has.
+  value: the index as one-hot numbers [..., C, K], with what gradient it has.
   """
 
   index: Array
@@ -127,8 +127,8 @@ def _select(index: Array, value: Array, weights: Array) -> Array:
 
   def add(y, group):
     index, first = group
-    rows = first + jnp.minimum(index, classes - 1)
-    is_choice = index < classes
+    rows = first + jnp.clip(index, 0, classes - 1)
+    is_choice = (index >= 0) & (index < classes)
     for i in range(size):
       y += jnp.where(
         is_choice[:, i, None],
@@ -171,7 +171,8 @@ add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _backward_of_add)
 class Linear(hk.Module):
   """Linear map of all inputs, [..., any] to [..., size].
 
-  Of several inputs each has weights of its own, as if they were concatenated.
+  Of several inputs each has weights of its own, which by default start as if
+  the inputs were concatenated; `w_init` sees one input at a time.
 
   Args:
     size: numbers that come out.

@@ -16,7 +16,7 @@ _LARGE = 4096
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Packed:
   """Parameters.
 
@@ -34,16 +34,17 @@ class Packed:
 
 
 def pack(params: hk.Params) -> Packed:
-  """Copies arrays into fewer."""
+  """Copies float32 arrays into fewer."""
   named = [
     (module, name, array)
     for module in sorted(params)
     for name, array in sorted(params[module].items())
   ]
-  small = [x.reshape(-1) for *_, x in named if x.size < _LARGE]
+  # An empty one makes a copy even of a single array.
+  small = [jnp.zeros(0), *(x.reshape(-1) for *_, x in named if x.size < _LARGE)]
   return Packed(
     large=tuple(jnp.copy(x) for *_, x in named if x.size >= _LARGE),
-    small=jnp.concatenate(small) if small else jnp.zeros(0),
+    small=jnp.concatenate(small),
     layout=tuple((module, name, x.shape) for module, name, x in named),
   )
 

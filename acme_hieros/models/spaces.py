@@ -6,6 +6,7 @@ use the same spaces as the environment, so a level cannot tell which it is.
 """
 
 from collections.abc import Mapping
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +71,8 @@ class OneHot(NamedTuple):
   def inputs(self, x: Array) -> linear.OneHots:
     """What a network takes in: choices [..., number of indices]."""
     batch = x.shape[: x.ndim - len(self.shape)]
-    return linear.one_hots(x.reshape(batch + (-1,)), self.classes)
+    count = math.prod(self.shape)
+    return linear.one_hots(x.reshape(batch + (count,)), self.classes)
 
 
 class Discrete(NamedTuple):

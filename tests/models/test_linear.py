@@ -10,8 +10,8 @@ from acme_hieros.models import linear
 
 
 def draw(rows, count, classes, seed=0):
-  """Indices with some that stand for no choice, and their one-hot values."""
-  index = np.random.default_rng(seed).integers(0, classes + 1, (rows, count))
+  """Indices, some outside the classes, and their one-hot values."""
+  index = np.random.default_rng(seed).integers(-1, classes + 1, (rows, count))
   return index, np.eye(classes + 1)[index][..., :-1]
 
 

@@ -30,6 +30,16 @@ def test_packed_parameters_are_the_same():
   jax.tree.map(np.testing.assert_array_equal, unpacked, tree)
 
 
+def test_packed_parameters_are_copies():
+  params = {'a': {'w': np.ones(5000, np.float32), 'b': np.ones(5, np.float32)}}
+  params = jax.device_put(params)
+  packed = packing.pack(params)
+  jax.jit(lambda x: jax.tree.map(lambda y: y + 1, x), donate_argnums=0)(params)
+  assert params['a']['b'].is_deleted()
+  np.testing.assert_array_equal(packed.small, np.ones(5))
+  np.testing.assert_array_equal(packed.large[0], np.ones(5000))
+
+
 class Tree(NamedTuple):
   """Arrays of several types, and none."""
 

@@ -89,12 +89,13 @@ def test_one_hot_encodes_indices_and_its_padding_as_zeros():
   )
 
 
+@pytest.mark.parametrize('number', [5, 0])
 @pytest.mark.parametrize('shape', [(), (3,), (2, 2)])
-def test_discrete_actions_decode_to_what_was_encoded(shape):
+def test_discrete_actions_decode_to_what_was_encoded(shape, number):
   space = spaces.Discrete(shape, 4)
-  action = np.random.default_rng(0).integers(0, 4, (5, *shape))
+  action = np.random.default_rng(0).integers(0, 4, (number, *shape))
   onehot = space.encode(jnp.asarray(action))
-  assert onehot.shape == (5, space.size)
+  assert onehot.shape == (number, space.size)
   np.testing.assert_array_equal(onehot.sum(-1), space.count)
   decoded = space.decode(onehot)
   assert decoded.dtype == np.int32

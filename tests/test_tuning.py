@@ -17,13 +17,14 @@ if {tune}:
   tuning.tune_process()
 import jax, jax.numpy as jnp
 
-# Needs 128 MiB on the way and gives back one number.
-f = jax.jit(lambda x: jnp.sort(jnp.sin(jnp.outer(x, x)).reshape(-1))[7])
+# Needs 64 MiB on the way, which nothing fuses away, and gives back one number.
+f = jax.jit(lambda x: jax.lax.optimization_barrier(jnp.outer(x, x)).sum())
 x = jnp.linspace(0.0, 1.0, 4096)
-for _ in range(5):
+# Until it is settled what lies where.
+for _ in range(40):
   f(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+for _ in range(20):
   f(x).block_until_ready()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(json.dumps([faults, dict(os.environ)]))
@@ -48,8 +49,8 @@ def run(tune):
 def test_memory_is_not_asked_for_again():
   plain, _ = run(False)
   tuned, environment = run(True)
-  # Each of three runs touches 64 MiB or more in pages of 4 KiB.
-  assert plain > 3 * 2**26 / 2**12
+  # Each of the runs touches 64 MiB or more in pages of 4 KiB.
+  assert plain > 20 * 2**26 / 2**12
   assert tuned < plain / 4
   # Subprocesses may be there for other things than learning.
   assert not any(name.startswith('MALLOC') for name in environment)

@@ -1,5 +1,6 @@
 """Diagnoses, against loops over episodes and models known to be right."""
 
+import functools
 import types
 
 import jax
@@ -289,12 +290,19 @@ def random_batch(level, seed=3):
   )
 
 
-def test_every_level_has_its_numbers(levels):
+@pytest.fixture(scope='module')
+def diagnose_level(levels):
+  """`diagnostics.diagnose` of each level."""
+  return [
+    jax.jit(functools.partial(diagnostics.diagnose, level))
+    for level, _ in levels
+  ]
+
+
+def test_every_level_has_its_numbers(levels, diagnose_level):
   names = []
-  for level, params in levels:
-    metrics = jax.jit(
-      lambda p, k, b, level=level: diagnostics.diagnose(level, p, k, b)
-    )(params, jax.random.PRNGKey(0), random_batch(level))
+  for (level, params), own in zip(levels, diagnose_level):
+    metrics = own(params, jax.random.PRNGKey(0), random_batch(level))
     names.append(set(metrics))
     assert all(np.shape(value) == () for value in metrics.values())
     assert np.isfinite(metrics['open_loop_error_1'])
@@ -304,14 +312,16 @@ def test_every_level_has_its_numbers(levels):
   assert all('autoencoder_unexplained' in n for n in names)
 
 
-def test_the_autoencoders_error_is_a_share_of_the_variance(levels):
+def test_the_autoencoders_error_is_a_share_of_the_variance(
+  levels, diagnose_level
+):
   level, params = levels[0]
   batch = random_batch(level)
   key = jax.random.PRNGKey(4)
-  metrics = diagnostics.diagnose(level, params, key, batch)
+  metrics = diagnose_level[0](params, key, batch)
   observe_key, _, code_key = jax.random.split(key, 3)
   came = world_model.arrivals(batch.sequence, level.action)
-  state = level.world_model.observe(
+  state = jax.jit(level.world_model.observe)(
     params.world_model,
     observe_key,
     batch.sequence.observation,

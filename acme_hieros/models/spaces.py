@@ -40,7 +40,7 @@ class Vector(NamedTuple):
 
   @property
   def size(self) -> int:
-    return int(np.prod(self.shape, dtype=int))
+    return math.prod(self.shape)
 
   def encode(self, x: Array) -> Array:
     """[..., *shape] to float32 [..., size] in symlog space."""
@@ -61,7 +61,7 @@ class OneHot(NamedTuple):
 
   @property
   def size(self) -> int:
-    return int(np.prod(self.shape, dtype=int)) * self.classes
+    return math.prod(self.shape) * self.classes
 
   def encode(self, x: Array) -> Array:
     """Indices [..., *shape] to float32 one-hot [..., size]."""
@@ -84,7 +84,7 @@ class Discrete(NamedTuple):
 
   @property
   def count(self) -> int:
-    return int(np.prod(self.shape, dtype=int))
+    return math.prod(self.shape)
 
   @property
   def size(self) -> int:
@@ -115,7 +115,7 @@ class Continuous(NamedTuple):
 
   @property
   def size(self) -> int:
-    return int(np.prod(self.shape, dtype=int))
+    return math.prod(self.shape)
 
   def _centre_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.asarray(self.minimum), np.asarray(self.maximum)

@@ -63,11 +63,20 @@ REPORT = [
   'jinja2',
 ]
 
+MINATAR = [
+  # The last release; the games are inside, so its version decides what is
+  # played. Not for all: it is under the GPL, and requires pandas and seaborn.
+  'MinAtar==1.0.15',
+]
+
 EXTRAS_REQUIRE = {
+  # The environments `minatar/<Game>`.
+  'minatar': MINATAR,
   # launchers/report.py.
   'report': REPORT,
   # Selenium opens a report in a browser.
   'test': [
+    *MINATAR,
     *REPORT,
     'pytest',
     'pytest-timeout',

@@ -2,9 +2,8 @@
 
 import os
 
-# The script of a run.
-LAUNCHER = os.path.join(
-  os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-  'launchers',
-  'run_hieros.py',
-)
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# The scripts of a run and of its evaluation.
+LAUNCHER = os.path.join(ROOT, 'launchers', 'run_hieros.py')
+EVALUATOR = os.path.join(ROOT, 'launchers', 'evaluate.py')

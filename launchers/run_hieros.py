@@ -31,7 +31,9 @@ from acme_hieros.experiments import (
 )
 
 _ENV = flags.DEFINE_string(
-  'env', 'atari/Krull', 'Environment: atari/<Game>, gym/<Id> or debug/<name>.'
+  'env',
+  'atari/Krull',
+  'Environment: atari/<Game>, minatar/<Game>, gym/<Id> or debug/<name>.',
 )
 _ENV_OPTION = flags.DEFINE_multi_string(
   'env_option',
@@ -52,6 +54,12 @@ _NUM_STEPS = flags.DEFINE_integer(
   None,
   'Environment steps in all. Default: 100,000 with the preset atari100k, '
   '3,000 with the others.',
+)
+_CPU_MINUTES = flags.DEFINE_float(
+  'cpu_minutes',
+  0.0,
+  'End, as at the last step, after so many CPU minutes of this process, its '
+  'start and compilation apart; 0 for no such end.',
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Random seed.')
 _WORKDIR = flags.DEFINE_string(
@@ -118,9 +126,10 @@ def main(argv: Sequence[str]):
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
-  print(
-    f'{run.environment}: {run.num_steps} steps, everything in {run.workdir}'
-  )
+  length = f'{run.num_steps} steps'
+  if run.cpu_minutes:
+    length += f' or {run.cpu_minutes:g} CPU minutes'
+  print(f'{run.environment}: {length}, everything in {run.workdir}')
   if run.resume:
     print(f'Continuing after {trainer.steps} steps.')
   for level, count in enumerate(trainer.parameter_counts):
@@ -181,6 +190,7 @@ def _new_run() -> runs.Run:
     environment_options=_environment_options(),
     config=config_lib.override(config_lib.preset(preset), _overrides()),
     num_steps=num_steps,
+    cpu_minutes=_CPU_MINUTES.value,
     seed=_SEED.value,
     workdir=workdir,
     launch=_LAUNCH.value,
@@ -203,6 +213,7 @@ def _resumed_run() -> runs.Run:
   for name, flag in (
     ('seed', _SEED),
     ('num_steps', _NUM_STEPS),
+    ('cpu_minutes', _CPU_MINUTES),
     ('launch', _LAUNCH),
     ('num_actors', _NUM_ACTORS),
     ('num_evaluators', _NUM_EVALUATORS),

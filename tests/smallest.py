@@ -21,6 +21,7 @@ OVERRIDES = {
   'actor_critic.horizon': 2,
   'actor_critic.value_bins': 11,
   'subgoals.duration': 2,
+  'subgoals.warmup': 2,
   'subgoals.categoricals': 2,
   'subgoals.classes': 3,
   'subgoals.encoder_layers': 1,

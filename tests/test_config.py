@@ -15,9 +15,14 @@ OTHERS = {
   'world_model.deter_from': 'output',
   'world_model.cnn_depths': (3, 5),
   'world_model.reward_bins': 41,
+  'world_model.cell_latents': True,
+  'world_model.change_share': 0.3,
   'actor_critic.value_bins': 41,
+  'actor_critic.advantage_scale': 'deviation',
+  'actor_critic.replay_scale': 0.3,
   'actor_critic.novelty_at_level_0': True,
   'replay.sampler': 'uniform',
+  'context_length': 32,
   'reward_aggregation': 'sum',
   'precision': 'bfloat16',
 }
@@ -146,6 +151,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('depth', '9'),
     ('batch_size', 0),
     ('sequence_length', 1),
+    ('context_length', -1),
     ('reward_aggregation', 'median'),
     ('precision', 'float16'),
     ('variable_update_period', 0),
@@ -159,6 +165,9 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.unimix', 1.5),
     ('world_model.reward_bins', '254'),
     ('world_model.reward_bins', '1'),
+    ('world_model.patch_size', 0),
+    ('world_model.cell_latents', 1),
+    ('world_model.change_share', -0.1),
     ('world_model.free_nats', -1),
     ('world_model.dynamics_scale', -0.1),
     ('world_model.representation_scale', -0.1),
@@ -169,12 +178,20 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('actor_critic.return_lambda', -0.1),
     ('actor_critic.min_std', 2.0),
     ('actor_critic.value_bins', 2),
+    ('actor_critic.advantage_scale', 'percentiles'),
+    ('actor_critic.scale_decay', 1.1),
+    ('actor_critic.scale_decay', -0.1),
+    ('actor_critic.scale_floor', 0),
+    ('actor_critic.scale_floor', -1.0),
+    ('actor_critic.replay_scale', -0.1),
     ('actor_critic.extrinsic_weight', 0),
     ('actor_critic.subgoal_weight', -1),
     ('actor_critic.novelty_weight', -1),
     ('actor_critic.optimizer.clip_norm', 0),
     ('subgoals.duration', 1),
     ('subgoals.classes', 256),
+    ('subgoals.warmup', -1),
+    ('subgoals.warmup', 1.5),
     ('subgoals.kl_scale', -1),
     ('subgoals.optimizer.epsilon', 0),
     ('replay.sampler', 'prioritised'),
@@ -241,7 +258,7 @@ def test_an_unknown_preset_is_named_with_those_there_are():
   'changes,said',
   [
     ({}, ''),
-    ({'depth': 1}, ', depth=1'),
+    ({'depth': 5}, ', depth=5'),
     ({'world_model.cnn_depths': (8, 16, 32)}, None),
     ({'actor_critic.entropy_scale': 2e-5, 'replay.sampler': 'uniform'}, None),
   ],
@@ -256,12 +273,74 @@ def test_a_description_says_all_there_is_to_say(name, changes, said):
   assert override(config_lib.preset(name), dict(fields)) == config
 
 
-@pytest.mark.parametrize('depth', [1, 2, 3])
-def test_check_fillable_counts_the_ticks_of_the_slowest_level(depth):
+@pytest.mark.parametrize(
+  'changes,least,chunks',
+  [
+    # Level 0 needs all, the levels above as many fewer as their steps are
+    # longer, but a batch.
+    ({}, [1024, 256, 64], [8, 2, 1]),
+    ({'replay.min_size': 100}, [100, 25, 16], [8, 2, 1]),
+    ({'replay.min_size': 20, 'subgoals.duration': 2}, [20, 16, 16], [8, 4, 2]),
+    # Nobody waits for a batch where less is wanted.
+    ({'replay.min_size': 4}, [4, 4, 4], [8, 2, 1]),
+    ({'batch_size': 300}, [1024, 300, 300], [8, 2, 1]),
+    ({'replay.chunk_length': 100}, [1024, 256, 64], [64, 25, 6]),
+    ({'replay.chunk_length': 1}, [1024, 256, 64], [1, 1, 1]),
+  ],
+)
+def test_upper_levels_count_in_steps_of_the_environment(changes, least, chunks):
+  config = override(HierosConfig(), changes)
+  levels = range(3)
+  assert [config.least_sequences(level) for level in levels] == least
+  assert [config.chunk_length(level) for level in levels] == chunks
+
+
+@pytest.mark.parametrize(
+  'aggregation,divisors', [('mean', [1, 3, 9, 27]), ('sum', [1, 1, 1, 1])]
+)
+def test_a_mean_divides_by_the_steps_of_a_window(aggregation, divisors):
+  config = override(
+    HierosConfig(),
+    {'subgoals.duration': 3, 'reward_aggregation': aggregation},
+  )
+  assert [config.reward_divisor(level) for level in range(4)] == divisors
+
+
+@pytest.mark.parametrize(
+  'depth,environments,least',
+  # Of 100 sequences level 1 needs a quarter, and level 2 a batch of 16.
+  [(1, 1, 100), (2, 1, 25), (3, 1, 16), (1, 3, 100), (3, 3, 16)],
+)
+def test_check_fillable_counts_the_ticks_of_the_slowest_level(
+  depth, environments, least
+):
   config = override(HierosConfig(), {'depth': depth, 'replay.min_size': 100})
-  # The first sequence of 64 steps and 99 more, at 4^(depth - 1) steps a tick.
-  enough = (64 + 99) * 4 ** (depth - 1)
-  config.check_fillable(enough)
+  # A level's first sequence in each environment takes 64 steps. All but one
+  # environment may stop right before a tick.
+  ticks = least + 63 * environments + environments - 1
+  enough = ticks * 4 ** (depth - 1)
+  config.check_fillable(enough, environments)
   with pytest.raises(ValueError, match=f'at least {enough} steps') as error:
-    config.check_fillable(enough - 1)
-  assert f'Level {depth - 1} ' in str(error.value)
+    config.check_fillable(enough - 1, environments)
+  sentence = str(error.value)
+  assert f'Level {depth - 1} ' in sentence
+  assert f'replay.min_size=100 (here {least})' in sentence
+  assert f'{least + 63 * environments} that' in sentence
+  assert sentence.endswith('.') and '\n' not in sentence
+
+
+def test_check_fillable_looks_at_every_level():
+  config = override(
+    HierosConfig(),
+    {
+      'depth': 2,
+      'batch_size': 1,
+      'sequence_length': 2,
+      'replay.min_size': 1000,
+    },
+  )
+  # 1000 + 1 steps at level 0; (250 + 1) * 4 = 1004 at level 1.
+  for steps, level in ((1000, 0), (1003, 1)):
+    with pytest.raises(ValueError, match=f'^Level {level} '):
+      config.check_fillable(steps)
+  config.check_fillable(1004)

@@ -90,7 +90,7 @@ def test_metadata_names_the_package(metadata):
   assert metadata.version == '0.1.0'
   assert metadata.metadata['Requires-Python'] == '==3.10.*'
   assert metadata.read_text('top_level.txt').split() == ['acme_hieros']
-  assert {'test', 'report', 'cuda12'} <= set(
+  assert {'test', 'report', 'minatar', 'cuda12'} <= set(
     metadata.metadata.get_all('Provides-Extra')
   )
 

@@ -41,7 +41,9 @@ class HierarchicalAdder(base.Adder):
 
   A level's step lasts from one of its ticks to the next. It holds what the
   level saw and chose at its tick, and what came of it: the mean (or sum) of the
-  environment's rewards and the product of its discounts until the next tick. An
+  environment's rewards and the product of its discounts until the next tick. A
+  window that an episode's end cuts short is filled up with zeros for the mean:
+  a reward is not to count for more because it came right after a tick. An
   episode ends with one more step of every level, which holds the last
   observation and, as in Acme's own adders, zeros.
 
@@ -64,7 +66,7 @@ class HierarchicalAdder(base.Adder):
         that is ahead of the learner.
     """
     self._levels = [
-      _LevelWriter(client, table_name(i), config) for i in range(config.depth)
+      _LevelWriter(client, i, config) for i in range(config.depth)
     ]
     self._steps = None
     if limit_ratio:
@@ -154,11 +156,11 @@ def _copy(values: types.NestedArray) -> types.NestedArray:
 class _LevelWriter:
   """One level's open step, and the writer of its closed ones."""
 
-  def __init__(self, client: reverb.Client, table: str, config: HierosConfig):
-    self._table = table
+  def __init__(self, client: reverb.Client, level: int, config: HierosConfig):
+    self._table = table = table_name(level)
     self._length = config.sequence_length
-    self._chunk_length = min(config.replay.chunk_length, self._length)
-    self._mean = config.reward_aggregation == 'mean'
+    self._chunk_length = config.chunk_length(level)
+    self._divisor = config.reward_divisor(level)
     # Only the stand-in for the native ETBS sampler reads priorities.
     self._priority = etbs.InsertionOrder(client, table)
     self._writer = client.trajectory_writer(
@@ -181,7 +183,6 @@ class _LevelWriter:
     """Takes in what an environment step brought."""
     self._reward += reward
     self._discount *= discount
-    self._duration += 1
 
   def finish(self, observation: types.NestedArray):
     """Closes the open step, and adds the one of the last observation."""
@@ -197,7 +198,7 @@ class _LevelWriter:
 
   def reset(self):
     self._step = None
-    self._reward, self._discount, self._duration = 0.0, 1.0, 0
+    self._reward, self._discount = 0.0, 1.0
 
   def flush(self):
     self._writer.flush()
@@ -210,8 +211,7 @@ class _LevelWriter:
   def _close(self):
     if self._step is None:
       return
-    reward = self._reward / self._duration if self._mean else self._reward
-    self._append(self._step, reward, self._discount)
+    self._append(self._step, self._reward / self._divisor, self._discount)
     self.reset()
 
   def _append(self, step: types.NestedArray, reward: float, discount: float):

@@ -89,7 +89,7 @@ class HierosLearner(acme.Learner):
       self._placement = NamedSharding(mesh, PartitionSpec())
       rows = NamedSharding(mesh, PartitionSpec('batch'))
       shardings = {
-        'in_shardings': (self._placement, rows),
+        'in_shardings': (self._placement, rows, self._placement),
         'out_shardings': self._placement,
       }
     self._networks = networks
@@ -132,7 +132,9 @@ class HierosLearner(acme.Learner):
       if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:
         # Before the level learns from this batch.
         diagnoses[i] = self._diagnoses[i](self._states[i], batch)
-      self._states[i], values = self._updates[i](self._states[i], batch)
+      self._states[i], values = self._updates[i](
+        self._states[i], batch, self._guidance(i)
+      )
       metrics[i] = jax.device_get(values)
       wrong = [n for n, value in metrics[i].items() if not np.isfinite(value)]
       if wrong:
@@ -166,6 +168,14 @@ class HierosLearner(acme.Learner):
     """Continues from what `save` returned."""
     # Copies: updates overwrite the learner's state, but not the caller's.
     self._set_states(jax.tree.map(jnp.array, state))
+
+  def _guidance(self, level: int) -> np.float32:
+    """How much a level's subgoals count: the one above must learn first."""
+    above = self._num_updates[level + 1 : level + 2]
+    warmup = self._networks.config.subgoals.warmup
+    if not above or above[0] >= warmup:
+      return np.float32(1.0)
+    return np.float32(above[0] / warmup)
 
   def _set_states(self, states: TrainingState):
     self._states = [jax.device_put(state, self._placement) for state in states]

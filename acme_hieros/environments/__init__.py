@@ -13,6 +13,7 @@ _FAMILIES = {
   'atari': 'acme_hieros.environments.atari',
   'debug': 'acme_hieros.environments.debug',
   'gym': 'acme_hieros.environments.gymnasium_adapter',
+  'minatar': 'acme_hieros.environments.minatar',
 }
 
 
@@ -29,11 +30,12 @@ def make_environment(
       - 'atari/<Game>', with the games' names as in `ALE/<Game>-v5`;
       - 'gym/<Id>', with any id of Gymnasium, 'gym/ALE/Pong-v5' included;
         'gym/<module>:<Id>' imports the module that registers the id first;
+      - 'minatar/<Game>', MinAtar's games under their names among Atari's;
       - 'debug/<name>', small environments to test agents with.
     seed: A non-negative integer; the same seed and actions give the same
       episodes.
     **options: The options of the environment: see `atari.Atari`, the classes of
-      `debug`, and `gymnasium.make`.
+      `debug`, `gymnasium.make`, and `minatar.MinAtar`.
 
   Returns:
     The environment.

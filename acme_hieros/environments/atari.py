@@ -1,5 +1,6 @@
 """Atari 2600 games by the protocol of the Atari 100k benchmark."""
 
+import copy
 import functools
 from typing import Any
 
@@ -106,6 +107,18 @@ class Atari(base.EpisodicEnvironment):
     observation = self._resize(np.maximum(self._frame, self._previous_frame))
     terminated = self._ale.game_over(with_truncation=False)
     return observation, reward, terminated, self._ale.game_truncated()
+
+  def get_state(self) -> Any:
+    return (
+      self._ale.cloneState(include_rng=True),
+      self._needs_reset,
+      copy.deepcopy((self._rng, self._frame, self._previous_frame)),
+    )
+
+  def set_state(self, state: Any):
+    emulator, self._needs_reset, rest = state
+    self._ale.restoreState(emulator)
+    self._rng, self._frame, self._previous_frame = copy.deepcopy(rest)
 
   def observation_spec(self) -> specs.BoundedArray:
     return specs.BoundedArray(

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
+import copy
 import difflib
 import inspect
 from typing import Any
@@ -52,6 +53,14 @@ class EpisodicEnvironment(dm_env.Environment):
       discount=np.float32(0 if terminated else 1),
       observation=observation,
     )
+
+  def get_state(self) -> Any:
+    """Everything that decides what comes next, for `set_state`."""
+    return copy.deepcopy(self.__dict__)
+
+  def set_state(self, state: Any):
+    """Goes back to where `get_state` was called, as often as one likes."""
+    self.__dict__.update(copy.deepcopy(state))
 
   def reward_spec(self) -> specs.Array:
     return specs.Array((), np.float32, name='reward')

@@ -72,11 +72,27 @@ class LiveLine(_Line):
     """
     super().__init__(num_steps, steps, 'step', 0.05, file)
 
-  def show(self, steps: int, updates: int | None, last_return: float | None):
-    """Takes in how far the run is; updates are None before learning starts."""
+  def show(
+    self,
+    steps: int,
+    updates: int | None,
+    last_return: float | None,
+    cpu_minutes: tuple[float, float] = (0.0, 0.0),
+  ):
+    """Takes in how far the run is.
+
+    Args:
+      steps: so far.
+      updates: so far; None before learning starts.
+      last_return: of an episode, if one has ended.
+      cpu_minutes: so far, and those that end the run; 0 if none do.
+    """
     beside = {'updates': 'filling replay' if updates is None else updates}
     if last_return is not None:
       beside['return'] = f'{last_return:.4g}'
+    spent, limit = cpu_minutes
+    if limit:
+      beside['CPU minutes'] = f'{spent:.1f}/{limit:g}'
     self._show(steps, beside)
 
 

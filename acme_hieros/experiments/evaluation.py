@@ -327,6 +327,6 @@ class EvaluatorLog:
       steps=counts['actor_steps'],
       updates=counts['learner_steps'],
       seed=self._run.seed,
-      deterministic=True,
+      deterministic=False,
     )
     workdirs.write_json(self._summary, dataclasses.asdict(summary))

@@ -429,7 +429,6 @@ def evaluate(
       [None],
       learner,
       coordinator,
-      deterministic=True,
     )
     loop = environment_loop.EnvironmentLoop(
       actor,
@@ -479,7 +478,6 @@ def _make_actor(
   adders: Sequence[Any],
   learner: core.VariableSource,
   coordinator: Coordinator,
-  deterministic: bool = False,
 ) -> tuple[acting.BatchActor, np.random.SeedSequence]:
   """An actor with these adders, and the seeds of its environments."""
   # Several processes are not repeatable anyway, and one that is started again
@@ -490,7 +488,7 @@ def _make_actor(
   actor = _make_builder(run).make_batch_actor(
     jax.random.PRNGKey(int(actor_seed.generate_state(1)[0])),
     networks_lib.make_batch_policy(
-      networks_lib.make_networks(run.config, environment_spec), deterministic
+      networks_lib.make_networks(run.config, environment_spec)
     ),
     adders,
     variable_source=learner,

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib import axes as axes_lib
+from matplotlib import colors
 from matplotlib import figure as figure_lib
 import numpy as np
 
@@ -41,11 +42,23 @@ def images(observation_spaces: Spaces) -> list[str]:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-  """uint8 [..., H, W, C] to [..., H, W, 3]; one or two channels as grey."""
-  if image.shape[-1] >= 3:
-    return image[..., :3]
-  grey = image.mean(-1, keepdims=True).astype(np.uint8)
-  return np.repeat(grey, 3, -1)
+  """uint8 [..., H, W, C] to [..., H, W, 3].
+
+  One channel is grey, and three are RGB. Any other number are each shown in a
+  hue of its own, evenly spaced from red on; where several are bright the hues
+  mix.
+  """
+  channels = image.shape[-1]
+  if channels == 3:
+    return image
+  if channels == 1:
+    return np.repeat(image, 3, -1)
+  rgb = np.zeros((*image.shape[:-1], 3), np.uint8)
+  for channel in range(channels):
+    hue = colors.hsv_to_rgb((channel / channels, 1.0, 1.0))
+    shown = np.round(hue * image[..., channel, None]).astype(np.uint8)
+    np.maximum(rgb, shown, out=rgb)
+  return rgb
 
 
 def decoded_image(decoded: np.ndarray) -> np.ndarray:

@@ -179,8 +179,7 @@ class Recorder:
     extrinsic = np.full(len(step), np.nan, np.float32)
     for m in range(1, len(step)):
       since = rewards[step[m - 1] : step[m]]
-      mean = config.reward_aggregation == 'mean'
-      extrinsic[m] = since.mean() if mean else since.sum()
+      extrinsic[m] = since.sum() / config.reward_divisor(i)
     reward = {level_lib.EXTRINSIC: extrinsic}
     if level_lib.SUBGOAL in level.streams:
       reward[level_lib.SUBGOAL] = earned

@@ -72,6 +72,7 @@ class Trainer:
     )
     self._episodes = episodes.EpisodeLog(self._workdir.make_logger('episodes'))
     self._seconds_before = 0.0
+    self._cpu_seconds = 0.0
     self._owed = 0.0  # Learner steps that are due.
     if restored:
       self._learner.restore(restored.state)
@@ -79,6 +80,8 @@ class Trainer:
       self._owed = restored.metadata['owed_updates']
       self._episodes.restore(restored.metadata)
       self._seconds_before = restored.metadata['seconds']
+      # Once, nobody counted.
+      self._cpu_seconds = restored.metadata.get('cpu_seconds', 0.0)
     self._adders = [
       builder.make_adder(self._client) for _ in range(run.envs_per_actor)
     ]
@@ -112,7 +115,7 @@ class Trainer:
     return self._seconds_before + time.time() - self._start
 
   def train(self) -> runs.Summary:
-    """Runs to the last step or to Ctrl-C, and saves, whatever happens.
+    """Runs to its end or to Ctrl-C, and saves, whatever happens.
 
     Only a second Ctrl-C, which may come in the midst of a step, saves nothing.
     The trainer is closed then, and cannot be used again.
@@ -151,6 +154,7 @@ class Trainer:
       self._workdir,
       self._counter.get_counts(),
       self._seconds,
+      cpu_seconds=self._cpu_seconds,
       **self._episodes.summary(),
     )
     workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
@@ -165,6 +169,7 @@ class Trainer:
         'counts': self._counter.get_counts(),
         'owed_updates': self._owed,
         'seconds': self._seconds,
+        'cpu_seconds': self._cpu_seconds,
         **self._episodes.save(),
       },
       self._client,
@@ -181,7 +186,10 @@ class Trainer:
     run = self._run
     saved = time.time()
     learning_started = False
-    while self.steps < run.num_steps and not interruption.requested:
+    uncounted = None  # CPU seconds of this process that do not count.
+    while not (
+      run.is_over(self.steps, self._cpu_seconds) or interruption.requested
+    ):
       steps, ended = self._environments.step()
       self._counter.increment(actor_steps=steps)
       for episode in ended:
@@ -193,6 +201,11 @@ class Trainer:
       while self._owed >= 1.0 and not interruption.requested:
         self._owed -= 1.0
         self._learner.step()
+        if uncounted is None:  # Everything before was starting and compiling.
+          uncounted = time.process_time() - self._cpu_seconds
+      if uncounted is not None:
+        # What is saved and told is what ends the run.
+        self._cpu_seconds = time.process_time() - uncounted
       self._show(line, learning_started)
       if time.time() - saved > 60 * run.checkpoint_minutes:
         saved = time.time()
@@ -212,6 +225,7 @@ class Trainer:
       counts['actor_steps'],
       counts['learner_steps'] if learning_started else None,
       self._episodes.last,
+      (self._cpu_seconds / 60, self._run.cpu_minutes),
     )
     self._write_warnings(line)
 

@@ -35,6 +35,9 @@ class Run:
   environment: a name that `make_environment` knows, with its options.
   config: of the agent.
   num_steps: environment steps in all, those before a resume included.
+  cpu_minutes: after which the run ends as at its last step, those before a
+    resume included; 0 for no such end. Each start counts from the end of its
+    first update on: what comes before is loading and compiling.
   seed: of environments, parameters, actions and updates.
   workdir: where everything is written.
   launch: one of LAUNCHES.
@@ -52,6 +55,7 @@ class Run:
   config: config_lib.HierosConfig
   num_steps: int
   workdir: str
+  cpu_minutes: float = 0.0
   seed: int = 0
   environment_options: Mapping[str, Any] = dataclasses.field(
     default_factory=dict
@@ -78,6 +82,10 @@ class Run:
     """What a resumed run may change."""
     return {name: getattr(self, name) for name in _EXTENT}
 
+  def is_over(self, steps: int, cpu_seconds: float) -> bool:
+    """Whether so many steps, or so much CPU time, are all there is to be."""
+    return steps >= self.num_steps or 0 < 60 * self.cpu_minutes <= cpu_seconds
+
   @property
   def num_environments(self) -> int:
     """That fill the replay."""
@@ -92,6 +100,7 @@ class Run:
 
 _EXTENT = {
   'num_steps': int,
+  'cpu_minutes': (float, int),
   'launch': str,
   'num_actors': int,
   'num_evaluators': int,
@@ -111,6 +120,8 @@ def read_run(workdir: str) -> Run:
   found = directory.read_config()
   if found is None:
     raise ValueError(f'{workdir} holds no run: it has no config.json.')
+  # Runs once had no such end.
+  found = {'cpu_minutes': 0.0, **found}
   kinds = {
     'environment': str,
     'environment_options': dict,
@@ -119,7 +130,8 @@ def read_run(workdir: str) -> Run:
     **_EXTENT,
   }
   for field, kind in kinds.items():
-    if type(found.get(field)) is not kind:
+    value = found.get(field)
+    if not isinstance(value, kind) or isinstance(value, bool):
       raise ValueError(
         f'{workdir} holds no run of this version: its config.json has no '
         f'{field!r} that could be used.'
@@ -147,7 +159,9 @@ class Summary:
 
   mean_return: over the last `episodes.RECENT` episodes; None without episodes.
   seconds: those before a resume included.
-  interrupted: whether it was stopped before its last step.
+  cpu_seconds: of them, as `Run.cpu_minutes` counts; None of several processes.
+  interrupted: whether it was stopped before its last step, or the end of its
+    CPU time.
   """
 
   steps: int
@@ -156,6 +170,7 @@ class Summary:
   mean_return: float | None
   best_return: float | None
   seconds: float
+  cpu_seconds: float | None
   interrupted: bool
   workdir: str
 
@@ -163,7 +178,13 @@ class Summary:
     lines = [
       f'{"Interrupted after" if self.interrupted else "Finished"} '
       f'{self.steps} steps, {self.episodes} episodes and {self.updates} '
-      f'updates in {datetime.timedelta(seconds=round(self.seconds))}.'
+      f'updates in {_duration(self.seconds)}'
+      + (
+        '.'
+        if self.cpu_seconds is None
+        else f'; {_duration(self.cpu_seconds)} of CPU time, start and '
+        'compilation apart.'
+      )
     ]
     if self.mean_return is not None:
       recent = min(self.episodes, episodes.RECENT)
@@ -178,6 +199,10 @@ class Summary:
     return '\n'.join(lines)
 
 
+def _duration(seconds: float) -> datetime.timedelta:
+  return datetime.timedelta(seconds=round(seconds))
+
+
 def summarise(
   run: Run,
   workdir: workdirs.Workdir,
@@ -186,6 +211,7 @@ def summarise(
   mean_return: float | None,
   best_return: float | None,
   last_return: float | None,
+  cpu_seconds: float | None = None,
 ) -> Summary:
   """What came of a run, from its counts and its `EpisodeLog.summary`."""
   del last_return  # One episode says nothing.
@@ -196,7 +222,8 @@ def summarise(
     mean_return=mean_return,
     best_return=best_return,
     seconds=seconds,
-    interrupted=counts['actor_steps'] < run.num_steps,
+    cpu_seconds=cpu_seconds,
+    interrupted=not run.is_over(counts['actor_steps'], cpu_seconds or 0.0),
     workdir=workdir.path,
   )
 
@@ -364,9 +391,18 @@ def _check(run: Run):
     raise ValueError(
       f'picture_minutes={run.picture_minutes} must not be negative; 0 is never.'
     )
+  if not run.cpu_minutes >= 0:
+    raise ValueError(
+      f'cpu_minutes={run.cpu_minutes} must not be negative; 0 is no limit.'
+    )
   if run.launch not in LAUNCHES:
     raise ValueError(
       f'launch={run.launch!r} is unknown; known: {", ".join(LAUNCHES)}.'
+    )
+  if run.launch != 'local' and run.cpu_minutes:
+    raise ValueError(
+      f'cpu_minutes={run.cpu_minutes} needs launch=local: the time of several '
+      'processes is not counted.'
     )
   if run.launch == 'local' and (run.num_actors, run.num_evaluators) != (1, 0):
     raise ValueError(

@@ -179,32 +179,53 @@ def trajectory_weights(start: Array, discount: Array) -> Array:
   return jnp.cumprod(jnp.concatenate([start[None], discount[:-1]]), 0)
 
 
-def update_return_range(
-  value_range: Array, returns: Array, decay: float
+def replay_returns(
+  reward: Array,
+  discount: Array,
+  start_of_episode: Array,
+  bootstrap: Array,
+  return_lambda: float,
 ) -> Array:
-  """Moves the running 5-95 percentile range towards that of `returns`."""
-  low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
-  return decay * value_range + (1.0 - decay) * (high - low)
-
-
-def advantages(
-  returns: dict[str, Array],
-  values: dict[str, Array],
-  ranges: dict[str, Array],
-  weights: dict[str, float],
-) -> tuple[Array, dict[str, Array]]:
-  """Weighted, normalised advantages: their sum and each stream's part.
+  """Lambda-returns of what was really earned (DreamerV3, "Critic learning").
 
   Args:
-    returns, values: [H, ...] of each reward stream.
-    ranges: the running range S of each stream; returns are divided by
-      max(1, S), so that small rewards are not blown up to noise.
-    weights: of each stream.
+    reward, discount: [B, T], that came with the states.
+    start_of_episode: [B, T]; nothing is known of what comes after an episode's
+      last state.
+    bootstrap: [B, T], imagined returns from the states.
+    return_lambda: lambda.
+
+  Returns:
+    [B, T]: of each state, that of the last is its bootstrap.
   """
-  parts = {
-    name: weights[name]
-    * (returns[name] - values[name])
-    / jnp.maximum(1.0, ranges[name])
-    for name in returns
-  }
-  return sum(parts.values()), parts
+
+  def step(following, inputs):
+    reward, discount, value, starts, own = inputs
+    following = reward + discount * (
+      (1.0 - return_lambda) * value + return_lambda * following
+    )
+    following = jnp.where(starts, own, following)
+    return following, following
+
+  arrived = (x.T[1:] for x in (reward, discount, bootstrap, start_of_episode))
+  _, returns = jax.lax.scan(
+    step,
+    bootstrap[:, -1],
+    (*arrived, bootstrap.T[:-1]),
+    reverse=True,
+  )
+  return jnp.concatenate([returns.T, bootstrap[:, -1:]], 1)
+
+
+def percentile_range(returns: Array) -> Array:
+  """From the 5th to the 95th percentile (DreamerV3, "Actor learning")."""
+  low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
+  return high - low
+
+
+def moments(advantage: Array, weight: Array) -> tuple[Array, Array]:
+  """Weighted mean and standard deviation of advantages, [H, ...] to []."""
+  total = jnp.maximum(jnp.sum(weight), 1e-8)
+  mean = jnp.sum(weight * advantage) / total
+  variance = jnp.sum(weight * jnp.square(advantage - mean)) / total
+  return mean, jnp.sqrt(variance)

@@ -65,7 +65,7 @@ def examine(
     )
     novelty = subgoals.novelty_reward(coded.error, state.deter.shape[-1])
   return Beliefs(
-    reward=distributions.symexp(prediction.reward),
+    reward=prediction.reward,
     continuation=prediction.continuation,
     value={
       name: level.value(critic, inputs)

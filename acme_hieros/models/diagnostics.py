@@ -64,7 +64,7 @@ def forecast(
   prediction = level.world_model.predict(params, states)
   return Forecast(
     observation=level.world_model.decode(params, states),
-    reward=distributions.symexp(prediction.reward),
+    reward=prediction.reward,
     continuation=prediction.continuation,
   )
 

@@ -8,8 +8,10 @@ from acme_hieros.models import linear, placement, reductions
 
 Array = jax.Array
 
-# Range of the two-hot bins, in symlog space (DreamerV3, "Critic learning").
-TWO_HOT_LIMIT = 20.0
+# The outermost two-hot bins are at plus and minus symexp of this, 3.3 million.
+# In DreamerV3 it is 20; what rounding leaves there of weights that cancel out,
+# times 485 million, is larger than many rewards.
+TWO_HOT_LIMIT = 15.0
 
 
 def symlog(x: Array) -> Array:
@@ -29,26 +31,43 @@ def _sign(x: Array) -> Array:
   return jnp.where(x < 0, -1.0, 1.0)
 
 
+def two_hot_bins(num_bins: int) -> np.ndarray:
+  """The numbers that bins stand for, float32: even in symlog space."""
+  # The middle bin is exactly 0, and bins are symmetric about it.
+  half = np.arange(num_bins // 2 + 1) * (2 * TWO_HOT_LIMIT / (num_bins - 1))
+  bins = np.expm1(half).astype(np.float32)
+  return np.concatenate([-bins[:0:-1], bins])
+
+
 def two_hot(x: Array, num_bins: int) -> Array:
-  """Encodes numbers as weights of the two nearest of `num_bins` even bins.
+  """Encodes numbers as weights of the two bins they lie between.
+
+  Their mean is taken where the numbers are, not in symlog space: a return of
+  100 that comes once in 100 times is worth 1, not 0.05. (DreamerV3, "Critic
+  learning", in its later form of exponentially spaced bins.)
 
   Args:
-    x: [...] in symlog space; clipped to [-TWO_HOT_LIMIT, TWO_HOT_LIMIT].
-    num_bins: number of bins.
+    x: [...]; clipped to the outermost bins.
+    num_bins: an odd number of bins.
 
   Returns:
     [..., num_bins], not negative, summing to 1, whose mean bin is x.
   """
-  position = (jnp.clip(x, -TWO_HOT_LIMIT, TWO_HOT_LIMIT) + TWO_HOT_LIMIT) * (
-    (num_bins - 1) / (2 * TWO_HOT_LIMIT)
-  )
+  bins = two_hot_bins(num_bins)
+  x = jnp.clip(x, bins[0], bins[-1])
+  width = 2 * TWO_HOT_LIMIT / (num_bins - 1)
+  below = jnp.floor(symlog(x) / width).astype(jnp.int32) + num_bins // 2
+  # Rounding may have found a neighbour; the share is then 0 or 1.
+  below = jnp.clip(below, 0, num_bins - 2)
+  low, high = jnp.asarray(bins)[below], jnp.asarray(bins)[below + 1]
+  share = jnp.clip((x - low) / (high - low), 0.0, 1.0)
   return jnp.maximum(
-    0.0, 1.0 - jnp.abs(position[..., None] - jnp.arange(num_bins))
+    0.0, 1.0 - jnp.abs((below + share)[..., None] - jnp.arange(num_bins))
   )
 
 
 def two_hot_loss(logits: Array, target: Array) -> Array:
-  """Cross entropy of symlog two-hot logits and a target in plain space.
+  """Cross entropy of two-hot logits and a target.
 
   Args:
     logits: [..., bins].
@@ -58,17 +77,15 @@ def two_hot_loss(logits: Array, target: Array) -> Array:
     [...] in nats.
   """
   shifted, odds = _odds(logits)
-  weights = two_hot(symlog(target), logits.shape[-1])
+  weights = two_hot(target, logits.shape[-1])
   return jnp.log(reductions.row_sums(odds)) - reductions.row_sums(
     weights * shifted
   )
 
 
 def two_hot_mean(logits: Array) -> Array:
-  """The mean bin of two-hot logits [..., bins], in symlog space: [...]."""
-  bins = np.linspace(
-    -TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1], dtype=np.float32
-  )
+  """The mean bin of two-hot logits [..., bins]: [...]."""
+  bins = two_hot_bins(logits.shape[-1])
   _, odds = _odds(logits)
   # Symmetric pairs are added first, so that equal weights give exactly 0.
   half = (len(bins) + 1) // 2

@@ -42,13 +42,19 @@ class LevelStep(NamedTuple):
 class LevelMemory(NamedTuple):
   """What one level carries from step to step while acting.
 
+  context: the world model's, [N, ...].
   action: the encoded actions that hold, [N, A].
   window: this level's own last k states, for the level above, [N, k, ...].
   """
 
-  state: world_model.State
+  context: world_model.Context
   action: Array
   window: Window
+
+  @property
+  def state(self) -> world_model.State:
+    """What the level knows."""
+    return self.context.state
 
 
 class ActorState(NamedTuple):
@@ -109,6 +115,7 @@ class Hierarchy:
         subgoal=code if i < config.depth - 1 else None,
         novelty=config.depth > 1
         and (i > 0 or config.actor_critic.novelty_at_level_0),
+        reward_divisor=config.reward_divisor(i),
       )
       for i in range(config.depth)
     )
@@ -146,6 +153,16 @@ class Hierarchy:
   def level_steps(self, steps: Array) -> tuple[LevelStep, ...]:
     """ActorState.steps [N, n], JAX's or NumPy's, as LevelStep [N, ...]."""
     return self._step_rows.unpack(steps)
+
+  def replace_action(self, state: ActorState, action: Array) -> ActorState:
+    """The state, had level 0 chosen other actions, [N, ...], in the last step.
+
+    The next step then takes these for what was done.
+    """
+    memory = self._memory_rows[0].unpack(state.levels[0])
+    memory = memory._replace(action=self.action.encode(action))
+    levels = (self._memory_rows[0].pack(memory), *state.levels[1:])
+    return state._replace(levels=levels)
 
   def reset(self, state: ActorState, starting: Array) -> ActorState:
     """Forgets the past of those environments where an episode starts.
@@ -204,12 +221,13 @@ class Hierarchy:
         new = level.world_model.observe_step(
           level_lib.unpack_policy(own).world_model,
           k,
-          memory.state,
+          memory.context,
           memory.action,
           seen,
           first,
         )
-        return memory._replace(state=new, window=_push(memory.window, new))
+        window = _push(memory.window, new.state)
+        return memory._replace(context=new, window=window)
 
       inferred.append(_if(tick, advance, rows, packed))
       seen = rows.unpack(inferred[-1]).window
@@ -309,7 +327,7 @@ class Hierarchy:
       )
       memories.append(
         LevelMemory(
-          state=level.initial_state(batch_size),
+          context=level.initial_context(batch_size),
           action=jnp.zeros((batch_size, level.action.size)),
           window=window,
         )

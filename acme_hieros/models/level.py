@@ -16,6 +16,7 @@ from acme_hieros.config import HierosConfig, OptimizerConfig
 from acme_hieros.models import (
   actor_critic,
   distributions,
+  encoders,
   linear,
   packing,
   s5,
@@ -58,14 +59,14 @@ class TrainingState(NamedTuple):
 
   slow_critics: moving average of params.critics.
   optimizers: an optax state for each field of Params.
-  return_ranges: running 5-95 percentile range of each stream's returns, [].
+  scales: running size of each stream's returns or advantages, [].
   key: of the next update. steps: updates so far, int32 [].
   """
 
   params: Params
   slow_critics: dict[str, hk.Params]
   optimizers: Params
-  return_ranges: dict[str, Array]
+  scales: dict[str, Array]
   key: Array
   steps: Array
 
@@ -98,6 +99,21 @@ class Trajectory(NamedTuple):
   deter: Array
 
 
+class Replayed(NamedTuple):
+  """What came with the states that imagination starts from, [B, T].
+
+  reward, continuation, start_of_episode: from replay, see
+    `world_model.Arrivals`.
+  alive: whether the episode goes on from there; a probability where replay does
+    not say.
+  """
+
+  reward: Array
+  continuation: Array
+  start_of_episode: Array
+  alive: Array
+
+
 class Level:
   """The pure functions of one level."""
 
@@ -108,6 +124,7 @@ class Level:
     action: spaces.ActionSpace,
     subgoal: spaces.Discrete | None = None,
     novelty: bool = False,
+    reward_divisor: int = 1,
   ):
     """Builds a level.
 
@@ -117,6 +134,7 @@ class Level:
       action: what it does.
       subgoal: the code it is given; None at the top.
       novelty: whether it is rewarded for states new to its autoencoder.
+      reward_divisor: by which its rewards are smaller than the environment's.
 
     Raises:
       ValueError: an observation does not fit the encoder.
@@ -132,10 +150,16 @@ class Level:
       NOVELTY: settings.novelty_weight * novelty,
     }
     self.streams = {name: w for name, w in weights.items() if w > 0}
+    self._scale_floors = dict.fromkeys(self.streams, settings.scale_floor)
+    self._scale_floors[EXTRINSIC] /= reward_divisor
     # By name NumPy could find TensorFlow's bfloat16, which is another.
     dtype = getattr(jnp, config.precision)
     self.world_model = world_model.make_world_model(
-      config.world_model, observation, action, dtype
+      config.world_model,
+      observation,
+      action,
+      config.context_length or config.sequence_length,
+      dtype,
     )
     self.actor = actor_critic.make_actor(settings, action, dtype)
     self.critic = actor_critic.make_critic(settings, dtype)
@@ -145,7 +169,7 @@ class Level:
       self.autoencoder = subgoals.make_autoencoder(
         config.subgoals, config.world_model.deter_size, dtype
       )
-    self._optimizers = Params(
+    self.optimizers = Params(
       world_model=optax.chain(
         _make_optimizer(config.world_model.optimizer),
         _scale_s5(config.world_model.s5_learning_rate_scale),
@@ -185,10 +209,10 @@ class Level:
       optimizers=Params(
         *(
           optimizer.init(part)
-          for optimizer, part in zip(self._optimizers, params)
+          for optimizer, part in zip(self.optimizers, params)
         )
       ),
-      return_ranges={name: jnp.zeros(()) for name in self.streams},
+      scales={name: jnp.zeros(()) for name in self.streams},
       key=key,
       steps=jnp.zeros((), jnp.int32),
     )
@@ -202,6 +226,14 @@ class Level:
       log_probs=jnp.zeros_like(stoch.value),
       deter=jnp.zeros((batch_size, config.deter_size)),
       memory=s5.initial_state(config.s5, batch_size),
+    )
+
+  def initial_context(self, batch_size: int) -> world_model.Context:
+    """The Context [B, ...] before an episode's first step."""
+    return world_model.Context(
+      state=self.initial_state(batch_size),
+      younger=s5.initial_state(self._config.world_model.s5, batch_size),
+      age=jnp.zeros(batch_size, jnp.int32),
     )
 
   def policy_inputs(
@@ -284,13 +316,16 @@ class Level:
         lambda some, one: jnp.concatenate([some, one[None]]), inputs, last
       ),
       action=action,
-      reward=distributions.symexp(reward),
+      reward=reward,
       continuation=continuation,
       deter=deter,
     )
 
   def update(
-    self, state: TrainingState, batch: Batch
+    self,
+    state: TrainingState,
+    batch: Batch,
+    guidance: Array | float = 1.0,
   ) -> tuple[TrainingState, dict[str, Array]]:
     """One update of everything on one batch.
 
@@ -300,16 +335,26 @@ class Level:
     Args:
       state: the level's learning state.
       batch: [B, T, ...] of its replay.
+      guidance: how much its subgoals count, from 0 to 1.
 
     Returns:
       The new state, and scalar metrics by name; losses end in '_loss'.
     """
-    params = state.params
+    params = state.params._replace(
+      world_model=encoders.track_means(
+        state.params.world_model,
+        batch.sequence.observation,
+        self.observation,
+        state.steps,
+      )
+    )
     key, model_key, behaviour_key = jax.random.split(state.key, 3)
 
     (_, (posterior, prediction, came, metrics)), model_grads = (
       jax.value_and_grad(self.world_model.loss, has_aux=True)(
-        params.world_model, model_key, batch.sequence
+        params.world_model,
+        model_key,
+        batch.sequence,
       )
     )
 
@@ -318,35 +363,40 @@ class Level:
     def flatten(x):
       return jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
 
-    start, prediction, came = jax.tree.map(
-      flatten, (posterior, prediction, came)
-    )
+    start, prediction = jax.tree.map(flatten, (posterior, prediction))
     code = None
     if self.subgoal:
       code = flatten(self.subgoal.encode(batch.subgoal))
     # Mid-episode, the first step of a sequence has only the model's opinion.
-    alive = jnp.where(came.known, came.continuation, prediction.continuation)
+    alive = jnp.where(
+      came.known,
+      came.continuation,
+      prediction.continuation.reshape(came.known.shape),
+    )
+    replayed = Replayed(
+      came.reward, came.continuation, batch.sequence.start_of_episode, alive
+    )
 
     learned = params._replace(world_model=None)
-    (_, (ranges, more)), grads = jax.value_and_grad(
+    (_, (scales, more)), grads = jax.value_and_grad(
       self._behaviour_loss, has_aux=True
     )(
       learned,
       params.world_model,
-      state.slow_critics,
-      state.return_ranges,
+      state,
       behaviour_key,
       start,
       prediction.features,
-      alive,
+      replayed,
       code,
+      guidance,
     )
     metrics.update(more)
 
     updated, optimizers = [], []
     for name, optimizer, grad, part, optimizer_state in zip(
       Params._fields,
-      self._optimizers,
+      self.optimizers,
       grads._replace(world_model=model_grads),
       params,
       state.optimizers,
@@ -363,7 +413,7 @@ class Level:
         updated.critics, state.slow_critics, self._config.actor_critic.slow_rate
       ),
       optimizers=Params(*optimizers),
-      return_ranges=ranges,
+      scales=scales,
       key=key,
       steps=state.steps + 1,
     )
@@ -375,33 +425,33 @@ class Level:
 
   def value(self, critic: hk.Params, inputs: linear.Inputs) -> Array:
     """What a critic expects in states with such inputs: [...]."""
-    logits = self.critic.apply(critic, inputs)
-    return distributions.symexp(distributions.two_hot_mean(logits))
+    return distributions.two_hot_mean(self.critic.apply(critic, inputs))
 
   def _behaviour_loss(
     self,
     learned: Params,
     model_params: hk.Params,
-    slow_critics,
-    return_ranges,
+    state: TrainingState,
     key: Array,
     start: world_model.State,
     start_features: tuple[linear.OneHots, Array],
-    alive: Array,
+    replayed: Replayed,
     code: Array | None,
+    guidance: Array,
   ):
     """Actor, critic and autoencoder losses on imagined trajectories.
 
     Args:
       learned: parameters to differentiate by; world_model is None.
       model_params: parameters of the world model, not differentiated.
-      slow_critics, return_ranges: as in TrainingState.
+      state: slow critics, scales and steps are read.
       key: random key.
-      start, start_features, code: as in `imagine`.
-      alive: continuation of the starts, [N].
+      start, start_features, code: as in `imagine`; N = B T.
+      replayed: what came with the starts.
+      guidance: as in `update`.
 
     Returns:
-      The summed loss, and (new return ranges, metrics).
+      The summed loss, and (new scales, metrics).
     """
     stop = jax.lax.stop_gradient
     settings = self._config.actor_critic
@@ -449,8 +499,10 @@ class Level:
       )
 
     discount = settings.discount * trajectory.continuation
+    alive = replayed.alive.reshape(-1)
     weight = stop(actor_critic.trajectory_weights(alive, discount))
-    returns, values, ranges, critic_losses = {}, {}, {}, []
+    debias = _debias(settings.scale_decay, state.steps + 1)
+    returns, values, scales, critic_losses, parts = {}, {}, {}, [], {}
     for name in self.streams:
       critic = learned.critics[name]
       logits = self.critic.apply(critic, inputs)
@@ -466,27 +518,46 @@ class Level:
         rewards[name], discount, value[1:], settings.return_lambda
       )
       values[name] = stop(value[:-1])
-      ranges[name] = actor_critic.update_return_range(
-        return_ranges[name], stop(returns[name]), settings.return_range_decay
+      advantage = returns[name] - values[name]
+      if settings.advantage_scale == 'range':
+        centre, scale = 0.0, actor_critic.percentile_range(stop(returns[name]))
+      else:
+        centre, scale = actor_critic.moments(stop(advantage), weight)
+      scales[name] = _move(state.scales[name], scale, settings.scale_decay)
+      counts = guidance if name == SUBGOAL else 1.0
+      parts[name] = (
+        counts
+        * self.streams[name]
+        * (advantage - centre)
+        / jnp.maximum(self._scale_floors[name], debias * scales[name])
       )
-      slow = self.value(slow_critics[name], inputs)
+      slow = self.value(state.slow_critics[name], inputs)
       loss = distributions.two_hot_loss(logits, stop(returns[name]))
       loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
       critic_losses.append(jnp.mean(weight * loss))
+      metrics[f'{name}_critic_loss'] = critic_losses[-1]
+      if name == EXTRINSIC and settings.replay_scale:
+        target = actor_critic.replay_returns(
+          replayed.reward,
+          settings.discount * replayed.continuation,
+          replayed.start_of_episode,
+          stop(returns[name][0]).reshape(replayed.reward.shape),
+          settings.return_lambda,
+        )
+        loss = distributions.two_hot_loss(logits[0], target.reshape(-1))
+        critic_losses.append(settings.replay_scale * jnp.mean(alive * loss))
+        metrics['replay_critic_loss'] = critic_losses[-1]
       metrics.update(
         {
-          f'{name}_critic_loss': critic_losses[-1],
           f'{name}_reward': jnp.mean(rewards[name]),
           f'{name}_return': jnp.mean(returns[name]),
           f'{name}_value': jnp.mean(value),
-          f'{name}_return_range': ranges[name],
+          f'{name}_scale': debias * scales[name],
         }
       )
     losses['critic'] = sum(critic_losses)
 
-    advantage, parts = actor_critic.advantages(
-      returns, values, ranges, self.streams
-    )
+    advantage = sum(parts.values())
     policy = self.actor.apply(learned.actor, inputs)
     entropy = policy.entropy()
     if through_dynamics:
@@ -509,7 +580,17 @@ class Level:
       imagined_continuation=jnp.mean(trajectory.continuation),
       **{f'{name}_loss': loss for name, loss in losses.items()},
     )
-    return sum(losses.values()), (stop(ranges), stop(metrics))
+    return sum(losses.values()), (stop(scales), stop(metrics))
+
+
+def _move(mean: Array, value: Array, decay: float) -> Array:
+  """A step of a running mean, which started at 0; see `_debias`."""
+  return decay * mean + (1.0 - decay) * value
+
+
+def _debias(decay: float, steps: Array) -> Array:
+  """What a running mean of `steps` values is to be multiplied by."""
+  return 1.0 / jnp.maximum(1.0 - decay**steps, 1e-6)
 
 
 def draw(init: Callable[[Array], Any], key: Array) -> Any:

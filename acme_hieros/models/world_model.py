@@ -5,7 +5,6 @@ parallel: all z_t at once, then one S5 scan over them gives priors and h_t.
 """
 
 from collections.abc import Callable, Mapping
-import math
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -15,20 +14,17 @@ import numpy as np
 
 from acme_hieros.config import WorldModelConfig
 from acme_hieros.models import (
-  convolution,
   distributions,
+  encoders,
   linear,
   mlp,
-  normalization,
   placement,
-  reductions,
   s5,
   spaces,
 )
 
 Array = jax.Array
 Observation = Mapping[str, Array]
-Metrics = dict[str, Array]
 
 
 class State(NamedTuple):
@@ -47,12 +43,30 @@ class State(NamedTuple):
   memory: s5.State
 
 
+class Context(NamedTuple):
+  """What a level carries from step to step while it looks and acts, [B, ...].
+
+  Sequences of replay start from an empty memory and end after T steps, so that
+  a memory which has taken in more has never been trained. Two take turns: when
+  the one that counts has taken in T steps, the other, T/2 younger, takes over.
+
+  state: with the memory that counts.
+  younger: the other memory.
+  age: steps that the memory that counts has taken in, int32 [B].
+  """
+
+  state: State
+  younger: s5.State
+  age: Array
+
+
 class Prediction(NamedTuple):
   """What the heads say about a State.
 
-  features: inputs of actor and critics: z, and numbers [..., D + 3], which are
-    h, symlog(reward), continuation and symlog(entropy of z).
-  reward: mean of the reward that came with the state, in symlog space [...].
+  features: inputs of actor and critics: z, and numbers [..., D + 2], which are
+    h, symlog(reward) and continuation. Hieros has the entropy of z as well,
+    which is the posterior's where it acts and the prior's where it is trained.
+  reward: mean of the reward that came with the state, [...].
   continuation: probability that the episode goes on, [...].
   """
 
@@ -111,9 +125,10 @@ class WorldModel(NamedTuple):
 
   init: key -> params.
   observe: (params, key, observation [B, T, ...], previous_action [B, T, A],
-    reset [B, T]) -> State [B, T, ...]. The first step always resets.
-  observe_step: (params, key, State [B, ...], previous_action [B, A],
-    observation [B, ...], reset [B]) -> State [B, ...].
+    start_of_episode [B, T]) -> State [B, T, ...]. The first step finds an empty
+    memory, also in mid-episode.
+  observe_step: (params, key, Context [B, ...], previous_action [B, A],
+    observation [B, ...], start_of_episode [B]) -> Context [B, ...].
   imagine_step: (params, key, State [B, ...], action [B, A]) -> State [B, ...].
   predict: (params, State) -> Prediction.
   decode: (params, State) -> observations by name, images in [-0.5, 0.5] and
@@ -124,7 +139,7 @@ class WorldModel(NamedTuple):
 
   init: Callable[..., hk.Params]
   observe: Callable[..., State]
-  observe_step: Callable[..., State]
+  observe_step: Callable[..., Context]
   imagine_step: Callable[..., State]
   predict: Callable[..., Prediction]
   decode: Callable[..., dict[str, Array]]
@@ -141,7 +156,7 @@ def no_features(
   config: WorldModelConfig, batch_size: int
 ) -> tuple[linear.OneHots, Array]:
   """Prediction.features of zeros."""
-  numbers = jnp.zeros((batch_size, config.deter_size + 3))
+  numbers = jnp.zeros((batch_size, config.deter_size + 2))
   return no_choices(config, batch_size), numbers
 
 
@@ -149,6 +164,7 @@ def make_world_model(
   config: WorldModelConfig,
   observation: Mapping[str, spaces.ObservationSpace],
   action: spaces.ActionSpace,
+  context_length: int,
   dtype: jnp.dtype = jnp.float32,
 ) -> WorldModel:
   """Builds the world model of one level.
@@ -157,25 +173,17 @@ def make_world_model(
     config: its sizes.
     observation: what the level sees, by name.
     action: what it does.
+    context_length: most steps that the memory holds in `observe_step`.
     dtype: of the arithmetic of its networks; S5 states, h and all that comes
       out are float32.
 
   Raises:
     ValueError: an image does not fit the convolutions.
   """
-  for name, space in observation.items():
-    stride = 2 ** len(config.cnn_depths)
-    if isinstance(space, spaces.Image) and any(
-      side % stride for side in space.shape[:2]
-    ):
-      raise ValueError(
-        f'No encoder fits the observation {name!r} of shape {space.shape}: '
-        f'{len(config.cnn_depths)} halvings (world_model.cnn_depths) need '
-        f'sides that are multiples of {stride}.'
-      )
+  encoders.check_images(config, observation)
 
   def modules():
-    model = _S5WorldModel(config, observation, action, dtype)
+    model = _S5WorldModel(config, observation, action, context_length, dtype)
 
     def init():
       return model.loss(
@@ -216,13 +224,16 @@ def make_world_model(
 class _S5WorldModel(hk.Module):
   """The modules behind `WorldModel`; see there for the methods."""
 
-  def __init__(self, config, observation, action, dtype):
+  def __init__(self, config, observation, action, context_length, dtype):
     super().__init__('world_model')
     self._config = config
+    self._context_length = context_length
     self._action = action
     self._dtype = dtype
-    self._encoder = _Encoder(config, observation, dtype)
-    self._decoder = _Decoder(config, observation, dtype)
+    self._spaces = observation
+    means = encoders.ImageMeans(observation)
+    self._encoder = encoders.Encoder(config, observation, means, dtype)
+    self._decoder = encoders.Decoder(config, observation, means, dtype)
     z_size = config.categoricals * config.classes
     self._posterior = mlp.MLP(
       1,
@@ -232,6 +243,12 @@ class _S5WorldModel(hk.Module):
       dtype=dtype,
       name='posterior',
     )
+    self._cells = []
+    for i, name in enumerate(encoders.images(observation)):
+      cells = encoders.cell_count(config, observation[name])
+      self._cells.append(
+        mlp.MLP(0, 0, z_size // cells, dtype=dtype, name=f'cells_{i}')
+      )
     self._prior = mlp.MLP(
       1, config.hidden_units, z_size, dtype=dtype, name='prior'
     )
@@ -258,17 +275,33 @@ class _S5WorldModel(hk.Module):
       logits.reshape(logits.shape[:-1] + shape), self._config.unimix
     )
 
-  def _stack_input(
-    self, stoch: linear.OneHots, action: Array, reset: Array | None
-  ) -> Array:
-    """u_t from z_{t-1}, a_{t-1} [..., A] and reset [...]: [..., width].
+  def _see(self, observation: Observation) -> Array:
+    """The posterior of observations [...]: [..., categoricals, classes]."""
+    embedding, images = self._encoder(observation)
+    logits = self._posterior(embedding)
+    if self._config.cell_latents:
+      for cells, project in zip(images, self._cells):
+        logits += project(cells).reshape(logits.shape)
+    return self._log_probs(logits)
 
-    At a reset neither z nor action counts. In the place of a learned first z,
-    what that would be multiplied to is learned: a row of the weights.
+  def _stack_input(
+    self,
+    stoch: linear.OneHots,
+    action: Array,
+    reset: Array | None = None,
+    start: Array | None = None,
+  ) -> Array:
+    """u_t from z_{t-1} and a_{t-1} [..., A]: [..., width].
+
+    Where the memory is reset, [...], neither z nor action counts. If there an
+    episode starts, [...], something else does: in the place of a learned first
+    z, what that would be multiplied to is learned, a row of the weights. The
+    first step of a sequence in mid-episode is not to look like a start.
     """
-    start = jnp.zeros_like(action[..., :1])
-    if reset is not None:
-      start = reset[..., None].astype(action.dtype)
+    if reset is None:
+      start = jnp.zeros_like(action[..., :1])
+    else:
+      start = start[..., None].astype(action.dtype)
       stoch = linear.OneHots(
         jnp.where(reset[..., None], self._config.classes, stoch.index),
         jnp.where(reset[..., None, None], 0.0, stoch.value),
@@ -298,35 +331,64 @@ class _S5WorldModel(hk.Module):
     deter = self._deter(output.astype(self._dtype)).astype(jnp.float32)
     return distributions.symlog(placement.out_of_place(deter))
 
-  def observe(self, observation, previous_action, reset) -> State:
-    state, _ = self._observe(observation, previous_action, reset)
+  def observe(self, observation, previous_action, start) -> State:
+    state, _ = self._observe(observation, previous_action, start)
     return state
 
   def _observe(
-    self, observation, previous_action, reset
+    self, observation, previous_action, start
   ) -> tuple[State, Array]:
-    reset = reset.at[:, 0].set(True)
-    log_probs = self._log_probs(self._posterior(self._encoder(observation)))
+    reset = start.at[:, 0].set(True)
+    log_probs = self._see(observation)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     # What stands for the step before the first is reset.
     previous = jax.tree.map(
       lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1), stoch
     )
-    u = self._stack_input(previous, previous_action, reset)
-    start = s5.initial_state(self._config.s5, len(u))
-    output, memory = self._stack.scan(u, reset, start)
+    u = self._stack_input(previous, previous_action, reset, start)
+    empty = s5.initial_state(self._config.s5, len(u))
+    output, memory = self._stack.scan(u, reset, empty)
     state = State(stoch, log_probs, self._read_deter(output, memory), memory)
     return state, output
 
-  def observe_step(self, state, previous_action, observation, reset) -> State:
-    log_probs = self._log_probs(self._posterior(self._encoder(observation)))
+  def observe_step(
+    self, context, previous_action, observation, start
+  ) -> Context:
+    state, most = context.state, self._context_length
+    # The younger memory starts when the other has taken in this many steps.
+    half = (most + 1) // 2
+    full = context.age >= most
+    memories = (
+      jax.tree.map(
+        lambda younger, x: jnp.where(full[:, None], younger, x),
+        context.younger,
+        state.memory,
+      ),
+      context.younger,
+    )
+    age = jnp.where(start, 0, jnp.where(full, most - half, context.age))
+    resets = (start, start | (age == half))
+    log_probs = self._see(observation)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    u = self._stack_input(state.stoch, previous_action, reset)
-    output, memory = self._stack.step(u, reset, state.memory)
-    return State(stoch, log_probs, self._read_deter(output, memory), memory)
+
+    # Both at once, in twice as many rows.
+    def both(parts):
+      return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    u = both(
+      self._stack_input(state.stoch, previous_action, reset, start)
+      for reset in resets
+    )
+    output, memory = self._stack.step(u, both(resets), both(memories))
+    output, _ = jnp.split(output, 2)
+    memory, younger = (
+      jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], memory) for i in range(2)
+    )
+    deter = self._read_deter(output, memory)
+    return Context(State(stoch, log_probs, deter, memory), younger, age + 1)
 
   def imagine_step(self, state, action) -> State:
-    u = self._stack_input(state.stoch, action, None)
+    u = self._stack_input(state.stoch, action)
     output, memory = self._stack.step(u, None, state.memory)
     log_probs = self._log_probs(self._prior(output))
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
@@ -338,8 +400,7 @@ class _S5WorldModel(hk.Module):
     continue_logit = self._continue(latent)[..., 0]
     reward = distributions.two_hot_mean(reward_logits)
     continuation = jax.nn.sigmoid(continue_logit)
-    surprise = distributions.symlog(distributions.entropy(state.log_probs))
-    scalars = jnp.stack([reward, continuation, surprise], -1)
+    scalars = jnp.stack([distributions.symlog(reward), continuation], -1)
     features = (state.stoch, jnp.concatenate([state.deter, scalars], -1))
     prediction = Prediction(features, reward, continuation)
     return prediction, reward_logits, continue_logit
@@ -360,20 +421,28 @@ class _S5WorldModel(hk.Module):
     prior = self._log_probs(self._prior(output))
     posterior = state.log_probs
 
-    losses = self._decoder.losses(_latent(state), sequence.observation)
+    losses = self._decoder.losses(
+      _latent(state),
+      sequence.observation,
+      {
+        name: encoders.change_weights(
+          sequence.observation[name], config.change_share
+        )
+        for name in encoders.images(self._spaces)
+      },
+    )
     stop = jax.lax.stop_gradient
     dynamics = distributions.kl_divergence(stop(posterior), prior)
     representation = distributions.kl_divergence(posterior, stop(prior))
     # What came before a sequence's first step is not known mid-episode: neither
     # what to predict there nor what to predict it from.
-    weight = came.known / jnp.mean(came.known)
+    known = came.known / jnp.mean(came.known)
     losses.update(
-      reward=weight * distributions.two_hot_loss(reward_logits, came.reward),
-      continuation=weight * _bernoulli_loss(continue_logit, came.continuation),
-      dynamics=weight
-      * config.dynamics_scale
-      * jnp.maximum(config.free_nats, dynamics),
-      representation=weight
+      reward=known * distributions.two_hot_loss(reward_logits, came.reward),
+      continuation=known * _bernoulli_loss(continue_logit, came.continuation),
+      # Never free: an action may decide less than a nat of what comes next.
+      dynamics=known * config.dynamics_scale * dynamics,
+      representation=known
       * config.representation_scale
       * jnp.maximum(config.free_nats, representation),
     )
@@ -381,7 +450,7 @@ class _S5WorldModel(hk.Module):
     total = sum(metrics.values())
     metrics.update(
       world_model_loss=total,
-      kl=jnp.mean(weight * dynamics),
+      kl=jnp.mean(known * dynamics),
       prior_entropy=jnp.mean(distributions.entropy(prior)),
       posterior_entropy=jnp.mean(distributions.entropy(posterior)),
     )
@@ -395,168 +464,4 @@ def _latent(state: State) -> tuple[linear.OneHots, Array]:
 def _bernoulli_loss(logit: Array, target: Array) -> Array:
   return target * jax.nn.softplus(-logit) + (1.0 - target) * jax.nn.softplus(
     logit
-  )
-
-
-def _partition(observation):
-  """Splits named spaces into images and the rest, in a fixed order."""
-  names = sorted(observation)
-  images = [n for n in names if isinstance(observation[n], spaces.Image)]
-  return images, [n for n in names if n not in images]
-
-
-class _Encoder(hk.Module):
-  """Observations [..., *shape] by name to one embedding [..., E]."""
-
-  def __init__(self, config: WorldModelConfig, observation, dtype):
-    super().__init__('encoder')
-    self._spaces = observation
-    self._dtype = dtype
-    self._images, self._vectors = _partition(observation)
-    self._layers = {
-      name: [
-        (convolution.Downsample(depth), normalization.LayerNorm(silu=True))
-        for depth in config.cnn_depths
-      ]
-      for name in self._images
-    }
-    self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, dtype=dtype)
-
-  def __call__(self, observation: Observation) -> Array:
-    embeddings = []
-    for name in self._images:
-      image = observation[name]
-      x = self._convolve(name, image.reshape((-1,) + image.shape[-3:]))
-      embeddings.append(x.reshape(image.shape[:-3] + (-1,)))
-    if self._vectors:
-      inputs = [self._spaces[n].inputs(observation[n]) for n in self._vectors]
-      embeddings.append(self._mlp(tuple(inputs)))
-    return jnp.concatenate(embeddings, -1)
-
-  def _convolve(self, name: str, image: Array) -> Array:
-    """uint8 [N, height, width, channels] to [N, h, w, depth]."""
-
-    def prepare(x):
-      return self._spaces[name].encode(x).astype(self._dtype)
-
-    x = image
-    for convolve, normalize in self._layers[name]:
-      x = convolution.in_pieces(_layer(prepare, convolve), x.shape[1:], x)
-      prepare = normalize
-    return prepare(x).astype(jnp.float32)
-
-
-class _Decoder(hk.Module):
-  """The mirror of `_Encoder`: z and h to observations by name."""
-
-  def __init__(self, config: WorldModelConfig, observation, dtype):
-    super().__init__('decoder')
-    self._spaces = observation
-    self._dtype = dtype
-    self._images, self._vectors = _partition(observation)
-    depths = config.cnn_depths
-    scale = 2 ** len(depths)
-    self._starts = {}
-    self._layers = {}
-    for name in self._images:
-      height, width, channels = observation[name].shape
-      start = (height // scale, width // scale, depths[-1])
-      self._starts[name] = start, linear.Linear(math.prod(start))
-      self._layers[name] = [
-        (
-          normalization.LayerNorm(silu=True),
-          convolution.Upsample(depth, with_bias=i == len(depths) - 1),
-        )
-        for i, depth in enumerate((*depths[-2::-1], channels))
-      ]
-    self._sizes = [observation[name].size for name in self._vectors]
-    self._mlp = mlp.MLP(
-      config.mlp_layers, config.mlp_units, sum(self._sizes), dtype=dtype
-    )
-
-  def __call__(self, latent: tuple[linear.OneHots, Array]) -> dict[str, Array]:
-    decoded = {}
-    batch = latent[1].shape[:-1]
-    for name in self._images:
-      x = self._deconvolve(name, latent, lambda x: x)
-      decoded[name] = x.reshape(batch + self._spaces[name].shape)
-    if self._vectors:
-      parts = jnp.split(self._mlp(latent), np.cumsum(self._sizes)[:-1], -1)
-      decoded.update(zip(self._vectors, parts))
-    return decoded
-
-  def losses(
-    self, latent: tuple[linear.OneHots, Array], observation: Observation
-  ) -> Metrics:
-    """Squared errors [...], summed over pixels and numbers, of each kind."""
-    losses = {}
-    batch = latent[1].shape[:-1]
-    for name in self._images:
-      # Of each piece: neither images nor errors are ever there as a whole.
-      def error(x, target, name=name):
-        target = self._spaces[name].encode(target)
-        # By rows of pixels: channels may be too few for a vector.
-        rows = x.shape[:2] + (-1,)
-        return _squares(x.reshape(rows) - target.reshape(rows))
-
-      target = observation[name].reshape((-1,) + self._spaces[name].shape)
-      errors = self._deconvolve(name, latent, error, target)
-      losses['image'] = losses.get('image', 0.0) + errors.reshape(batch)
-    if self._vectors:
-      target = _encode_vectors(self._spaces, self._vectors, observation)
-      errors = _squares(
-        (self._mlp(latent) - target).reshape(-1, sum(self._sizes))
-      )
-      losses['vector'] = errors.reshape(batch)
-    return losses
-
-  def _deconvolve(
-    self,
-    name: str,
-    latent: tuple[linear.OneHots, Array],
-    finish: Callable[..., Array],
-    *inputs: Array,
-  ) -> Array:
-    """z and h to what `finish` makes of images.
-
-    Args:
-      name: of the images.
-      latent: [..., any], N of them.
-      finish: takes float32 [n, height, width, channels] and as many inputs.
-      *inputs: [N, ...].
-
-    Returns:
-      [N, ...].
-    """
-    shape, project = self._starts[name]
-    x = project(linear.cast(latent, self._dtype)).reshape((-1,) + shape)
-    *layers, last_layer = self._layers[name]
-    for normalize, upsample in layers:
-      image = (2 * x.shape[1], 2 * x.shape[2], upsample.channels)
-      x = convolution.in_pieces(_layer(normalize, upsample), image, x)
-
-    def last(x, *inputs):
-      return finish(_layer(*last_layer)(x).astype(jnp.float32), *inputs)
-
-    return convolution.in_pieces(last, self._spaces[name].shape, x, *inputs)
-
-
-def _layer(
-  prepare: Callable[[Array], Array], convolve: Callable[[Array], Array]
-) -> Callable[[Array], Array]:
-  """One after the other; for the gradient only its input is kept."""
-  return hk.remat(lambda x: convolve(prepare(x)), prevent_cse=False)
-
-
-def _squares(x: Array) -> Array:
-  """Sum of squares of each of [N, ...]: [N]."""
-  x = jnp.square(x)
-  while x.ndim > 1:
-    x = reductions.row_sums(x)
-  return x
-
-
-def _encode_vectors(observation_spaces, names, observation) -> Array:
-  return jnp.concatenate(
-    [observation_spaces[n].encode(observation[n]) for n in names], -1
   )

@@ -108,7 +108,7 @@ class LevelDataset(Iterator[LevelBatches]):
     if self._iterators[level] is None:
       table = self._tables[level]
       size = self._client.server_info()[table].current_size
-      if size < self._config.replay.min_size:
+      if size < self._config.least_sequences(level):
         return False
       self._iterators[level] = self._open(table)
     return True

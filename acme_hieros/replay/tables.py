@@ -116,7 +116,7 @@ def make_tables(
       sampler=sampler,
       remover=reverb.selectors.Fifo(),
       max_size=config.replay.capacity,
-      rate_limiter=reverb.rate_limiters.MinSize(config.replay.min_size),
+      rate_limiter=reverb.rate_limiters.MinSize(config.least_sequences(level)),
       signature=signature(
         step_spec(networks, environment, level), config.sequence_length
       ),

@@ -44,7 +44,8 @@ class System:
 
   @property
   def num_steps(self) -> int:
-    return self.runs[0].num_steps
+    """Of the longest run, where their CPU time ended them."""
+    return max(run.num_steps for run in self.runs)
 
 
 def read(
@@ -165,7 +166,9 @@ def _identity(run: results.Result) -> tuple:
   return (
     config_lib.describe(run.config),
     run.num_environments,
-    run.num_steps,
+    f'{run.cpu_minutes:g} CPU minutes'
+    if run.cpu_minutes
+    else f'{run.num_steps:,} steps',
   )
 
 
@@ -173,15 +176,15 @@ def _systems(runs: Sequence[results.Result]) -> Sequence[System]:
   grouped = {}
   for run in runs:
     grouped.setdefault(_identity(run), []).append(run)
-  lengths = {num_steps for _, _, num_steps in grouped}
+  lengths = {length for _, _, length in grouped}
   systems, names = [], {}
-  for (description, at_once, num_steps), members in grouped.items():
+  for (description, at_once, length), members in grouped.items():
     preset, *fields = description.split(', ')
     beside = []
     if at_once > 1:
       beside.append(f'{at_once} environments at once')
     if len(lengths) > 1:
-      beside.append(f'{num_steps:,} steps')
+      beside.append(length)
     name = ', '.join([preset, *map(_short, fields), *beside])
     if len(name) > _LONG:
       changed = f'{len(fields)} field{"s" * (len(fields) != 1)} changed'

@@ -61,6 +61,9 @@ class Result:
   path: of its work directory, as it was named.
   environment: its name, 'atari/Krull'.
   options: of the environment, where it has other than its own.
+  num_steps: that it made.
+  cpu_minutes: that ended it, by how many steps it had made then; 0 if its steps
+    did.
   num_environments: that filled the replay at once.
   seconds: that it took.
   episodes: 'actor_steps' and 'episode_return' of those it learned from.
@@ -78,6 +81,7 @@ class Result:
   config: config_lib.HierosConfig
   seed: int
   num_steps: int
+  cpu_minutes: float
   num_environments: int
   updates: int
   seconds: float
@@ -139,10 +143,12 @@ def read(path: str) -> Result:
   workdir = workdirs.Workdir(path)
   if not os.path.exists(workdir.config):
     raise ResultError(_no_run(workdir.path))
-  # Runs of one process once did not say how many they were.
+  # Runs of one process once did not say how many they were, and none ended by
+  # its CPU time.
   found = {
     'num_actors': 1,
     'envs_per_actor': 1,
+    'cpu_minutes': 0.0,
     **_read_json(workdir, workdir.config),
   }
   environment = _get(found, 'environment', str, 'config.json')
@@ -157,6 +163,10 @@ def read(path: str) -> Result:
       f'its config.json is of another version or damaged: {error}'
     ) from error
   summary = _read_summary(workdir, num_steps)
+  cpu_minutes = 0.0
+  if _get(summary, 'steps', int, 'summary.json') < num_steps:
+    num_steps = summary['steps']
+    cpu_minutes = _number(found, 'cpu_minutes', 'config.json')
   log = _read_table(workdir, os.path.join(workdir.logs, 'episodes.csv'))
   played = _episodes(log, 'logs/episodes.csv')
   if not len(played['episode_return']):
@@ -169,6 +179,7 @@ def read(path: str) -> Result:
     config=config,
     seed=seed,
     num_steps=num_steps,
+    cpu_minutes=cpu_minutes,
     num_environments=_get(found, 'num_actors', int, 'config.json')
     * _get(found, 'envs_per_actor', int, 'config.json'),
     updates=_get(summary, 'updates', int, 'summary.json'),

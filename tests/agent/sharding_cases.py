@@ -106,7 +106,12 @@ def test_three_updates_give_the_same_states(pair):
     assert state.steps == 3
     # The random numbers of the next update do not depend on the devices.
     np.testing.assert_array_equal(state.key, two[level].key)
-    for name in ('params', 'slow_critics', 'optimizers', 'return_ranges'):
+    for name in (
+      'params',
+      'slow_critics',
+      'optimizers',
+      'scales',
+    ):
       assert differ(getattr(state, name), getattr(fresh, name)), name
 
 

@@ -190,6 +190,10 @@ def test_lengths_are_as_varied_as_they_should_be(stored):
   lengths = [len(episode.actions) for episode in stored.script]
   assert min(lengths) < 8 and max(lengths) > 24
   assert len({float(e.timesteps[-1].discount) for e in stored.script}) == 2
+  # The end cuts windows short.
+  for level in range(1, DEPTH):
+    period = stored.config.subgoals.duration**level
+    assert any(length % period for length in lengths)
 
 
 @pytest.mark.parametrize('level', range(DEPTH))
@@ -211,9 +215,9 @@ def test_every_level_holds_every_reward(stored, level):
       rewards[t : t + period]
       for t in expected_ticks(stored.config, level, len(rewards))
     ]
-    sums = rows.reward[:-1].astype(float)
-    if stored.config.reward_aggregation == 'mean':
-      sums = sums * [len(part) for part in parts]
+    # A mean divides by the whole window, also where the end cuts it short.
+    mean = stored.config.reward_aggregation == 'mean'
+    sums = rows.reward[:-1].astype(float) * (period if mean else 1)
     np.testing.assert_allclose(sums, [sum(p) for p in parts], atol=1e-5)
     assert sums.sum() == pytest.approx(sum(rewards), abs=1e-4)
 
@@ -541,3 +545,47 @@ def test_no_step_is_reported_before_its_sequence(make_config):
   adder.close()
   assert len(steps) > 100
   server.stop()
+
+
+def test_all_levels_can_learn_after_about_as_many_environment_steps(
+  make_config,
+):
+  least, length = 128, 4
+  config = make_config(
+    depth=DEPTH,
+    sequence_length=length,
+    subgoals__duration=4,
+    replay__min_size=least,
+    replay__chunk_length=8,
+  )
+  environment = make_environment('debug/echo', length=190)
+  spec = specs.make_environment_spec(environment)
+  builder = builder_lib.HierosBuilder(config)
+  server = reverb.Server(builder.make_replay_tables(spec), port=None)
+  client = reverb.Client(f'localhost:{server.port}')
+  adder = builder.make_adder(client)
+  steps, ready = 0, {}
+
+  class Watched:
+    add_first = staticmethod(adder.add_first)
+
+    def add(self, *arguments):
+      nonlocal steps
+      adder.add(*arguments)
+      steps += 1
+      tables_ = client.server_info()
+      for level in set(range(DEPTH)) - ready.keys():
+        info = tables_[f'level_{level}']
+        if info.current_size >= info.rate_limiter_info.min_size_to_sample:
+          ready[level] = steps
+          # It would wait forever if the table did not allow it.
+          assert len(list(client.sample(f'level_{level}'))) == 1
+
+  play(environment, Watched(), config, 1)
+  adder.close()
+  server.stop()
+  for level in range(DEPTH):
+    # The first sequence takes some more of the level's steps, the last of which
+    # ends with the next step, and all of them fill chunks.
+    first = (length - 1) * 4**level + 1
+    assert least + first <= ready[level] <= least + first + 8

@@ -133,7 +133,7 @@ def test_every_level_logs_all_losses_and_streams(setup):
   wanted = [
     f'{stream}_{what}'
     for stream in ('extrinsic', '{own}')
-    for what in ('reward', 'return', 'return_range', 'critic_loss')
+    for what in ('reward', 'return', 'scale', 'critic_loss')
   ] + [
     f'{name}_loss'
     for name in ('actor', 'critic', 'autoencoder', 'reward', 'continuation')
@@ -147,6 +147,39 @@ def test_every_level_logs_all_losses_and_streams(setup):
       assert not missing
       assert all(np.ndim(value) == 0 for value in record.values())
     assert records[0]['steps'] == before + 1
+
+
+def test_subgoals_count_when_the_level_above_has_learned(setup, monkeypatch):
+  """In full after two updates of it, which is what its warmup is here."""
+  given = [[], []]
+
+  def watch(level, update):
+    def watched(state, batch, guidance):
+      given[level].append(float(guidance))
+      return update(state, batch, guidance)
+
+    return watched
+
+  updates = setup.learner._updates
+  monkeypatch.setattr(
+    setup.learner, '_updates', [watch(i, u) for i, u in enumerate(updates)]
+  )
+  assert setup.config.subgoals.warmup == 2
+  # Level 1 learns at every other step, and nobody is above it.
+  setup.steps([1, 2, 3])
+  saved = setup.learner.save()
+  setup.steps([4, 5])
+  assert given == [[0.0, 0.5, 0.5, 1.0, 1.0], [1.0, 1.0, 1.0]]
+  shares = [
+    record['subgoal_advantage_share'] for record in setup.records['level_0']
+  ]
+  assert shares[0] == 0.0 and all(share > 0.0 for share in shares[1:])
+
+  # A learner that goes on from there knows how far the level above is.
+  for learned, guidance in ((saved, 1.0), (setup.fresh, 0.0)):
+    setup.learner.restore(learned)
+    setup.steps([4])
+    assert given[0][-1] == guidance
 
 
 @pytest.mark.parametrize('level', range(2))

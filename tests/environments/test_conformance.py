@@ -25,6 +25,8 @@ _CASES = {
   'gym/CartPole-v1': dict(max_episode_steps=20),
   'gym/FrozenLake-v1': dict(max_episode_steps=20),
   'gym/Pendulum-v1': dict(max_episode_steps=20),
+  'minatar/Freeway': dict(time_limit=20),
+  'minatar/Seaquest vector': dict(observation='vector', time_limit=20),
 }
 
 
@@ -102,6 +104,7 @@ for _case in _CASES:
     'debug/random_length',
     'debug/recall',
     'gym/CartPole-v1',
+    'minatar/Breakout',
   ],
 )
 def test_other_seeds_and_later_episodes_differ(name):

@@ -23,6 +23,8 @@ from acme_hieros.environments import environment_names, make_environment
     ('gym/gymnasium:CartPole-v7', 'gym/CartPole-v1'),
     ('debug/cach', 'debug/catch'),
     ('debug/recal', 'debug/recall'),
+    ('minatar/space_invaders', 'minatar/SpaceInvaders'),
+    ('minatr/Asterix', 'minatar/Asterix'),
     ('', None),
     ('debug/', None),
   ],
@@ -41,11 +43,19 @@ def test_unknown_name_lists_the_nearest(name, meant):
 def test_names_have_families_and_are_unique():
   names = environment_names()
   assert len(set(names)) == len(names)
-  assert {n.split('/')[0] for n in names} == {'atari', 'debug', 'gym'}
-  assert {'atari/Krull', 'debug/catch', 'gym/CartPole-v1'} <= set(names)
+  families = {name.split('/')[0] for name in names}
+  assert families == {'atari', 'debug', 'gym', 'minatar'}
+  assert {
+    'atari/Krull',
+    'debug/catch',
+    'gym/CartPole-v1',
+    'minatar/Breakout',
+  } <= set(names)
 
 
-@pytest.mark.parametrize('name', ['atari/Pong', 'debug/catch', 'debug/point'])
+@pytest.mark.parametrize(
+  'name', ['atari/Pong', 'debug/catch', 'debug/point', 'minatar/Breakout']
+)
 def test_unknown_option_lists_the_options(name):
   with pytest.raises(ValueError, match=f"{name}.* no option 'colour'") as info:
     make_environment(name, colour='red')
@@ -64,11 +74,13 @@ def test_imports_only_what_a_family_needs():
 import sys
 from acme_hieros.environments import environment_names, make_environment
 make_environment('debug/catch').reset()
-for module in ('ale_py', 'gymnasium'):
+for module in ('ale_py', 'gymnasium', 'minatar'):
   assert module not in sys.modules, module
 make_environment('atari/Pong').reset()
 make_environment('gym/CartPole-v1').reset()
 environment_names()
+assert 'minatar' not in sys.modules
+make_environment('minatar/Breakout').reset()
 for module in ('acme', 'jax', 'launchpad', 'reverb', 'tensorflow'):
   assert module not in sys.modules, module
 """

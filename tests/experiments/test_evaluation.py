@@ -21,6 +21,7 @@ from acme_hieros.environments import debug
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import environment_loop, episodes, evaluation
 from acme_hieros.experiments import files, nodes, runs, workdirs
+from acme_hieros.models import level as level_lib
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 
@@ -568,7 +569,7 @@ def test_evaluators_write_the_same_and_who_played(workdir):
     'updates': 645,
     'environment': 'debug/random_length',
     'seed': 0,
-    'deterministic': True,
+    'deterministic': False,
     'episodes': 100,
     'mean': pytest.approx(last.mean()),
     'standard_error': pytest.approx(scipy.stats.sem(last)),
@@ -579,6 +580,34 @@ def test_evaluators_write_the_same_and_who_played(workdir):
     file.read_bytes() for file in (workdir / 'tensorboard').iterdir()
   )
   assert b'evaluation/EpisodeReturn' in events
+
+
+def test_an_evaluator_samples_its_actions_as_actors_do(echo, monkeypatch):
+  agent = runs.read_agent(str(echo))
+  params = tuple(level_lib.policy_params(s.params) for s in agent.state)
+  learner = types.SimpleNamespace(get_variables=lambda names: [params])
+  played = []
+
+  class Coordinator:
+    """Of a learner that learns all the time."""
+
+    def get_counts(self):
+      return {'actor_steps': 0, 'learner_steps': len(played) + 1}
+
+    def add_evaluation(self, evaluator, counts, episode):
+      played.append(episode)
+      return len(played) < 20
+
+    def warn(self, message):
+      raise AssertionError(message)
+
+  monkeypatch.setattr(nodes.lp, 'wait_for_stop', lambda seconds: False)
+  run = agent.run.replace(launch='local_mt', num_evaluators=2)
+  # The first evaluator also draws.
+  nodes.evaluate(run, agent.environment_spec, 1, learner, Coordinator())
+  assert [episode.episode_length for episode in played] == [LENGTH] * 20
+  # The likeliest would always be the same.
+  assert len({episode.episode_return for episode in played}) > 3
 
 
 def test_evaluators_go_on_where_the_run_goes_on(workdir):

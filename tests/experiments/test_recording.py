@@ -84,11 +84,14 @@ def test_every_level_has_its_ticks_and_all_rewards(episode):
   extrinsic = [record.reward['extrinsic'] for record in episode.levels]
   np.testing.assert_array_equal(extrinsic[0][1:], episode.reward)
   for record, own in zip(episode.levels[1:], extrinsic[1:]):
+    # The end comes after one step of a window, and counts for no more.
+    period = record.step[1]
     means = [
-      episode.reward[first:last].mean()
+      episode.reward[first:last].sum() / period
       for first, last in zip(record.step, record.step[1:])
     ]
     np.testing.assert_allclose(own[1:], means)
+    np.testing.assert_allclose(own[-1], episode.reward[-1] / period)
     assert own[-1] != 0.0  # That of the end.
   assert all(np.isnan(own[0]) for own in extrinsic)
 

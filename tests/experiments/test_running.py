@@ -3,13 +3,18 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import csv
+import io
+import json
+import shutil
 
 import pytest
 import smallest
 
 from acme_hieros import config as config_lib
+from acme_hieros.agent import learning
 from acme_hieros.environments import debug
 from acme_hieros.experiments import (
+  console,
   environment_loop,
   running,
   runs,
@@ -69,6 +74,79 @@ def test_several_environments_share_the_steps(tmp_path):
   # They are not the same episodes three times.
   returns = [row['episode_return'] for row in rows]
   assert len({tuple(returns[i::3]) for i in range(3)}) > 1
+
+
+def charge(monkeypatch, seconds):
+  """Has nothing take CPU time but updates, each so many seconds."""
+  clock = {'now': 1000.0}
+  step = learning.HierosLearner.step
+
+  def step_and_charge(self):
+    step(self)
+    clock['now'] += seconds
+
+  monkeypatch.setattr(learning.HierosLearner, 'step', step_and_charge)
+  monkeypatch.setattr(running.time, 'process_time', lambda: clock['now'])
+
+
+@pytest.fixture(scope='module')
+def spent(compile_quickly, tmp_path_factory):
+  """A run that has spent its two CPU minutes, half a minute an update."""
+  path = tmp_path_factory.mktemp('spent') / 'run'
+  config = config_lib.override(CONFIG, {'depth': 1})
+  run = make_run(path, config=config, num_steps=1000, cpu_minutes=2)
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    charge(monkeypatch, 30.0)
+    return path, running.Trainer(run).train()
+
+
+def test_cpu_time_ends_a_run(spent):
+  _, summary = spent
+  # The first update compiles and does not count.
+  assert (summary.updates, summary.cpu_seconds) == (1 + 4, 120.0)
+  assert not summary.interrupted and summary.steps < 1000
+  assert '0:02:00 of CPU time' in str(summary)
+
+
+def test_the_live_line_tells_the_cpu_time_that_ends_the_run():
+  file = io.StringIO()
+  with console.LiveLine(100, 0, file) as line:
+    line.show(7, 3, None, (1.5, 30.0))
+  assert 'CPU minutes=1.5/30' in file.getvalue()
+
+
+def test_cpu_time_is_counted_on_in_a_run_that_goes_on(
+  spent, tmp_path, monkeypatch
+):
+  path = shutil.copytree(spent[0], tmp_path / 'run')
+  run = runs.read_run(str(path))
+  same = running.Trainer(run).train()
+  assert (same.updates, same.interrupted) == (5, False)
+  charge(monkeypatch, 30.0)
+  more = running.Trainer(run.replace(cpu_minutes=3.0)).train()
+  # The first update of a process compiles again.
+  assert (more.updates, more.cpu_seconds) == (5 + 1 + 2, 180.0)
+
+
+def test_a_run_from_before_cpu_time_was_counted_goes_on(
+  spent, tmp_path, monkeypatch
+):
+  path = shutil.copytree(spent[0], tmp_path / 'run')
+  config = json.loads((path / 'config.json').read_text())
+  del config['cpu_minutes']
+  (path / 'config.json').write_text(json.dumps(config))
+  prepare = runs.prepare
+
+  def forget(run):
+    prepared = prepare(run)
+    assert prepared.restored.metadata.pop('cpu_seconds') == 120.0
+    return prepared
+
+  monkeypatch.setattr(runs, 'prepare', forget)
+  run = runs.read_run(str(path))
+  assert run.cpu_minutes == 0
+  summary = running.Trainer(run.replace(num_steps=spent[1].steps)).train()
+  assert summary.cpu_seconds == 0 and not summary.interrupted
 
 
 class Fragile(debug.Catch):
@@ -139,6 +217,12 @@ def test_one_that_never_works_ends_the_run_which_is_saved(
     ({'envs_per_actor': 0}, 'envs_per_actor=0 must be at least 1'),
     ({'launch': 'vertex_ai'}, "launch='vertex_ai' .* local_mt"),
     ({'num_steps': 20, 'envs_per_actor': 4}, 'steps in 4 environments'),
+    ({'cpu_minutes': -1.0}, 'cpu_minutes=-1.0 must not be negative'),
+    ({'cpu_minutes': float('nan')}, 'cpu_minutes=nan must not be negative'),
+    (
+      {'cpu_minutes': 1.0, 'launch': 'local_mp'},
+      'cpu_minutes=1.0 needs .*=local',
+    ),
   ],
 )
 def test_what_cannot_be_launched_is_refused(tmp_path, changes, says):

@@ -2,6 +2,7 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import colorsys
 import os
 
 import acme
@@ -146,13 +147,33 @@ def test_the_cursor_moves_through_the_episode(catch):
   assert steps.max() - steps.min() <= 1
 
 
-def test_images_of_any_number_of_channels_become_rgb():
-  grey = np.arange(12, dtype=np.uint8).reshape((2, 3, 2))
-  rgb = pictures.as_rgb(grey)
-  assert rgb.shape == (2, 3, 3)
-  np.testing.assert_array_equal(rgb[..., 0], [[0, 2, 4], [6, 8, 10]])
-  colours = np.arange(16, dtype=np.uint8).reshape((2, 2, 4))
-  np.testing.assert_array_equal(pictures.as_rgb(colours), colours[..., :3])
+def test_one_channel_is_grey_and_three_are_rgb():
+  grey = np.arange(6, dtype=np.uint8).reshape((2, 3, 1))
+  np.testing.assert_array_equal(
+    pictures.as_rgb(grey), np.broadcast_to(grey, (2, 3, 3))
+  )
+  rgb = np.arange(12, dtype=np.uint8).reshape((2, 2, 3))
+  np.testing.assert_array_equal(pictures.as_rgb(rgb), rgb)
+
+
+@pytest.mark.parametrize('channels', [2, 4, 7, 10])
+def test_other_channels_have_hues_of_their_own(channels):
+  # A pixel for each, with nothing in the others.
+  image = np.diag(np.full(channels, 200, np.uint8))[None]
+  expected = [
+    [200 * part for part in colorsys.hsv_to_rgb(i / channels, 1, 1)]
+    for i in range(channels)
+  ]
+  rgb = pictures.as_rgb(image)
+  np.testing.assert_allclose(rgb[0], expected, atol=0.51)
+  assert not pictures.as_rgb(np.zeros_like(image)).any()
+
+
+def test_no_channel_hides_another():
+  # Of four channels: red, yellowish green, cyan and violet.
+  image = np.array([[[255, 0, 255, 0], [255, 51, 0, 0]]], np.uint8)
+  rgb = pictures.as_rgb(image)
+  assert rgb.tolist() == [[[255, 255, 255], [255, 51, 0]]]
 
 
 def test_a_decoded_image_is_what_was_encoded():

@@ -1,4 +1,4 @@
-"""Launchers, run within the test's process."""
+"""Launchers and benchmarks, run within the test's process."""
 
 import importlib.util
 import pathlib
@@ -15,15 +15,15 @@ LAUNCHERS = pathlib.Path(__file__).parents[2] / 'launchers'
 
 @pytest.fixture(scope='module')
 def load_launcher(compile_quickly):
-  """Loads a launcher by its name.
+  """Loads a launcher by its name, or another program by its folder, too.
 
   Returns launch(*flags), which returns what it hands to sys.exit, or None.
   """
   loaded = []
 
-  def load_launcher(name):
+  def load_launcher(name, folder=LAUNCHERS):
     specification = importlib.util.spec_from_file_location(
-      name, LAUNCHERS / f'{name}.py'
+      name, folder / f'{name}.py'
     )
     launcher = importlib.util.module_from_spec(specification)
     # Flags belong to the module of which absl finds that it defines them.

@@ -110,7 +110,7 @@ def test_a_run_logs_losses_and_streams_of_every_level(finished, level, own):
   for stream in ('extrinsic', own):
     wanted |= {
       f'{stream}_{what}'
-      for what in ('reward', 'return', 'return_range', 'critic_loss')
+      for what in ('reward', 'return', 'scale', 'critic_loss')
     }
   assert not wanted - rows[0].keys()
   for row in rows:
@@ -194,6 +194,21 @@ def test_ctrl_c_saves_and_the_run_can_be_continued(tmp_path, launch):
   assert summary['episodes'] == counts['actor_episodes'] + 2
 
 
+def test_a_run_whose_cpu_time_is_spent_is_finished(launch, copied, capsys):
+  before = json.loads((copied / 'summary.json').read_text())
+  flags = ['--num_steps=200', '--cpu_minutes=0.001', '--picture_minutes=0']
+  assert launch('--resume', f'--workdir={copied}', *flags) == 0
+  summary = json.loads((copied / 'summary.json').read_text())
+  # More than that was spent in the first 80 steps.
+  assert summary['cpu_seconds'] == before['cpu_seconds'] > 0.06
+  assert summary['steps'] == STEPS and not summary['interrupted']
+  config = json.loads((copied / 'config.json').read_text())
+  assert config['cpu_minutes'] == 0.001
+  said = capsys.readouterr().out
+  assert '200 steps or 0.001 CPU minutes' in said
+  assert 'Finished 80 steps' in said
+
+
 BAD = {
   'unknown-env': (['--env=debug/cach'], ['debug/cach', 'debug/catch']),
   'unknown-family': (['--env=nowhere/Krull'], ['nowhere/Krull']),
@@ -224,6 +239,7 @@ BAD = {
   'negative-seed': (['--seed=-1'], ['seed=-1']),
   'huge-seed': (['--seed=99999999999999999999'], ['seed']),
   'no-steps': (['--num_steps=0'], ['num_steps=0']),
+  'less-than-no-time': (['--cpu_minutes=-1'], ['cpu_minutes=-1']),
 }
 
 

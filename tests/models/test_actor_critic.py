@@ -62,30 +62,101 @@ def test_weights_are_the_product_of_all_discounts_before_a_state():
   )
 
 
-def test_return_range_is_a_moving_average_of_the_5_to_95_percentiles():
+# Rows of replay: what came with the states, and imagined returns from them.
+#   0: in mid-episode, which terminates at step 2; another one starts at 3.
+#   1: from an episode's start, which is truncated at step 3.
+#   2: in mid-episode, to the end.
+#   3: episodes of two steps, the first of which is cut; the last one starts at
+#      the last step.
+STARTS = np.zeros((4, 7), bool)
+STARTS[0, 3] = STARTS[1, [0, 4]] = STARTS[3, [2, 4, 6]] = True
+TERMINALS = np.zeros((4, 7), bool)
+TERMINALS[0, 2] = TERMINALS[3, 3] = True
+
+
+@pytest.fixture
+def replayed():
+  """Rewards, discounts and bootstraps [B, T], as they come with states."""
+  rng = np.random.default_rng(1)
+  reward, bootstrap = rng.normal(size=(2, *STARTS.shape))
+  reward[STARTS] = 0.0
+  discount = rng.uniform(0.3, 1.0, STARTS.shape) * ~TERMINALS
+  return reward, discount, bootstrap
+
+
+def replay_returns(replayed, share):
+  reward, discount, bootstrap = (jnp.asarray(x) for x in replayed)
+  return actor_critic.replay_returns(
+    reward, discount, jnp.asarray(STARTS), bootstrap, share
+  )
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.95, 1.0])
+def test_replay_returns_equal_their_recursion(replayed, share):
+  reward, discount, bootstrap = replayed
+  rows, length = STARTS.shape
+
+  def expected(b, t):
+    if t + 1 == length or STARTS[b, t + 1]:
+      return bootstrap[b, t]
+    following = expected(b, t + 1)
+    return reward[b, t + 1] + discount[b, t + 1] * (
+      (1 - share) * bootstrap[b, t + 1] + share * following
+    )
+
+  np.testing.assert_allclose(
+    replay_returns(replayed, share),
+    [[expected(b, t) for t in range(length)] for b in range(rows)],
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+def test_replay_returns_know_nothing_beyond_an_end(replayed):
+  reward, discount, bootstrap = replayed
+  returns = replay_returns(replayed, 1.0)
+  # Before a terminal state only the reward counts, before a truncated one also
+  # what was imagined from there.
+  np.testing.assert_allclose(returns[0, 1], reward[0, 2], rtol=1e-6)
+  np.testing.assert_allclose(
+    returns[1, 2], reward[1, 3] + discount[1, 3] * bootstrap[1, 3], rtol=1e-6
+  )
+  np.testing.assert_allclose(returns[1, 3], bootstrap[1, 3], rtol=1e-6)
+  # What another episode brings changes nothing.
+  other = [np.array(x) for x in replayed]
+  for x in other:
+    x[0, 3:] += 1.0
+  changed = replay_returns(other, 1.0)
+  np.testing.assert_array_equal(changed[0, :3], returns[0, :3])
+  assert np.all(changed[0, 3:] != returns[0, 3:])
+
+
+def test_the_percentile_range_is_that_of_numpy():
   returns = np.random.default_rng(0).normal(size=(4, 100)) * 7
   low, high = np.percentile(returns, [5, 95])
   np.testing.assert_allclose(
-    actor_critic.update_return_range(
-      jnp.array(3.0), jnp.asarray(returns), 0.99
-    ),
-    0.99 * 3 + 0.01 * (high - low),
-    rtol=1e-5,
+    actor_critic.percentile_range(jnp.asarray(returns)), high - low, rtol=1e-5
   )
 
 
-def test_advantages_weigh_streams_and_divide_by_their_range_but_never_below_1():
-  returns = {'large': jnp.array([30.0]), 'small': jnp.array([0.3])}
-  values = {'large': jnp.array([10.0]), 'small': jnp.array([0.1])}
-  total, parts = actor_critic.advantages(
-    returns,
-    values,
-    {'large': jnp.array(40.0), 'small': jnp.array(0.01)},
-    {'large': 1.0, 'small': 0.3},
+def test_moments_are_the_weighted_mean_and_standard_deviation():
+  rng = np.random.default_rng(0)
+  advantage, weight = rng.normal(size=(4, 9)) + 2.0, rng.random((4, 9))
+  weight[2:, 5:] = 0.0
+  mean = np.average(advantage, weights=weight)
+  variance = np.average((advantage - mean) ** 2, weights=weight)
+  moments = actor_critic.moments(jnp.asarray(advantage), jnp.asarray(weight))
+  np.testing.assert_allclose(moments, [mean, np.sqrt(variance)], rtol=1e-5)
+  # What has no weight is not looked at.
+  advantage[2:, 5:] = 100.0
+  np.testing.assert_array_equal(
+    actor_critic.moments(jnp.asarray(advantage), jnp.asarray(weight)), moments
   )
-  np.testing.assert_allclose(parts['large'], [0.5], rtol=1e-6)
-  np.testing.assert_allclose(parts['small'], [0.06], rtol=1e-5)
-  np.testing.assert_allclose(total, [0.56], rtol=1e-5)
+
+
+def test_where_every_episode_is_over_the_moments_are_0():
+  moments = actor_critic.moments(jnp.ones((4, 9)), jnp.zeros((4, 9)))
+  np.testing.assert_array_equal(moments, 0.0)
 
 
 def test_categoricals_agree_with_scipy():

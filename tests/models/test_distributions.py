@@ -4,13 +4,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.special
 import scipy.stats
 
 from acme_hieros.models import distributions
 
 BINS = 255
-LIMIT = 20.0
+
+NUM_BINS = pytest.mark.parametrize('num_bins', [3, 11, 41, BINS])
+
+
+def symlog(x):
+  return np.sign(x) * np.log1p(np.abs(x))
+
+
+def even_bins(num_bins):
+  """Bins that are even in symlog space, from minus to plus 15, in float64."""
+  position = np.linspace(-15.0, 15.0, num_bins)
+  return np.sign(position) * np.expm1(np.abs(position))
+
+
+def weights_between(x, bins):
+  """Two-hot weights of numbers [N], one after the other, in float64."""
+  weights = np.zeros((len(x), len(bins)))
+  for row, number in zip(weights, np.clip(x, bins[0], bins[-1])):
+    above = np.clip(np.searchsorted(bins, number), 1, len(bins) - 1)
+    share = (number - bins[above - 1]) / (bins[above] - bins[above - 1])
+    row[above - 1 : above + 1] = 1.0 - share, share
+  return weights
 
 
 def test_symlog_and_symexp_are_inverse_odd_and_exact():
@@ -40,72 +62,133 @@ def test_symlog_and_symexp_have_their_derivatives(f, x):
   np.testing.assert_allclose(jax.grad(f)(x), expected, rtol=1e-5)
 
 
-def test_two_hot_weighs_two_neighbours_whose_mean_is_the_number():
-  x = np.random.default_rng(0).uniform(-LIMIT, LIMIT, 500)
-  x = np.concatenate([x, [-LIMIT, 0.0, LIMIT]])
-  weights = np.asarray(distributions.two_hot(jnp.asarray(x), BINS), np.float64)
-  assert weights.shape == (503, BINS)
-  assert np.all(weights >= 0)
-  np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-4)
+@NUM_BINS
+def test_bins_are_symmetric_and_even_in_symlog_space(num_bins):
+  bins = distributions.two_hot_bins(num_bins)
+  assert bins.shape == (num_bins,) and bins.dtype == np.float32
+  np.testing.assert_array_equal(bins, -bins[::-1])
+  assert bins[num_bins // 2] == 0.0
   np.testing.assert_allclose(
-    weights @ np.linspace(-LIMIT, LIMIT, BINS), x, atol=1e-4
+    np.diff(symlog(bins.astype(np.float64))), 30.0 / (num_bins - 1), rtol=1e-4
   )
-  for row in weights:
+  np.testing.assert_allclose(bins[-1], np.expm1(15.0), rtol=1e-6)
+
+
+def some_numbers(num_bins):
+  """Numbers of all sizes and signs, bins, and what is just beside bins."""
+  bins = even_bins(num_bins).astype(np.float32)
+  sizes = np.logspace(-6, np.log10(bins[-1]), 100)
+  return np.concatenate(
+    [
+      -sizes,
+      sizes,
+      bins,
+      np.nextafter(bins, np.float32(-np.inf)),
+      np.nextafter(bins, np.float32(np.inf)),
+    ]
+  ).astype(np.float32)
+
+
+@NUM_BINS
+def test_the_mean_of_two_hot_weights_is_the_number(num_bins):
+  x = some_numbers(num_bins)
+  weights = np.asarray(distributions.two_hot(jnp.asarray(x), num_bins))
+  assert weights.shape == (len(x), num_bins)
+  assert np.all(weights >= 0)
+  np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-6)
+  bins = even_bins(num_bins)
+  np.testing.assert_allclose(weights, weights_between(x, bins), atol=1e-4)
+  # What float32 weights can miss is a share of the distance of their bins.
+  above = np.clip(np.searchsorted(bins, x), 1, num_bins - 1)
+  distance = bins[above] - bins[above - 1]
+  assert np.max(np.abs(weights.astype(float) @ bins - x) / distance) < 1e-4
+  if num_bins == BINS:
+    assert np.max(distance / (1.0 + np.abs(x))) < 0.13
+
+
+@NUM_BINS
+def test_at_most_two_neighbours_have_weight(num_bins):
+  x = some_numbers(num_bins)
+  for row in np.asarray(distributions.two_hot(jnp.asarray(x), num_bins)):
     (used,) = np.nonzero(row)
-    assert used.size <= 2 and np.ptp(used) <= 1
-  assert weights[-2, BINS // 2] == 1.0
+    assert 1 <= used.size <= 2 and np.ptp(used) <= 1
+
+
+@NUM_BINS
+def test_a_bin_has_all_the_weight_of_its_own_number(num_bins):
+  bins = distributions.two_hot_bins(num_bins)
+  weights = distributions.two_hot(jnp.asarray(bins), num_bins)
+  np.testing.assert_allclose(weights, np.eye(num_bins), atol=1e-4)
+  assert weights[num_bins // 2, num_bins // 2] == 1.0
 
 
 def test_two_hot_clips_what_lies_outside_its_bins():
-  weights = distributions.two_hot(jnp.array([-1e9, 1e9]), BINS)
-  np.testing.assert_allclose(weights[0], np.eye(BINS)[0], atol=1e-6)
-  np.testing.assert_allclose(weights[1], np.eye(BINS)[-1], atol=1e-6)
+  x = jnp.array([-np.inf, -1e9, -3.3e6, 3.3e6, 1e9, np.inf])
+  weights = distributions.two_hot(x, BINS)
+  for outside, edge in ((0, 0), (1, 0), (4, -1), (5, -1)):
+    np.testing.assert_array_equal(weights[outside], np.eye(BINS)[edge])
+  # symexp(15) is 3.27 million.
+  for at in (2, 3):
+    np.testing.assert_array_equal(weights[at], weights[at * 3 - 5])
+
+
+def test_a_number_that_is_none_shows():
+  assert np.isnan(distributions.two_hot(jnp.array([np.nan]), BINS)).any()
 
 
 def test_two_hot_loss_is_a_cross_entropy_with_its_minimum_at_the_target():
   rng = np.random.default_rng(0)
-  target = np.array([-130.0, -1.0, 0.0, 0.3, 1e4])
-  logits = rng.normal(size=(5, BINS))
-  weights = np.maximum(
-    0.0,
-    1
-    - np.abs(
-      np.sign(target[:, None]) * np.log1p(np.abs(target[:, None]))
-      - np.linspace(-LIMIT, LIMIT, BINS)
-    )
-    / (2 * LIMIT / (BINS - 1)),
-  )
+  target = np.array([-130.0, -1.0, 0.0, 0.3, 1e4, 1e9])
+  logits = rng.normal(size=(6, BINS)) * 3
+  weights = weights_between(target, even_bins(BINS))
   expected = -np.sum(weights * scipy.special.log_softmax(logits, -1), -1)
   loss = distributions.two_hot_loss(jnp.asarray(logits), jnp.asarray(target))
   np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
   # At the minimum the loss is the entropy of the two-hot weights and the mean
   # is the target.
-  best = jnp.log(jnp.asarray(weights) + 1e-12)
+  best = jnp.log(jnp.asarray(weights) + 1e-30)
   np.testing.assert_allclose(
     distributions.two_hot_loss(best, jnp.asarray(target)),
     scipy.stats.entropy(weights, axis=-1),
     atol=1e-3,
   )
   np.testing.assert_allclose(
-    distributions.symexp(distributions.two_hot_mean(best)),
-    target,
-    rtol=1e-3,
-    atol=1e-5,
+    distributions.two_hot_mean(best)[:-1], target[:-1], rtol=1e-4, atol=1e-6
   )
 
 
-@pytest.mark.parametrize('bins', [3, 41, 255])
-def test_two_hot_mean_is_the_expectation_and_exactly_0_for_equal_logits(bins):
-  equal = distributions.two_hot_mean(jnp.full((4, bins), 0.7))
-  np.testing.assert_array_equal(equal, 0.0)
-  logits = np.random.default_rng(0).normal(size=(6, bins))
-  np.testing.assert_allclose(
-    distributions.two_hot_mean(jnp.asarray(logits)),
-    scipy.special.softmax(logits, -1) @ np.linspace(-LIMIT, LIMIT, bins),
-    rtol=1e-4,
-    atol=1e-4,
-  )
+@NUM_BINS
+def test_two_hot_mean_is_the_expectation_of_the_bins(num_bins):
+  rng = np.random.default_rng(0)
+  # Of all sizes: about some bin or other, and wide or narrow.
+  position = np.linspace(-1.0, 1.0, num_bins)
+  centre, width = rng.uniform(-1, 1, (40, 1)), rng.uniform(0.05, 1, (40, 1))
+  logits = -0.5 * ((position - centre) / width) ** 2
+  logits += rng.normal(size=logits.shape)
+  probs = scipy.special.softmax(logits.astype(np.float32).astype(float), -1)
+  bins = even_bins(num_bins)
+  mean = distributions.two_hot_mean(jnp.asarray(logits, jnp.float32))
+  # Rounding shows where large bins cancel out.
+  error = np.abs(mean - probs @ bins)
+  assert np.all(error < 1e-5 * (probs @ np.abs(bins)))
+
+
+@NUM_BINS
+@pytest.mark.parametrize('logit', [-7.3, 0.0, 0.7, 40.0])
+def test_equal_logits_have_a_mean_of_exactly_0(num_bins, logit):
+  logits = jnp.full((4, num_bins), logit)
+  np.testing.assert_array_equal(distributions.two_hot_mean(logits), 0.0)
+  jitted = jax.jit(distributions.two_hot_mean)
+  np.testing.assert_array_equal(jitted(logits), 0.0)
+
+
+@pytest.mark.parametrize('sign', [-1.0, 1.0])
+def test_a_rare_large_return_is_worth_its_probability(sign):
+  rare, often = distributions.two_hot(jnp.array([sign * 100.0, 0.0]), BINS)
+  logits = jnp.log(0.01 * rare + 0.99 * often + 1e-30)
+  mean = distributions.two_hot_mean(logits)
+  np.testing.assert_allclose(mean, sign, rtol=1e-3)
 
 
 @pytest.mark.parametrize('share', [0.0, 0.01, 1.0])

@@ -150,13 +150,36 @@ def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
     window = agent.did(states[t])[1].observation
     expected = agent.infer[1](
       level_lib.unpack_policy(agent.params[1]).world_model,
-      jax.random.PRNGKey(0), before.state, before.action, window,
+      jax.random.PRNGKey(0), before.context, before.action, window,
       jnp.zeros(1, bool),
-    )  # fmt: skip
+    ).state  # fmt: skip
     np.testing.assert_allclose(after.state.deter, expected.deter, atol=1e-5)
     np.testing.assert_allclose(
       after.state.log_probs, expected.log_probs, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+  'context_length,ages',
+  [
+    # 0: for sequences of 5 steps.
+    (0, [1, 2, 3, 4, 5, 3, 4, 5, 3, 4, 5, 3]),
+    (4, [1, 2, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4]),
+  ],
+)
+def test_memories_hold_as_many_own_steps_as_they_are_to(
+  config, draw, context_length, ages
+):
+  agent = Agent(
+    dataclasses.replace(config, depth=2, context_length=context_length), draw
+  )
+  _, _, states = agent.episode(steps=2 * len(ages))
+  for level, period in enumerate((1, K)):
+    seen = [
+      int(agent.memories(state)[level].context.age[0])
+      for state in states[::period]
+    ]
+    assert seen[: len(ages)] == ages
 
 
 @pytest.mark.parametrize('steps', [1, 2, 3, 4, 5])
@@ -175,9 +198,9 @@ def test_an_episode_s_end_is_a_step_of_every_level(agent, episode, steps):
     # h of the last observation does not depend on it.
     last = agent.infer[level](
       level_lib.unpack_policy(agent.params[level]).world_model,
-      jax.random.PRNGKey(0), memory.state, memory.action, seen,
+      jax.random.PRNGKey(0), memory.context, memory.action, seen,
       jnp.zeros(1, bool),
-    )  # fmt: skip
+    ).state  # fmt: skip
     np.testing.assert_allclose(window['deter'][:, -1], last.deter, atol=1e-5)
     assert np.all(window['stoch'][:, -1] < 5)
     seen = window
@@ -274,7 +297,8 @@ def test_acting_and_training_give_the_same_state_for_the_same_history(
   monkeypatch.setattr(
     distributions, 'sample_index', lambda _, p: jnp.argmax(p, -1)
   )
-  agent = Agent(dataclasses.replace(config, depth=1), draw, action)
+  config = dataclasses.replace(config, depth=1, context_length=7)
+  agent = Agent(config, draw, action)
   observations, actions, states = agent.episode(steps=7)
   if action is BOX:
     # Some actions lie at the bounds, where the environment clips them.

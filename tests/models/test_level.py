@@ -3,8 +3,10 @@
 import dataclasses
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from acme_hieros import config as config_lib
@@ -50,23 +52,42 @@ def make_batch(level, seed=0, shape=(2, 5)):
   )
 
 
+def draw_state(level, draw):
+  """A learning state before the first update, of random parameters."""
+  shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
+  state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return state._replace(
+    params=draw(lambda key: level.init(key).params),
+    slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),
+    key=jax.random.PRNGKey(2),
+  )
+
+
 @pytest.fixture(scope='module', params=[CHOICE, BOX], ids=['choice', 'box'])
 def trained(request, config, draw):
   """A level with every reward stream, its state, and its jitted update."""
   code = subgoals.code_space(config.subgoals)
   level = level_lib.Level(config, SEEN, request.param, code, novelty=True)
-  shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
-  state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  state = state._replace(
-    params=draw(lambda key: level.init(key).params),
-    slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),
-    key=jax.random.PRNGKey(2),
-  )
-  return level, state, jax.jit(level.update), make_batch(level)
+  jitted = jax.jit(level.update)
+
+  def update(state, batch, guidance=1.0):
+    return jitted(state, batch, guidance)
+
+  return level, draw_state(level, draw), update, make_batch(level)
 
 
 def assert_equal(one, two):
   jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def gradient_of(part, updated):
+  """A part's gradient in the first update: Adam has kept a tenth of it."""
+  state, metrics = updated
+  # It has not been clipped.
+  assert metrics[f'{part}_grad_norm'] < 100
+  kept = optax.tree.get(getattr(state.optimizers, part), 'mu')
+  unravel = jax.flatten_util.ravel_pytree(getattr(state.params, part))[1]
+  return unravel(10.0 * kept)
 
 
 def largest(tree):
@@ -155,7 +176,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
   # Without the novelty reward all that leaves `reconstruct` is the
   # autoencoder's loss.
   level = level_lib.Level(
-    replace(config, 'actor_critic', novelty_weight=0.0),
+    replace(config, 'actor_critic', novelty_weight=0.0, replay_scale=0.3),
     SEEN,
     level.action,
     level.subgoal,
@@ -174,12 +195,17 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     'autoencoder',
     lambda r, x: r._replace(error=r.error * x, kl=r.kl * x),
   )
-  scaled(actor_critic, 'advantages', 'actor', lambda r, x: (r[0] * x, r[1]))
+  # Advantages are divided by it.
+  scaled(
+    actor_critic,
+    'percentile_range',
+    'actor',
+    lambda result, x: result / jnp.where(x > 0, 1.0, 0.0),
+  )
   scaled(actor_critic.Categoricals, 'entropy', 'entropy')
   scaled(actor_critic.Gaussian, 'entropy', 'entropy')
 
-  shape = (4,)
-  start = some_state(level, *shape)
+  start = some_state(level, 4)
   code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
 
   @jax.jit
@@ -189,16 +215,23 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
       state.params.world_model, start
     ).features
     learned = state.params._replace(world_model=None)
+    shape = (2, 2)
+    replayed = level_lib.Replayed(
+      reward=jnp.ones(shape),
+      continuation=jnp.ones(shape),
+      start_of_episode=jnp.zeros(shape, bool),
+      alive=jnp.ones(shape),
+    )
     return jax.grad(level._behaviour_loss, has_aux=True)(
       learned,
       state.params.world_model,
-      state.slow_critics,
-      state.return_ranges,
+      state,
       jax.random.PRNGKey(1),
       start,
       features,
-      jnp.ones(shape),
+      replayed,
       code,
+      1.0,
     )[0]
 
   names = ('critic', 'autoencoder', 'actor', 'entropy')
@@ -215,6 +248,110 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     'actor': {'actor'},
     'entropy': {'actor'},
   }
+
+
+def without_actor(updated):
+  """What an update gave, but for the actor, its loss and what that is of."""
+  state, metrics = updated
+  state = state._replace(
+    params=state.params._replace(actor=None),
+    optimizers=state.optimizers._replace(actor=None),
+  )
+  return state, {
+    name: value
+    for name, value in metrics.items()
+    if not name.startswith('actor_') and not name.endswith('_advantage_share')
+  }
+
+
+def test_without_guidance_only_the_actor_does_without_its_subgoals(
+  trained, perturb
+):
+  _, state, update, batch = trained
+  full, half, none = (update(state, batch, x) for x in (1.0, 0.5, 0.0))
+  assert_equal(without_actor(full), without_actor(none))
+  critics = gradient_of('critics', none)
+  assert all(largest(critics[name]) > 0 for name in state.params.critics)
+
+  # Each stream has its part in the actor's gradient.
+  gradients = [gradient_of('actor', updated) for updated in (full, half, none)]
+  assert largest(gradients[2]) > 0
+  mean = jax.tree.map(lambda x, y: (x + y) / 2, gradients[0], gradients[2])
+  size = largest(mean)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4 * size),
+    gradients[1],
+    mean,
+  )
+  # Without guidance nothing depends on what subgoals are worth.
+  for name in ('subgoal', 'extrinsic'):
+    critics = dict(state.params.critics)
+    critics[name] = perturb(critics[name], seed=3)
+    other = state._replace(params=state.params._replace(critics=critics))
+    for guidance, own in ((1.0, gradients[0]), (0.0, gradients[2])):
+      changed = gradient_of('actor', update(other, batch, guidance))
+      change = largest(jax.tree.map(jnp.subtract, own, changed))
+      if name == 'subgoal' and not guidance:
+        assert change == 0.0
+      else:
+        assert change > 1e-3 * size
+
+  shares = [updated[1]['subgoal_advantage_share'] for updated in (full, half)]
+  np.testing.assert_allclose(
+    shares[1], 0.5 * shares[0] / (1 - 0.5 * shares[0]), rtol=1e-4
+  )
+  assert none[1]['subgoal_advantage_share'] == 0.0
+
+
+def test_scales_are_running_means_without_bias(config, trained):
+  level, state, update, batch = trained
+  decay = config.actor_critic.scale_decay
+  new, metrics = update(state, batch)
+  measured = {name: metrics[f'{name}_scale'] for name in level.streams}
+  for name, scale in measured.items():
+    assert scale > 0
+    np.testing.assert_allclose(new.scales[name], (1 - decay) * scale, rtol=1e-4)
+  # The same returns once more, after some others.
+  before = {name: jnp.float32(i) for i, name in enumerate(level.streams, 2)}
+  new, metrics = update(
+    state._replace(scales=before, steps=jnp.int32(7)), batch
+  )
+  for name, scale in measured.items():
+    mean = decay * before[name] + (1 - decay) * scale
+    np.testing.assert_allclose(new.scales[name], mean, rtol=1e-4)
+    np.testing.assert_allclose(
+      metrics[f'{name}_scale'], mean / (1 - decay**8), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize('trained', [CHOICE], ids=['choice'], indirect=True)
+def test_replayed_returns_teach_only_the_extrinsic_critic(
+  config, replace, trained
+):
+  level, state, update, batch = trained
+  replaying = level_lib.Level(
+    replace(config, 'actor_critic', replay_scale=0.7),
+    SEEN,
+    level.action,
+    level.subgoal,
+    novelty=True,
+  )
+  one, other = update(state, batch), jax.jit(replaying.update)(state, batch)
+  np.testing.assert_allclose(
+    other[1]['critic_loss'],
+    one[1]['critic_loss'] + other[1]['replay_critic_loss'],
+    rtol=1e-4,
+  )
+  for part in level_lib.Params._fields:
+    gradients = [gradient_of(part, updated) for updated in (one, other)]
+    for name in gradients[0]:
+      own, replayed = (gradient[name] for gradient in gradients)
+      size = max(largest(own), 1e-6)
+      change = largest(jax.tree.map(jnp.subtract, own, replayed)) / size
+      if (part, name) == ('critics', 'extrinsic'):
+        assert change > 1e-2
+      else:
+        assert change < 1e-4, (part, name)
 
 
 def some_state(level, batch_size):
@@ -247,12 +384,12 @@ def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
   for given in codes:
     np.testing.assert_array_equal(given, code)
   np.testing.assert_array_equal(stoch.index, np.argmax(stoch.value, -1))
-  # The numbers are h, symlog(reward), continuation and symlog(entropy).
+  # The numbers are h, symlog(reward) and continuation.
   arrived = np.asarray(numbers[1:])
-  reward = np.sign(arrived[..., -3]) * np.expm1(np.abs(arrived[..., -3]))
+  reward = np.sign(arrived[..., -2]) * np.expm1(np.abs(arrived[..., -2]))
   np.testing.assert_allclose(trajectory.reward, reward, rtol=1e-4, atol=1e-6)
-  np.testing.assert_array_equal(trajectory.continuation, arrived[..., -2])
-  deter = arrived[..., :-3]
+  np.testing.assert_array_equal(trajectory.continuation, arrived[..., -1])
+  deter = arrived[..., :-2]
   np.testing.assert_array_equal(trajectory.deter, deter)
 
 
@@ -280,7 +417,7 @@ def one_step_world(reward, config, action_size):
     batch = state.deter.shape[:-1]
     return world_model.Prediction(
       features=one_step_features(config, batch),
-      reward=distributions.symlog(reward(state.deter)),
+      reward=reward(state.deter),
       continuation=jnp.zeros(batch),
     )
 
@@ -305,15 +442,16 @@ def one_step_world(reward, config, action_size):
   )
 
 
-def one_step_level(config, replace, action, reward):
+def one_step_level(config, replace, action, reward, divisor=1, **settings):
   config = replace(
     config,
     'actor_critic',
     horizon=1,
     entropy_scale=1e-4,
     optimizer=config_lib.OptimizerConfig(1e-2, 1e-5, 100.0),
+    **settings,
   )
-  level = level_lib.Level(config, SEEN, action)
+  level = level_lib.Level(config, SEEN, action, reward_divisor=divisor)
   level.world_model = one_step_world(reward, config, action.size)
   return level, one_step_features(config, (1,))
 
@@ -369,7 +507,120 @@ def test_a_start_whose_episode_is_over_teaches_nothing(config, replace):
       assert (metrics[name] > 0) == bool(alive), (alive, name)
 
 
+@pytest.mark.parametrize('kind', ['range', 'deviation'])
+def test_the_first_update_s_scale_is_what_was_measured(config, replace, kind):
+  level, _ = one_step_level(
+    config,
+    replace,
+    spaces.Discrete((), 2),
+    lambda a: 3.0 * a[..., 0],
+    advantage_scale=kind,
+  )
+  _, metrics = jax.jit(level.update)(
+    level.init(jax.random.PRNGKey(0)), one_step_batch(level)
+  )
+  # Returns are 0 and 3, of which a new critic expects nothing.
+  mean = metrics['extrinsic_return']
+  assert 0.6 < mean < 2.4
+  expected = 3.0 if kind == 'range' else np.sqrt(mean * (3.0 - mean))
+  np.testing.assert_allclose(metrics['extrinsic_scale'], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize('kind', ['range', 'deviation'])
+def test_with_deviations_advantages_are_taken_from_their_mean(
+  config, replace, kind
+):
+  norms = []
+  for more in (0.0, 5.0):
+    level, _ = one_step_level(
+      config,
+      replace,
+      spaces.Discrete((), 2),
+      lambda a, more=more: a[..., 0] + more,
+      advantage_scale=kind,
+      scale_floor=0.1,
+    )
+    _, metrics = jax.jit(level.update)(
+      level.init(jax.random.PRNGKey(0)), one_step_batch(level)
+    )
+    norms.append(metrics['actor_grad_norm'])
+  same = np.isclose(norms[0], norms[1], rtol=1e-3)
+  assert same == (kind == 'deviation')
+
+
+def test_advantages_are_divided_by_their_scale_or_its_floor(config, replace):
+  norms = []
+  for divisor in (1, 2, 8):
+    level, _ = one_step_level(
+      config,
+      replace,
+      spaces.Discrete((), 2),
+      lambda a: a[..., 0],
+      divisor,
+      scale_floor=4.0,
+    )
+    _, metrics = jax.jit(level.update)(
+      level.init(jax.random.PRNGKey(0)), one_step_batch(level)
+    )
+    norms.append(metrics['actor_grad_norm'])
+  # By 4, by 4 / 2, and by the range of returns of 0 and 1. The policy is even:
+  # its entropy has no gradient.
+  np.testing.assert_allclose(norms, norms[0] * np.array([1, 2, 4]), rtol=1e-4)
+
+
+def test_the_extrinsic_critic_learns_what_was_really_earned(config, replace):
+  """A model that expects nothing, and a replay that brings 1 at each step."""
+  weight = 0.7
+  level, features = one_step_level(
+    config,
+    replace,
+    spaces.Discrete((), 2),
+    lambda a: 0.0 * a[..., 0],
+    replay_scale=weight,
+    return_lambda=0.0,
+    slow_scale=0.0,
+  )
+  alive, starts = np.ones((4, 8)), np.zeros((4, 8), bool)
+  # Two episodes are over in each row, and one is cut.
+  alive[:, [1, 3]] = 0.0
+  starts[:, [2, 4]] = starts[3, 6] = starts[1, 0] = True
+  batch = one_step_batch(level)
+  batch = batch._replace(
+    sequence=batch.sequence._replace(
+      reward=jnp.ones((4, 8)),
+      discount=jnp.asarray(alive),
+      start_of_episode=jnp.asarray(starts),
+    )
+  )
+  state = improve(level, batch)
+  # A return is 1 where the next step is known, and else what is imagined. The
+  # critic learns a mixture of that and of what is imagined everywhere.
+  known = np.zeros((4, 8), bool)
+  known[:, :-1] = ~starts[:, 1:]
+  expected = weight * np.average(known, weights=alive) / (1 + weight)
+  np.testing.assert_allclose(
+    level.value(state.params.critics['extrinsic'], features),
+    expected,
+    rtol=0.03,
+  )
+
+
 # What a level is made of.
+
+
+@pytest.mark.parametrize(
+  'aggregation,extrinsic', [('mean', [8.0, 4.0, 2.0]), ('sum', [8.0] * 3)]
+)
+def test_floors_follow_the_scale_of_a_level_s_rewards(
+  config, replace, aggregation, extrinsic
+):
+  """A mean is half as large for each level up, which takes 2 steps for one."""
+  config = replace(config, 'actor_critic', scale_floor=8.0)
+  config = dataclasses.replace(config, reward_aggregation=aggregation)
+  levels = hierarchy.Hierarchy(config, SEEN, CHOICE).levels
+  for level, floor in zip(levels, extrinsic):
+    others = {name: 8.0 for name in level.streams if name != 'extrinsic'}
+    assert level._scale_floors == {'extrinsic': floor, **others}
 
 
 @pytest.mark.parametrize('novelty_at_level_0', [False, True])
@@ -403,7 +654,7 @@ def test_policy_params_are_enough_to_act(trained):
   assert not any('decoder' in name for name in params.world_model)
   assert len(params.world_model) < len(state.params.world_model)
   code = jnp.zeros((1, level.subgoal.size))
-  before = level.initial_state(1)
+  before = level.initial_context(1)
   inferred = jax.eval_shape(
     level.world_model.observe_step,
     params.world_model,
@@ -415,7 +666,7 @@ def test_policy_params_are_enough_to_act(trained):
   )
   assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, inferred)
   action = jax.eval_shape(
-    level.act, params, jax.random.PRNGKey(0), inferred, code
+    level.act, params, jax.random.PRNGKey(0), inferred.state, code
   )
   assert action.shape == (1, level.action.size)
 

@@ -114,7 +114,11 @@ def test_losses_are_those_of_float32_up_to_rounding(config, batch, draw):
     def run(params, level=level):
       (_, extra), gradient = jax.value_and_grad(
         level.world_model.loss, has_aux=True
-      )(params, jax.random.PRNGKey(0), batch.sequence)
+      )(
+        params,
+        jax.random.PRNGKey(0),
+        batch.sequence,
+      )
       return extra[-1], gradient
 
     losses[precision], tree = run(params)

@@ -15,7 +15,14 @@ BATCH, LENGTH = 2, 6
 IMAGE = spaces.Image((8, 12, 3))
 VECTORS = {'body': spaces.Vector((2, 2)), 'kind': spaces.OneHot((), 4)}
 MIXED = {'eye': IMAGE, **VECTORS}
+BODY = {'body': spaces.Vector((3,))}
 CHOICES = spaces.Discrete((2,), 3)
+
+
+def make_model(config, observation, action=CHOICES, context_length=LENGTH):
+  return world_model.make_world_model(
+    config, observation, action, context_length
+  )
 
 
 def random_sequence(observation, action, seed=0, shape=(BATCH, LENGTH)):
@@ -44,7 +51,7 @@ def random_sequence(observation, action, seed=0, shape=(BATCH, LENGTH)):
 @pytest.fixture(scope='module')
 def mixed(config, draw):
   """A model of every kind of observation, and its jitted functions."""
-  model = world_model.make_world_model(config.world_model, MIXED, CHOICES)
+  model = make_model(config.world_model, MIXED)
   params = draw(model.init)
   model = model._replace(
     observe=jax.jit(model.observe),
@@ -58,10 +65,8 @@ def mixed(config, draw):
 @pytest.fixture(scope='module')
 def vectors(config, draw):
   """A model of a vector; it compiles fast."""
-  model = world_model.make_world_model(
-    dataclasses.replace(config.world_model, free_nats=0.0),
-    {'body': spaces.Vector((3,))},
-    CHOICES,
+  model = make_model(
+    dataclasses.replace(config.world_model, free_nats=0.0), BODY
   )
   params = draw(model.init)
   model = model._replace(
@@ -112,44 +117,197 @@ def test_arrivals_pair_an_observation_with_what_was_done_before_it():
 # Observing a sequence and stepping through it.
 
 
+def anything(model, params, rows):
+  """A Context [B, ...] full of what an earlier episode may have left."""
+  sequence = random_sequence(BODY, CHOICES, seed=9, shape=(rows, 4))
+  state = jax.jit(model.observe)(
+    params, jax.random.PRNGKey(9), sequence.observation,
+    CHOICES.encode(sequence.action), sequence.start_of_episode,
+  )  # fmt: skip
+  state = jax.tree.map(lambda x: x[:, -1] + jnp.ones_like(x[:, -1]), state)
+  younger = jax.tree.map(lambda x: x - 3.0, state.memory)
+  return world_model.Context(state, younger, jnp.arange(rows))
+
+
 @pytest.mark.parametrize('deter_from', ['state', 'output'])
-def test_observe_equals_repeated_observe_step(
-  config, draw, monkeypatch, deter_from
+@pytest.mark.parametrize('context_length', [LENGTH, 1000])
+def test_observe_equals_repeated_observe_step_from_an_episode_s_start(
+  config, draw, monkeypatch, deter_from, context_length
 ):
   most_likely(monkeypatch)
-  model = world_model.make_world_model(
+  model = make_model(
     dataclasses.replace(config.world_model, deter_from=deter_from),
-    VECTORS,
-    CHOICES,
+    BODY,
+    context_length=context_length,
   )
   params = draw(model.init)
-  sequence = random_sequence(VECTORS, CHOICES)
+  sequence = random_sequence(BODY, CHOICES)
+  start = sequence.start_of_episode.at[:, 0].set(True)
+  sequence = sequence._replace(start_of_episode=start)
   came = world_model.arrivals(sequence, CHOICES)
-  reset = sequence.start_of_episode
   observed = jax.jit(model.observe)(
     params, jax.random.PRNGKey(1), sequence.observation,
-    came.previous_action, reset,
+    came.previous_action, start,
   )  # fmt: skip
   assert np.ptp(observed.deter, (0, 1)).max() > 0.1
 
   step = jax.jit(model.observe_step)
-  # Any state does before a step that resets; a sequence starts with one.
-  state = jax.tree.map(lambda x: x[:, 3] + jnp.ones_like(x[:, 3]), observed)
+  context = anything(model, params, BATCH)
   for t in range(LENGTH):
-    state = step(
+    context = step(
       params,
       jax.random.PRNGKey(t),
-      state,
+      context,
       came.previous_action[:, t],
       jax.tree.map(lambda x, t=t: x[:, t], sequence.observation),
-      reset[:, t] | (t == 0),
+      start[:, t],
     )
     for one, all_steps in zip(
-      jax.tree.leaves(state), jax.tree.leaves(observed), strict=True
+      jax.tree.leaves(context.state), jax.tree.leaves(observed), strict=True
     ):
       np.testing.assert_allclose(
         one, all_steps[:, t], atol=1e-4, err_msg=f'at {t}'
       )
+
+
+def test_the_first_step_of_a_sequence_in_mid_episode_is_no_start(
+  config, vectors
+):
+  model, params = vectors
+  sequence = random_sequence(BODY, CHOICES)
+  key = jax.random.PRNGKey(1)
+
+  def first_steps(start, previous_action):
+    start = jnp.zeros((BATCH, LENGTH), bool).at[:, 0].set(start)
+    state = model.observe(
+      params, key, sequence.observation, previous_action, start
+    )
+    return jax.tree.map(lambda x: x[:, 0], (state.deter, state.memory))
+
+  nothing = jnp.zeros((BATCH, LENGTH, CHOICES.size))
+  action = CHOICES.encode(sequence.action)
+  in_between, at_start = (first_steps(s, nothing) for s in (False, True))
+  for start, expected in ((False, in_between), (True, at_start)):
+    # What was done before is not known, or was done in another episode.
+    jax.tree.map(
+      np.testing.assert_array_equal, first_steps(start, action), expected
+    )
+  assert np.abs(in_between[0] - at_start[0]).max() > 1e-2
+
+  # In mid-episode there is nothing: no memory, no z, no action. At a start
+  # there is what is learned of it.
+  state = world_model.State(
+    stoch=world_model.no_choices(config.world_model, BATCH),
+    log_probs=None,
+    deter=None,
+    memory=jax.tree.map(jnp.zeros_like, at_start[1]),
+  )
+  module = 'world_model/~/input/linear'
+  weights = params[module]['w_1']
+  assert weights.shape[0] == CHOICES.size + 1
+  learned = {
+    **params,
+    module: {**params[module], 'w_1': weights.at[0].set(weights[-1])},
+  }
+  for own, action, expected in (
+    (params, nothing[:, 0], in_between),
+    (learned, nothing[:, 0].at[:, 0].set(1.0), at_start),
+  ):
+    after = model.imagine_step(own, key, state, action)
+    np.testing.assert_allclose(after.deter, expected[0], atol=1e-5)
+
+
+def taken_in(starts, most):
+  """For each step the steps that the memory that counts has taken in.
+
+  Two memories are two lists of steps. When the older one is full, the other,
+  which began half as many steps later, takes over.
+  """
+  older, younger, counting = [], [], []
+  for t, starts_here in enumerate(starts):
+    if starts_here:
+      older, younger = [], []
+    elif len(older) == most:
+      older, younger = younger, []
+    older.append(t)
+    if len(older) > -(-most // 2):
+      younger.append(t)
+    counting.append(list(older))
+  return counting
+
+
+@pytest.mark.parametrize('most', [2, 3, 5, 6, 40])
+def test_the_memory_that_counts_is_that_of_a_fresh_sequence(
+  config, draw, monkeypatch, most
+):
+  most_likely(monkeypatch)
+  steps, rows = min(5 * most + 3, 35), 6
+  model = make_model(config.world_model, BODY, context_length=most)
+  params = draw(model.init)
+  start = np.random.default_rng(0).random((rows, steps)) < 0.15
+  start[:2] = False
+  start[1, [most % steps, 2 * most % steps]] = True  # Where one takes over.
+  start[2, 1::2] = True
+  start[:, 0] = True
+  sequence = random_sequence(BODY, CHOICES, shape=(rows, steps))
+  sequence = sequence._replace(start_of_episode=jnp.asarray(start))
+  came = world_model.arrivals(sequence, CHOICES)
+
+  @jax.jit
+  def act(context):
+    def step(context, inputs):
+      action, observation, start = inputs
+      key = jax.random.PRNGKey(0)
+      context = model.observe_step(
+        params, key, context, action, observation, start
+      )
+      return context, context
+
+    inputs = came.previous_action, sequence.observation, jnp.asarray(start)
+    inputs = jax.tree.map(lambda x: x.swapaxes(0, 1), inputs)
+    return jax.lax.scan(step, context, inputs)[1]
+
+  acted = act(anything(model, params, rows))
+
+  # Each step once more, as the last of a sequence of its own.
+  counting = [taken_in(row, most) for row in start]
+  ages = np.array([[len(seen) for seen in row] for row in counting])
+  np.testing.assert_array_equal(acted.age.T, ages)
+  longest = min(most, steps)
+  first = np.arange(steps) - ages + 1
+  index = np.minimum(first[..., None] + np.arange(longest), steps - 1)
+  assert all(
+    seen == list(range(f, f + len(seen)))
+    for row, firsts in zip(counting, first)
+    for seen, f in zip(row, firsts)
+  )
+  row = np.arange(rows)[:, None, None]
+  observation, action, fresh_start = jax.tree.map(
+    lambda x: x[row, index].reshape((rows * steps, longest) + x.shape[2:]),
+    (sequence.observation, came.previous_action, sequence.start_of_episode),
+  )
+  fresh = jax.jit(model.observe)(
+    params, jax.random.PRNGKey(0), observation, action, fresh_start
+  )
+  last = np.arange(rows * steps), ages.ravel() - 1
+  for one, other in zip(
+    jax.tree.leaves(acted.state), jax.tree.leaves(fresh), strict=True
+  ):
+    one = one.swapaxes(0, 1)
+    np.testing.assert_allclose(
+      one, other[last].reshape(one.shape), rtol=1e-4, atol=1e-4
+    )
+
+  # Neither does a memory grow older than it was trained, nor does it forget
+  # more than half.
+  since = np.arange(steps) - np.maximum.accumulate(
+    np.where(start, np.arange(steps), 0), 1
+  )
+  assert ages.min() >= 1 and ages.max() <= most
+  late = ages[since >= most]
+  assert late.size or most > steps
+  assert np.all(late >= most - -(-most // 2) + 1)
+  np.testing.assert_array_equal(ages[since < most], since[since < most] + 1)
 
 
 def test_nothing_before_an_episode_s_start_reaches_what_comes_after(mixed):
@@ -187,8 +345,7 @@ def test_imagination_is_the_prior_and_the_memory_of_observation(vectors):
   """h_t does not depend on o_t: the prior's h is the posterior's."""
   model, params = vectors
   key = jax.random.PRNGKey(0)
-  space = {'body': spaces.Vector((3,))}
-  sequence = random_sequence(space, CHOICES)
+  sequence = random_sequence(BODY, CHOICES)
   came = world_model.arrivals(sequence, CHOICES)
   start = jnp.zeros((BATCH, LENGTH), bool)
   observed = model.observe(
@@ -250,15 +407,21 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   )
   logits = numpy_mlp(params, 'world_model/~/reward/', latent)
   reward = np.roll(sequence.reward, 1, 1) * ~start
-  bins = np.linspace(-20, 20, settings.reward_bins)
-  position = np.sign(reward) * np.log1p(np.abs(reward))
-  weights = 1 - np.abs(position[..., None] - bins) / (bins[1] - bins[0])
+  bins = np.linspace(-15, 15, settings.reward_bins)
+  bins = np.sign(bins) * np.expm1(np.abs(bins))
+  above = np.searchsorted(bins, reward)
+  low, high = bins[above - 1], bins[above]
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-  reward_loss = -(np.maximum(0, weights) * log_probs).sum(-1)
-  expected['reward'] = reward_loss[known].mean()
-  np.testing.assert_allclose(
-    prediction.reward, (np.exp(log_probs) * bins).sum(-1), rtol=1e-3, atol=1e-3
+  below, above = (
+    np.take_along_axis(log_probs, i[..., None], -1)[..., 0]
+    for i in (above - 1, above)
   )
+  share = (reward - low) / (high - low)
+  reward_loss = -((1 - share) * below + share * above)
+  expected['reward'] = reward_loss[known].mean()
+  # Large bins cancel out: rounding is that of what they add up to.
+  error = prediction.reward - np.exp(log_probs) @ bins
+  assert np.all(np.abs(error) < 1e-4 * (np.exp(log_probs) @ np.abs(bins)))
   goes_on = 1 / (
     1 + np.exp(-numpy_mlp(params, 'world_model/~/continue/', latent)[..., 0])
   )
@@ -268,17 +431,16 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   expected['continuation'] = bernoulli[known].mean()
 
   # KL: the prior is what imagination would have drawn from. What comes before a
-  # reset is learned, as the last row of the weights of actions: in its place
+  # start is learned, as the last row of the weights of actions: in its place
   # stands an action here that has these weights.
   module = 'world_model/~/input/linear'
-  weights = params[module]['w_1']
-  resetting = {
+  rows = params[module]['w_1']
+  starting = {
     **params,
-    module: {**params[module], 'w_1': weights.at[0].set(weights[-1])},
+    module: {**params[module], 'w_1': rows.at[0].set(rows[-1])},
   }
   kl = np.zeros((BATCH, LENGTH))
   for t in range(LENGTH):
-    first = jnp.asarray(start[:, t] | (t == 0))
     before = jax.tree.map(lambda x, t=t: x[:, t - 1], state)
     key, action = jax.random.PRNGKey(0), came.previous_action[:, t]
     prior = model.imagine_step(params, key, before, action).log_probs
@@ -287,14 +449,15 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
       memory=jax.tree.map(jnp.zeros_like, before.memory),
     )
     action = jnp.zeros_like(action).at[:, 0].set(1.0)
-    at_reset = model.imagine_step(resetting, key, nothing, action).log_probs
-    prior = jnp.where(first[:, None, None], at_reset, prior)
+    at_start = model.imagine_step(starting, key, nothing, action).log_probs
+    prior = jnp.where(start[:, t, None, None], at_start, prior)
     kl[:, t] = scipy.stats.entropy(
       np.exp(state.log_probs[:, t]), np.exp(prior), axis=-1
     ).sum(-1)
   assert kl.max() > settings.free_nats
+  assert kl[known].min() < settings.free_nats
   clipped = np.maximum(settings.free_nats, kl)[known].mean()
-  expected['dynamics'] = 0.5 * clipped
+  expected['dynamics'] = 0.5 * kl[known].mean()
   expected['representation'] = 0.1 * clipped
   np.testing.assert_allclose(metrics['kl'], kl[known].mean(), rtol=1e-3)
 
@@ -303,10 +466,12 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
       metrics[f'{name}_loss'], value, rtol=1e-3, err_msg=name
     )
   np.testing.assert_allclose(total, sum(expected.values()), rtol=1e-3)
+  np.testing.assert_array_equal(metrics['world_model_loss'], total)
 
-  # Features: z, h, reward, continuation and symlog of the entropy of z.
-  entropy = scipy.stats.entropy(np.exp(state.log_probs), axis=-1).sum(-1)
-  scalars = [prediction.reward, prediction.continuation, np.log1p(entropy)]
+  # Features: z, h, symlog of the reward, and continuation.
+  reward = np.asarray(prediction.reward)
+  reward = np.sign(reward) * np.log1p(np.abs(reward))
+  scalars = [reward, prediction.continuation]
   stoch, numbers = prediction.features
   for one, other in zip(stoch, state.stoch, strict=True):
     np.testing.assert_array_equal(one, other)
@@ -338,7 +503,7 @@ def test_an_unknown_reward_or_continuation_changes_no_loss(mixed):
 
 def test_each_kl_teaches_only_its_own_side(vectors):
   model, params = vectors
-  sequence = random_sequence({'body': spaces.Vector((3,))}, CHOICES)
+  sequence = random_sequence(BODY, CHOICES)
   # Where every step is a start, the prior gets nothing from the encoder.
   sequence = sequence._replace(start_of_episode=jnp.ones((BATCH, LENGTH), bool))
 
@@ -378,7 +543,7 @@ def test_each_kl_teaches_only_its_own_side(vectors):
 def test_all_observations_and_actions_have_a_finite_gradient(
   config, draw, observation, action
 ):
-  model = world_model.make_world_model(config.world_model, observation, action)
+  model = make_model(config.world_model, observation, action)
   params = draw(model.init)
   sequence = random_sequence(observation, action)
 
@@ -403,9 +568,7 @@ def test_all_observations_and_actions_have_a_finite_gradient(
 @pytest.mark.parametrize('shape', [(8, 10, 3), (6, 8, 3)])
 def test_an_image_that_does_not_fit_is_refused_in_one_sentence(config, shape):
   with pytest.raises(ValueError) as error:
-    world_model.make_world_model(
-      config.world_model, {'eye': spaces.Image(shape)}, CHOICES
-    )
+    make_model(config.world_model, {'eye': spaces.Image(shape)})
   for word in ("'eye'", str(shape), 'world_model.cnn_depths', 'multiples of 4'):
     assert word in str(error.value)
 
@@ -444,9 +607,7 @@ def test_the_model_learns_what_an_action_does(config):
     config.world_model, deter_size=16, mlp_units=32, hidden_units=32
   )
   space = spaces.Discrete((), MOVES)
-  model = world_model.make_world_model(
-    settings, {'seen': spaces.OneHot((), MOVES + 1)}, space
-  )
+  model = make_model(settings, {'seen': spaces.OneHot((), MOVES + 1)}, space)
   optimizer = optax.adam(5e-3)
 
   @jax.jit

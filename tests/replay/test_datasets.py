@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 class Replay:
   """The tables of an agent, which ticks every 2 steps, and a writer."""
 
-  def __init__(self, observation='both'):
+  def __init__(self, observation='both', min_size=MIN_SIZE):
     self.config = config_lib.override(
       config_lib.preset('tiny'),
       {
@@ -34,7 +34,7 @@ class Replay:
         'batch_size': 5,
         'sequence_length': 4,
         'subgoals.duration': 2,
-        'replay.min_size': MIN_SIZE,
+        'replay.min_size': min_size,
       },
     )
     environment = make_environment('debug/catch', observation=observation)
@@ -114,6 +114,25 @@ def test_a_table_one_short_is_skipped_and_not_waited_for():
   assert replay.due(4) == [[True, False, False]] * 4
   replay.fill(1, 1)
   assert replay.due(4) == [[True, t % 2 == 0, False] for t in range(4)]
+
+
+@pytest.mark.parametrize(
+  'min_size,needed', [(40, [40, 20, 10]), (12, [12, 6, 5]), (4, [4, 4, 4])]
+)
+def test_upper_levels_wait_for_as_many_environment_steps_or_for_a_batch(
+  min_size, needed
+):
+  """A step takes 2 steps of the level below, and a batch 5 sequences."""
+  replay = Replay(min_size=min_size)
+  for level, count in enumerate(needed):
+    replay.fill(level, count - 1)
+  assert replay.due(1) == [[False] * DEPTH]
+  for level in range(DEPTH):
+    replay.fill(level, 1)
+    there = [i <= level for i in range(DEPTH)]
+    # The first step at which every level is due.
+    replay.dataset.step = 0
+    assert replay.due(1) == [there]
 
 
 def test_batches_have_the_names_shapes_and_types_of_the_spec(replay):

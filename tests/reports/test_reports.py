@@ -424,6 +424,28 @@ def test_runs_are_grouped_by_what_they_are(tmp_path):
   assert 'world_model.deter_size=32' in systems[4].label
 
 
+def test_runs_that_their_cpu_time_ended_are_one_system(tmp_path):
+  for seed, steps in enumerate((800, 1000)):
+    run = tmp_path / str(seed)
+    made_up.write_run(run, seed=seed, num_steps=steps)
+    edit(run / 'config.json', num_steps=10**9, cpu_minutes=30.0)
+  # Its steps were over before its time.
+  made_up.write_run(tmp_path / 'c', seed=2)
+  edit(tmp_path / 'c' / 'config.json', cpu_minutes=30.0)
+  systems, left_out = contents.read(
+    [str(tmp_path / n) for n in ('0', '1', 'c')]
+  )
+  assert not left_out
+  assert {s.name: s.num_steps for s in systems} == {
+    'tiny, 30 CPU minutes': 1000,
+    'tiny, 1,000 steps': 1000,
+  }
+  assert [run.num_steps for run in systems[0].runs] == [800, 1000]
+  curve = contents.make(systems, left_out, REPLICATIONS)['curves'][0]
+  last = curve['systems'][0]['training']['steps'][-1]
+  assert last == 1000
+
+
 def test_the_length_is_said_only_where_there_are_several(tmp_path):
   made_up.write_run(tmp_path / 'a', actor_critic__entropy_scale=0.5)
   systems, _ = contents.read([str(tmp_path / 'a')])
@@ -544,7 +566,7 @@ def test_games_are_compared_by_all_runs_and_with_what_is_published(content):
 
 def test_two_systems_are_compared_where_both_have_played(content):
   (entry,) = content['atari']['improvement']
-  assert entry['system'] == 'small' and entry['over'] == 'small, depth=1'
+  assert entry['system'] == 'small, depth=2' and entry['over'] == 'small'
   assert entry['environments'] == ['atari/Krull', 'atari/Pong']
   # 0.7, 0.8 against 0.5, 0.6.
   assert entry['value'] == 1.0
@@ -623,8 +645,8 @@ def test_diagnostics_of_every_level_are_there(content):
   assert not {name for _, name in names} & {'never_measured', 'actor_loss'}
   reached = next(e for e in krull if e['name'] == 'subgoal_reached')
   assert [line['system'] for line in reached['lines']] == [
+    'small, depth=2',
     'small',
-    'small, depth=1',
   ]
   assert len(reached['lines'][0]['runs']) == 2
   ahead = next(e for e in krull if e['name'] == 'open_loop_error')

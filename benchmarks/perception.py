@@ -1,0 +1,232 @@
+"""What level 0's world model learns to see and foresee, without an actor.
+
+  python -m benchmarks.perception --updates=500
+  python -m benchmarks.perception --override=world_model.change_share=0
+
+Plays a game at random, trains the world model alone on most of it, and asks it
+about the rest. That takes minutes where a run takes an hour, and what is not
+seen here cannot be acted on there. Every row is one measurement; the columns:
+
+  updates, cpu_seconds: so far, compilation apart
+  changed: squared error of pixels that differ from their mean over the
+    sequence, as a share of their distance from it; 1 is as good as that mean
+  ahead_4: the same four steps ahead, not looking
+  reward: correlation of predicted and real reward
+  kl: nats that the prior did not know of z
+
+It needs an environment whose observation is one image.
+"""
+
+from collections.abc import Sequence
+import functools
+import json
+import sys
+import time
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+
+from acme_hieros import command_line
+from acme_hieros import config as config_lib
+from acme_hieros.environments import make_environment
+from acme_hieros.models import (
+  diagnostics,
+  encoders,
+  hierarchy,
+  spaces,
+  world_model,
+)
+from acme_hieros.models import level as level_lib
+
+_ENV = flags.DEFINE_string('env', 'atari/Krull', 'What is played at random.')
+_PRESET = flags.DEFINE_string('preset', 'small', 'Configuration.')
+_OVERRIDE = flags.DEFINE_multi_string(
+  'override', [], 'A field of the configuration, as name=value.'
+)
+_STEPS = flags.DEFINE_integer('steps', 9000, 'Steps to play.', lower_bound=1000)
+_UPDATES = flags.DEFINE_integer('updates', 500, 'To train.', lower_bound=1)
+_EVERY = flags.DEFINE_integer(
+  'every', 100, 'Updates between two rows.', lower_bound=1
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Random seed.')
+
+# Of the steps, at the end, that are not trained on.
+_HELD_OUT = 1 / 6
+_AHEAD = 4
+
+
+def main(argv: Sequence[str]):
+  command_line.refuse_arguments(argv)
+  try:
+    overrides = dict(text.split('=', 1) for text in _OVERRIDE.value)
+    config = config_lib.override(
+      config_lib.preset(_PRESET.value), {**overrides, 'depth': 1}
+    )
+    if config.sequence_length < 2 * _AHEAD:
+      raise ValueError(
+        f'sequence_length={config.sequence_length} is too short to look '
+        f'{_AHEAD} steps ahead from its middle: {2 * _AHEAD} at least.'
+      )
+    steps, action = play(_STEPS.value, _SEED.value)
+    level = hierarchy.Hierarchy(
+      config, spaces_of(steps.observation), action
+    ).levels[0]
+  except ValueError as error:
+    sys.exit(f'perception: {error}')
+  for row in train(level, config, steps):
+    print(json.dumps(row), flush=True)
+
+
+def spaces_of(observation) -> dict[str, spaces.ObservationSpace]:
+  return {'image': spaces.Image(observation['image'].shape[1:])}
+
+
+def play(
+  number: int, seed: int
+) -> tuple[world_model.Sequence, spaces.Discrete]:
+  """Steps [number, ...] of random play, without episodes' last observations.
+
+  Raises:
+    ValueError: the environment is none that this is for.
+  """
+  environment = make_environment(_ENV.value, seed)
+  space = spaces.observation_spaces(environment.observation_spec())
+  action = spaces.action_space(environment.action_spec())
+  if not (
+    [type(s) for s in space.values()] == [spaces.Image]
+    and isinstance(action, spaces.Discrete)
+    and action.count == 1
+  ):
+    raise ValueError(
+      f'{_ENV.value} will not do: one image and discrete actions are needed.'
+    )
+  rng = np.random.default_rng(seed)
+  rows = []
+  timestep = environment.reset()
+  for _ in tqdm.trange(number, desc='playing', leave=False):
+    chosen = rng.integers(action.classes)
+    following = environment.step(chosen)
+    # Environments may write the next one into the same array.
+    rows.append(
+      (
+        np.array(timestep.observation),
+        chosen,
+        following.reward,
+        following.discount,
+        timestep.first(),
+      )
+    )
+    timestep = environment.reset() if following.last() else following
+  image, chosen, reward, discount, start = map(np.array, zip(*rows))
+  return (
+    world_model.Sequence(
+      {'image': image},
+      chosen.astype(np.int32),
+      reward.astype(np.float32),
+      discount.astype(np.float32),
+      start,
+    ),
+    action,
+  )
+
+
+def train(level: level_lib.Level, config, steps: world_model.Sequence):
+  """Trains and yields a row of numbers now and then."""
+  length = config.sequence_length
+  split = int(len(steps.reward) * (1 - _HELD_OUT))
+  rng = np.random.default_rng(_SEED.value)
+
+  def draw(low: int, high: int, size: int) -> world_model.Sequence:
+    start = rng.integers(low, high - length, size)
+    index = start[:, None] + np.arange(length)
+    return jax.tree.map(lambda x: jnp.asarray(x[index]), steps)
+
+  held_out = [draw(split, len(steps.reward), 16) for _ in range(6)]
+  state = level_lib.draw(level.init, jax.random.PRNGKey(_SEED.value))
+  params, optimizer = state.params.world_model, state.optimizers.world_model
+  update = jax.jit(functools.partial(_update, level), donate_argnums=(0, 1))
+  judge = jax.jit(functools.partial(_judge, level))
+  seconds, kl = 0.0, []
+  for i in range(_UPDATES.value):
+    batch = draw(0, split, config.batch_size)
+    begun = time.process_time()
+    key = jax.random.PRNGKey(i)
+    params, optimizer, metrics = update(
+      params, optimizer, jnp.asarray(i), key, batch
+    )
+    kl.append(float(metrics['kl']))
+    if i:
+      seconds += time.process_time() - begun
+    if (i + 1) % _EVERY.value == 0:
+      judged = [judge(params, key, batch) for batch in held_out]
+      means = {n: float(np.mean([j[n] for j in judged])) for n in judged[0]}
+      yield {
+        'updates': i + 1,
+        'cpu_seconds': round(seconds, 1),
+        **{name: round(value, 3) for name, value in means.items()},
+        'kl': round(float(np.mean(kl[-_EVERY.value :])), 2),
+      }
+
+
+def _update(level, params, optimizer, steps, key, sequence):
+  params = encoders.track_means(
+    params, sequence.observation, level.observation, steps
+  )
+  (_, (*_, metrics)), gradient = jax.value_and_grad(
+    level.world_model.loss, has_aux=True
+  )(params, key, sequence)
+  change, optimizer = level.optimizers.world_model.update(
+    gradient, optimizer, params
+  )
+  return optax.apply_updates(params, change), optimizer, metrics
+
+
+def _judge(level, params, key, sequence):
+  came = world_model.arrivals(sequence, level.action)
+  model = level.world_model
+  state = model.observe(
+    params,
+    key,
+    sequence.observation,
+    came.previous_action,
+    sequence.start_of_episode,
+  )
+  image = sequence.observation['image']
+  changed = encoders.change_weights(image, 1.0) > 1.0
+  real = level.observation['image'].encode(image)
+  mean = jnp.mean(real, 1, keepdims=True)
+
+  def share(expected, real, changed):
+    def total(x):
+      return jnp.sum(changed[..., None] * jnp.square(x - real))
+
+    return total(expected) / jnp.maximum(
+      total(jnp.broadcast_to(mean, real.shape)), 1e-6
+    )
+
+  middle = image.shape[1] // 2
+  forecast = diagnostics.forecast(
+    level,
+    params,
+    key,
+    jax.tree.map(lambda x: x[:, middle - 1], state),
+    came.previous_action[:, middle : middle + _AHEAD],
+  )
+  then = slice(middle + _AHEAD - 1, middle + _AHEAD)
+  predicted = model.predict(params, state).reward
+  correlation = jnp.corrcoef(predicted.ravel(), came.reward.ravel())[0, 1]
+  return {
+    'changed': share(model.decode(params, state)['image'], real, changed),
+    'ahead_4': share(
+      forecast.observation['image'][:, -1:], real[:, then], changed[:, then]
+    ),
+    'reward': jnp.nan_to_num(correlation),
+  }
+
+
+if __name__ == '__main__':
+  app.run(main)

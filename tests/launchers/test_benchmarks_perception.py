@@ -1,0 +1,57 @@
+"""The benchmark of what a world model learns to see."""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+import json
+import pathlib
+
+import pytest
+import smallest
+
+
+@pytest.fixture(scope='module')
+def perceive(load_launcher):
+  folder = pathlib.Path(__file__).parents[2] / 'benchmarks'
+  return load_launcher('perception', folder)
+
+
+def test_a_world_model_is_judged_on_what_it_was_not_trained_on(
+  perceive, capsys
+):
+  overrides = [
+    f'--override={name}={",".join(map(str, v)) if isinstance(v, tuple) else v}'
+    for name, v in smallest.OVERRIDES.items()
+  ]
+  perceive(
+    '--env=debug/catch',
+    '--preset=tiny',
+    '--steps=1000',
+    '--updates=4',
+    '--every=2',
+    *overrides,
+    '--override=sequence_length=8',
+  )
+  rows = [
+    json.loads(line)
+    for line in capsys.readouterr().out.splitlines()
+    if line.startswith('{')
+  ]
+  assert [row['updates'] for row in rows] == [2, 4]
+  for row in rows:
+    assert row['changed'] > 0 and row['ahead_4'] > 0
+    assert -1 <= row['reward'] <= 1
+
+
+@pytest.mark.parametrize(
+  'arguments,sentence',
+  [
+    (['--env=debug/recall'], 'debug/recall will not do'),
+    (['--override=depht=2'], 'Unknown configuration field'),
+    (['--override=sequence_length=7'], 'sequence_length=7 is too short'),
+  ],
+)
+def test_what_cannot_be_perceived_is_said_in_a_sentence(
+  perceive, arguments, sentence
+):
+  said = perceive('--steps=1000', *arguments)
+  assert sentence in said and '\n' not in said

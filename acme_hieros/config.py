@@ -474,11 +474,12 @@ _SMALL = HierosConfig(
     horizon=12,
     # Some thousand updates hear of no rewards that are 300 steps away.
     discount=0.99,
-    entropy_scale=3e-3,
+    # With a third of it policies became sure of what was not so.
+    entropy_scale=1e-2,
     advantage_scale='deviation',
     scale_floor=0.1,
     replay_scale=0.3,
-    optimizer=OptimizerConfig(6e-4, 1e-5, 100.0),
+    optimizer=OptimizerConfig(3e-4, 1e-5, 100.0),
   ),
   subgoals=SubgoalConfig(
     decoder_units=128, optimizer=OptimizerConfig(3e-4, 1e-6, 100.0)

@@ -52,8 +52,7 @@ _DEPTH = flags.DEFINE_string(
 _NUM_STEPS = flags.DEFINE_integer(
   'num_steps',
   None,
-  'Environment steps in all. Default: 100,000 with the preset atari100k, '
-  '3,000 with the others.',
+  'Environment steps in all. Default: 100,000; with the preset tiny 3,000.',
 )
 _CPU_MINUTES = flags.DEFINE_float(
   'cpu_minutes',
@@ -180,7 +179,7 @@ def _new_run() -> runs.Run:
       )
   num_steps = _NUM_STEPS.value
   if num_steps is None:
-    num_steps = 100_000 if preset == 'atari100k' else 3_000
+    num_steps = 3_000 if preset == 'tiny' else 100_000
   workdir = _WORKDIR.value
   if workdir is None:
     now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')

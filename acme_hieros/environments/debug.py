@@ -15,8 +15,9 @@ class Catch(base.EpisodicEnvironment):
   The ball starts in a random column of the top row and falls by a row a step;
   the paddle starts in the middle of the bottom row, and the actions 0, 1, 2
   move it left, not at all, right. When the ball reaches the bottom row the
-  episode terminates, with a reward of 1 if the paddle is there and else -1; all
-  other rewards are 0. Every ball can be caught.
+  reward is 1 if the paddle is there and else -1; all other rewards are 0. Every
+  ball can be caught. The last ball of an episode terminates it; any other is
+  followed at once by the next, at the top, with the paddle in the middle again.
 
   Observations are images, uint8 [2 * rows + 2, 2 * columns + 2, 3], four pixels
   a cell, the ball yellow and the paddle cyan, with a margin of one pixel: the
@@ -31,6 +32,7 @@ class Catch(base.EpisodicEnvironment):
     rows: int = 7,
     columns: int = 7,
     observation: str = 'image',
+    balls: int = 1,
   ):
     """Sets up the board.
 
@@ -40,7 +42,10 @@ class Catch(base.EpisodicEnvironment):
         some balls could not be caught.
       columns: The width of the board, at least 2.
       observation: 'image', 'vector' or 'both'.
+      balls: The number of balls of an episode. With many, it is long: does an
+        agent act as well late in it?
     """
+    self._balls = base.check_integer('balls', balls, 1)
     self._columns = base.check_integer('columns', columns, 2)
     self._rows = base.check_integer('rows', rows, columns // 2 + 1)
     self._observation = base.check_choice(
@@ -49,10 +54,14 @@ class Catch(base.EpisodicEnvironment):
     self._rng = np.random.default_rng(seed)
 
   def _reset(self) -> Any:
+    self._balls_left = self._balls
+    self._drop()
+    return self._observe()
+
+  def _drop(self):
     self._ball_row = 0
     self._ball_column = int(self._rng.integers(self._columns))
     self._paddle = self._columns // 2
-    return self._observe()
 
   def _step(self, action: Any) -> base.Transition:
     self._ball_row += 1
@@ -62,7 +71,10 @@ class Catch(base.EpisodicEnvironment):
     landed = self._ball_row == self._rows - 1
     caught = self._paddle == self._ball_column
     reward = (1 if caught else -1) if landed else 0
-    return self._observe(), reward, landed, False
+    self._balls_left -= landed
+    if landed and self._balls_left:
+      self._drop()
+    return self._observe(), reward, not self._balls_left, False
 
   def _observe(self) -> Any:
     if self._observation == 'image':

@@ -45,6 +45,22 @@ def test_catch_missing_the_ball_costs_one():
     assert steps[-1].reward == -1
 
 
+def test_catch_goes_on_until_the_last_ball():
+  environment = make_environment('debug/catch', observation='vector', balls=5)
+  columns = set()
+  for _ in range(10):
+    steps = _episode(environment, _follow_ball)
+    # A ball falls by the 6 rows below the first.
+    assert [s.reward for s in steps[1:]] == ([0] * 5 + [1]) * 5
+    assert [s.discount for s in steps[1:]] == [1] * 29 + [0]
+    for step in steps[:-1:6]:
+      row, column, paddle = step.observation
+      assert row == -1 and paddle == 0
+      columns.add(float(column))
+    assert steps[-1].observation[0] == 1
+  assert len(columns) == 7
+
+
 def test_catch_image_and_vector_show_the_same_cells():
   environment = make_environment('debug/catch', observation='both')
   rng = np.random.default_rng(0)
@@ -170,6 +186,7 @@ def test_point_moves_by_a_fifth_of_the_action_and_stays_within_bounds():
   [
     ('catch', dict(rows=3)),
     ('catch', dict(columns=1)),
+    ('catch', dict(balls=0)),
     ('catch', dict(observation='pixels')),
     ('echo', dict(num_actions=1)),
     ('echo', dict(length=0)),

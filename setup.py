@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import pathlib
+import runpy
 import sys
 
 import setuptools
@@ -155,7 +156,7 @@ class BuildExt(build_ext.build_ext):
 
 setuptools.setup(
   name='acme_hieros',
-  version='0.1.0',
+  version=runpy.run_path('acme_hieros/version.py')['VERSION'],
   description='Hieros, hierarchical imagination on S5 world models, for Acme.',
   python_requires=PYTHON_REQUIRES,
   install_requires=INSTALL_REQUIRES,

@@ -383,9 +383,9 @@ class HierosConfig:
     )
     _require_positive(self, 'batch_size', 'variable_update_period')
     _require(
-      self.context_length >= 0,
-      f'context_length={self.context_length} must not be negative; 0 is '
-      'sequence_length.',
+      self.context_length == 0 or self.context_length >= 2,
+      f'context_length={self.context_length} must be at least 2, or 0 for as '
+      'many steps as sequence_length.',
     )
     _require(
       self.sequence_length >= 2,

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from acme_hieros import config as config_lib
+from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
@@ -79,8 +80,11 @@ class Run:
     }
 
   def extent(self) -> Mapping[str, Any]:
-    """What a resumed run may change."""
-    return {name: getattr(self, name) for name in _EXTENT}
+    """What a resumed run may change, and the version that wrote it."""
+    return {
+      **{name: getattr(self, name) for name in _EXTENT},
+      'version': version.VERSION,
+    }
 
   def is_over(self, steps: int, cpu_seconds: float) -> bool:
     """Whether so many steps, or so much CPU time, are all there is to be."""
@@ -133,15 +137,13 @@ def read_run(workdir: str) -> Run:
     value = found.get(field)
     if not isinstance(value, kind) or isinstance(value, bool):
       raise ValueError(
-        f'{workdir} holds no run of this version: its config.json has no '
+        f'{_other_version(workdir, found)}: its config.json has no '
         f'{field!r} that could be used.'
       )
   try:
     config = config_lib.from_dict(found['agent'])
   except ValueError as error:
-    raise ValueError(
-      f'{workdir} holds no run of this version: {error}'
-    ) from error
+    raise ValueError(f'{_other_version(workdir, found)}: {error}') from error
   return Run(
     environment=found['environment'],
     environment_options=found['environment_options'],
@@ -150,6 +152,17 @@ def read_run(workdir: str) -> Run:
     workdir=workdir,
     resume=True,
     **{name: found[name] for name in _EXTENT},
+  )
+
+
+def _other_version(workdir: str, found: Mapping[str, Any]) -> str:
+  """The beginning of a sentence; before 0.2.0 no version was written."""
+  wrote = found.get('version', '0.1.0')
+  if wrote == version.VERSION:
+    return f'{workdir} holds no run of this version'
+  return (
+    f'{workdir} was written by version {wrote} of acme_hieros and cannot be '
+    f'read by this one, {version.VERSION}'
   )
 
 

@@ -11,6 +11,8 @@ import sys
 import pytest
 import untrained
 
+from acme_hieros import version
+
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'evaluate.py'
 
@@ -138,6 +140,27 @@ def test_what_is_no_run_is_refused(launch, tmp_path):
   assert not list(tmp_path.iterdir())
   (tmp_path / 'file').write_text('mine')
   assert_sentence(launch(f'--workdir={tmp_path / "file"}'), tmp_path / 'file')
+
+
+@pytest.mark.parametrize(
+  'wrote,said',
+  [
+    # Versions before 0.2.0 did not say.
+    (None, 'was written by version 0.1.0'),
+    ('0.1.9', 'was written by version 0.1.9'),
+    (version.VERSION, 'holds no run of this version'),
+  ],
+)
+def test_a_run_of_another_version_is_told_by_which(launch, copied, wrote, said):
+  path = copied / 'config.json'
+  found = json.loads(path.read_text())
+  assert found.pop('version') == version.VERSION
+  if wrote:
+    found['version'] = wrote
+  found['agent']['precision'] = 'float64'
+  path.write_text(json.dumps(found))
+  error = launch(f'--workdir={copied}')
+  assert_sentence(error, f'{copied} {said}', "precision='float64'")
 
 
 def test_a_run_without_a_checkpoint_yet_is_told(launch, copied):

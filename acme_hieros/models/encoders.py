@@ -120,6 +120,11 @@ def track_means(
   return params
 
 
+def is_mean(module: str) -> bool:
+  """Whether a module of a world model holds the running mean of an image."""
+  return module.split('/')[-1].startswith('image_mean_')
+
+
 class _Mean(hk.Module):
   def __init__(self, space: spaces.Image, name: str):
     super().__init__(name)

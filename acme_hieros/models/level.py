@@ -616,10 +616,15 @@ def unpack_policy(params: PolicyParams) -> PolicyParams:
 
 
 def parameter_count(params: Any) -> int:
-  """Numbers in a tree; the complex B and C of S5 count as one each."""
+  """Numbers in a tree; the complex B and C of S5 count as one each.
+
+  Means of images are none: nobody learns them.
+  """
   count = 0
   for path, value in jax.tree_util.tree_flatten_with_path(params)[0]:
     module, name = (str(getattr(key, 'key', key)) for key in path[-2:])
+    if encoders.is_mean(module):
+      continue
     halves = 's5_layer' in module and name in ('b', 'c')
     count += value.size // 2 if halves else value.size
   return count

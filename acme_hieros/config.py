@@ -132,6 +132,9 @@ class WorldModelConfig:
   dynamics_scale: float = 0.5
   # What all changed pixels of an image together are worth beside the whole.
   change_share: float = 0.0
+  # Weight of the information that z has of the observation, which is maximised:
+  # z says more, and says it surely, so that it can be foreseen.
+  information_scale: float = 0.0
   representation_scale: float = 0.1
   # Learning rate of the S5 stack, as a share of the optimizer's. A large rate
   # otherwise moves what the heads read faster than they can follow; the S5
@@ -174,6 +177,7 @@ class WorldModelConfig:
       'dynamics_scale',
       'representation_scale',
       'change_share',
+      'information_scale',
     ):
       _require(
         getattr(self, name) >= 0,
@@ -464,6 +468,7 @@ _SMALL = HierosConfig(
     cnn_depths=(64, 96),
     cell_latents=True,
     change_share=10.0,
+    information_scale=5.0,
     mlp_units=256,
     hidden_units=128,
     head_units=128,

@@ -17,6 +17,7 @@ OTHERS = {
   'world_model.reward_bins': 41,
   'world_model.cell_latents': True,
   'world_model.change_share': 0.3,
+  'world_model.information_scale': 0.3,
   'actor_critic.value_bins': 41,
   'actor_critic.advantage_scale': 'deviation',
   'actor_critic.replay_scale': 0.3,

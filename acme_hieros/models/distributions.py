@@ -155,6 +155,20 @@ def entropy(log_probs: Array) -> Array:
   return -jnp.sum(jnp.exp(log_probs) * log_probs, (-2, -1))
 
 
+def mutual_information(log_probs: Array) -> Array:
+  """Between categoricals and what they are conditioned on, in nats: [].
+
+  The entropy of the mean distribution less the mean of the entropies (Gomes et
+  al. 2010, regularized information maximization).
+
+  Args:
+    log_probs: [..., count, classes], of all the inputs in a batch.
+  """
+  probs = jnp.mean(jnp.exp(log_probs), tuple(range(log_probs.ndim - 2)))
+  marginal = -jnp.sum(jax.scipy.special.xlogy(probs, probs))
+  return marginal - jnp.mean(entropy(log_probs))
+
+
 def kl_divergence(p: Array, q: Array) -> Array:
   """KL(p || q) in nats of log-probabilities [..., count, classes]: [...]."""
   return jnp.sum(jnp.exp(p) * (p - q), (-2, -1))

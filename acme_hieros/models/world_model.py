@@ -446,6 +446,10 @@ class _S5WorldModel(hk.Module):
       * config.representation_scale
       * jnp.maximum(config.free_nats, representation),
     )
+    if config.information_scale:
+      losses['information'] = -config.information_scale * (
+        distributions.mutual_information(posterior)
+      )
     metrics = {f'{name}_loss': jnp.mean(x) for name, x in losses.items()}
     total = sum(metrics.values())
     metrics.update(

@@ -273,3 +273,23 @@ def test_entropy_and_kl_sum_over_the_categoricals():
     scipy.stats.entropy(p, q, axis=-1).sum(-1),
     rtol=1e-4,
   )
+
+
+def test_mutual_information_is_that_of_the_joint_distribution():
+  """Of which of N equally likely inputs it was, and each categorical."""
+  rng = np.random.default_rng(0)
+  probs = rng.dirichlet(np.full(4, 0.3), (2, 5, 3))
+  rows = probs.reshape(10, 3, 4)
+  expected = 0.0
+  for i in range(3):
+    joint = rows[:, i] / 10
+    independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    expected += scipy.stats.entropy(joint.ravel(), independent.ravel())
+  assert expected > 0.3
+  np.testing.assert_allclose(
+    distributions.mutual_information(jnp.log(probs)), expected, rtol=1e-4
+  )
+  same = jnp.log(jnp.broadcast_to(probs[:1, :1], probs.shape))
+  np.testing.assert_allclose(
+    distributions.mutual_information(same), 0.0, atol=1e-5
+  )

@@ -379,9 +379,10 @@ def numpy_mlp(params, prefix, x):
 
 def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   model, params = mixed
-  settings = config.world_model
+  # Some of the steps have less, and some have more.
+  settings = dataclasses.replace(config.world_model, free_nats=1.3)
   sequence = random_sequence(MIXED, CHOICES)
-  total, (state, prediction, came, metrics) = model.loss(
+  total, (state, prediction, came, metrics) = make_model(settings, MIXED).loss(
     params, jax.random.PRNGKey(1), sequence
   )
   start = np.asarray(sequence.start_of_episode)
@@ -481,6 +482,26 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
     rtol=1e-4,
     atol=1e-5,
   )
+
+
+def test_information_of_z_is_maximised(config, mixed):
+  model, params = mixed
+  settings = dataclasses.replace(config.world_model, information_scale=3.0)
+  informed = make_model(settings, MIXED)
+  key, sequence = jax.random.PRNGKey(1), random_sequence(MIXED, CHOICES)
+  total, (*_, metrics) = model.loss(params, key, sequence)
+  other_total, (state, *_, others) = informed.loss(params, key, sequence)
+  probs = np.exp(np.asarray(state.log_probs)).reshape(-1, 2, 5)
+  information = scipy.stats.entropy(probs.mean(0), axis=-1).sum()
+  information -= scipy.stats.entropy(probs, axis=-1).sum(-1).mean()
+  assert information > 0.05
+  np.testing.assert_allclose(
+    others['information_loss'], -3.0 * information, rtol=1e-3
+  )
+  np.testing.assert_allclose(
+    other_total - total, others['information_loss'], rtol=1e-3, atol=1e-3
+  )
+  assert 'information_loss' not in metrics
 
 
 def test_an_unknown_reward_or_continuation_changes_no_loss(mixed):

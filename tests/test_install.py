@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 import pytest
 
-from acme_hieros import version
+from acme_hieros.version import VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOCK = ROOT / 'requirements' / 'lock.txt'
@@ -89,7 +89,7 @@ def requirements(
 
 def test_metadata_names_the_package(metadata):
   assert canonicalize_name(metadata.metadata['Name']) == 'acme-hieros'
-  assert metadata.version == version.VERSION
+  assert metadata.version == VERSION
   assert metadata.metadata['Requires-Python'] == '==3.10.*'
   assert metadata.read_text('top_level.txt').split() == ['acme_hieros']
   assert {'test', 'report', 'minatar', 'cuda12'} <= set(

@@ -120,6 +120,9 @@ class WorldModelConfig:
   # Scale of the posterior's first logits. Above 1, z starts as a sharp code of
   # the observation rather than as noise, which a short run cannot afford.
   posterior_init_scale: float = 1.0
+  # Whether the prior is told z and action of the step before themselves, and
+  # not only what the S5 stack makes of them.
+  direct_prior: bool = False
   # Reward and continuation heads.
   head_layers: int = 2
   head_units: int = 256
@@ -132,6 +135,9 @@ class WorldModelConfig:
   dynamics_scale: float = 0.5
   # What all changed pixels of an image together are worth beside the whole.
   change_share: float = 0.0
+  # Steps over which z, rewards and continuations are also foreseen without
+  # looking at what comes in between; 0 for one step alone.
+  overshooting: int = 0
   # Weight of the information that z has of the observation, which is maximised:
   # z says more, and says it surely, so that it can be foreseen.
   information_scale: float = 0.0
@@ -174,6 +180,7 @@ class WorldModelConfig:
     )
     for name in (
       'free_nats',
+      'overshooting',
       'dynamics_scale',
       'representation_scale',
       'change_share',

@@ -5,14 +5,19 @@
 
 Plays a game at random, trains the world model alone on most of it, and asks it
 about the rest. That takes minutes where a run takes an hour, and what is not
-seen here cannot be acted on there. Every row is one measurement; the columns:
+seen here cannot be acted on there. What actions do needs many steps to be
+learned from: --steps=50000 --updates=1200 for the last two columns. Every row
+is one measurement:
 
   updates, cpu_seconds: so far, compilation apart
   changed: squared error of pixels that differ from their mean over the
     sequence, as a share of their distance from it; 1 is as good as that mean
   ahead_4: the same four steps ahead, not looking
   reward: correlation of predicted and real reward
-  kl: nats that the prior did not know of z
+  kl: nats that the prior did not know of z, in training
+  action_nats: by how many more the prior of another's action is off
+  actions: correlation of what 12 actions are believed to be worth, beside
+    those of others, and the rewards that came
 
 It needs an environment whose observation is one image.
 """
@@ -22,6 +27,7 @@ import functools
 import json
 import sys
 import time
+from typing import NamedTuple
 
 from absl import app, flags
 import jax
@@ -35,6 +41,7 @@ from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.models import (
   diagnostics,
+  distributions,
   encoders,
   hierarchy,
   spaces,
@@ -47,7 +54,9 @@ _PRESET = flags.DEFINE_string('preset', 'small', 'Configuration.')
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
-_STEPS = flags.DEFINE_integer('steps', 9000, 'Steps to play.', lower_bound=1000)
+_STEPS = flags.DEFINE_integer(
+  'steps', 10_000, 'Steps to play.', lower_bound=1000
+)
 _UPDATES = flags.DEFINE_integer('updates', 500, 'To train.', lower_bound=1)
 _EVERY = flags.DEFINE_integer(
   'every', 100, 'Updates between two rows.', lower_bound=1
@@ -55,8 +64,13 @@ _EVERY = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer('seed', 0, 'Random seed.')
 
 # Of the steps, at the end, that are not trained on.
-_HELD_OUT = 1 / 6
-_AHEAD = 4
+_HELD_OUT = 0.25
+# Batches of sequences of them.
+_BATCHES, _SEQUENCES = 50, 32
+# Steps ahead at which images are judged, and over which actions are.
+_IMAGE_AHEAD, _AHEAD = 4, 12
+# Sequences whose actions stand beside a sequence's own.
+_OTHERS = 8
 
 
 def main(argv: Sequence[str]):
@@ -140,19 +154,19 @@ def train(level: level_lib.Level, config, steps: world_model.Sequence):
   split = int(len(steps.reward) * (1 - _HELD_OUT))
   rng = np.random.default_rng(_SEED.value)
 
-  def draw(low: int, high: int, size: int) -> world_model.Sequence:
-    start = rng.integers(low, high - length, size)
+  def take(start: np.ndarray) -> world_model.Sequence:
     index = start[:, None] + np.arange(length)
     return jax.tree.map(lambda x: jnp.asarray(x[index]), steps)
 
-  held_out = [draw(split, len(steps.reward), 16) for _ in range(6)]
+  last = len(steps.reward) - length
+  held_out = rng.integers(split, last, (_BATCHES, _SEQUENCES))
   state = level_lib.draw(level.init, jax.random.PRNGKey(_SEED.value))
   params, optimizer = state.params.world_model, state.optimizers.world_model
   update = jax.jit(functools.partial(_update, level), donate_argnums=(0, 1))
   judge = jax.jit(functools.partial(_judge, level))
   seconds, kl = 0.0, []
   for i in range(_UPDATES.value):
-    batch = draw(0, split, config.batch_size)
+    batch = take(rng.integers(0, split - length, config.batch_size))
     begun = time.process_time()
     key = jax.random.PRNGKey(i)
     params, optimizer, metrics = update(
@@ -162,12 +176,18 @@ def train(level: level_lib.Level, config, steps: world_model.Sequence):
     if i:
       seconds += time.process_time() - begun
     if (i + 1) % _EVERY.value == 0:
-      judged = [judge(params, key, batch) for batch in held_out]
-      means = {n: float(np.mean([j[n] for j in judged])) for n in judged[0]}
+      judged = jax.device_get(
+        [judge(params, key, take(start)) for start in held_out]
+      )
+      judged = jax.tree.map(lambda *x: np.stack(x), *judged)
+      row = {name: float(np.mean(x)) for name, x in judged.means.items()}
+      row['actions'] = float(
+        np.corrcoef(judged.worth.ravel(), judged.came.ravel())[0, 1]
+      )
       yield {
         'updates': i + 1,
         'cpu_seconds': round(seconds, 1),
-        **{name: round(value, 3) for name, value in means.items()},
+        **{name: round(value, 3) for name, value in row.items()},
         'kl': round(float(np.mean(kl[-_EVERY.value :])), 2),
       }
 
@@ -185,7 +205,20 @@ def _update(level, params, optimizer, steps, key, sequence):
   return optax.apply_updates(params, change), optimizer, metrics
 
 
-def _judge(level, params, key, sequence):
+class Judgement(NamedTuple):
+  """Of N sequences that were not trained on.
+
+  means: numbers by name.
+  worth: what their next actions add to rewards, as the model sees it, [N].
+  came: the rewards, [N].
+  """
+
+  means: dict[str, jax.Array]
+  worth: jax.Array
+  came: jax.Array
+
+
+def _judge(level, params, key, sequence) -> Judgement:
   came = world_model.arrivals(sequence, level.action)
   model = level.world_model
   state = model.observe(
@@ -209,23 +242,48 @@ def _judge(level, params, key, sequence):
     )
 
   middle = image.shape[1] // 2
-  forecast = diagnostics.forecast(
-    level,
-    params,
-    key,
-    jax.tree.map(lambda x: x[:, middle - 1], state),
-    came.previous_action[:, middle : middle + _AHEAD],
-  )
-  then = slice(middle + _AHEAD - 1, middle + _AHEAD)
+  before = jax.tree.map(lambda x: x[:, middle - 1], state)
+  then = came.previous_action[:, middle : middle + _AHEAD]
+
+  def forecast(i, action):
+    return diagnostics.forecast(
+      level, params, jax.random.fold_in(key, i), before, action
+    )
+
+  def rewards(shift):
+    # Under the actions of the sequence that is so many rows further.
+    def one(i):
+      return jnp.sum(forecast(i, jnp.roll(then, shift * i, 0)).reward, 1)
+
+    return jnp.mean(jax.vmap(one)(jnp.arange(1, _OTHERS + 1)), 0)
+
+  def surprise(action):
+    foreseen = model.imagine_step(params, key, before, action[:, 0])
+    return jnp.mean(
+      distributions.kl_divergence(
+        state.log_probs[:, middle], foreseen.log_probs
+      )
+    )
+
+  last = middle + _IMAGE_AHEAD - 1
+  foreseen = forecast(0, then).observation['image'][:, _IMAGE_AHEAD - 1]
   predicted = model.predict(params, state).reward
   correlation = jnp.corrcoef(predicted.ravel(), came.reward.ravel())[0, 1]
-  return {
+  means = {
     'changed': share(model.decode(params, state)['image'], real, changed),
     'ahead_4': share(
-      forecast.observation['image'][:, -1:], real[:, then], changed[:, then]
+      foreseen[:, None],
+      real[:, last : last + 1],
+      changed[:, last : last + 1],
     ),
     'reward': jnp.nan_to_num(correlation),
+    'action_nats': surprise(jnp.roll(then, 1, 0)) - surprise(then),
   }
+  return Judgement(
+    means,
+    worth=rewards(0) - rewards(1),
+    came=jnp.sum(came.reward[:, middle : middle + _AHEAD], 1),
+  )
 
 
 if __name__ == '__main__':

@@ -120,6 +120,16 @@ def arrivals(sequence: Sequence, action_space: spaces.ActionSpace) -> Arrivals:
   )
 
 
+class _Told(NamedTuple):
+  """What the prior is told itself of the step before, [..., any].
+
+  stoch: z; action: what a layer makes of it.
+  """
+
+  stoch: linear.OneHots
+  action: Array
+
+
 class WorldModel(NamedTuple):
   """The pure functions of one level's world model.
 
@@ -252,6 +262,9 @@ class _S5WorldModel(hk.Module):
     self._prior = mlp.MLP(
       1, config.hidden_units, z_size, dtype=dtype, name='prior'
     )
+    self._persistence = mlp.MLP(0, 0, z_size, dtype=dtype, name='persistence')
+    self._stoch_input = mlp.Dense(config.s5.width, name='stoch_input')
+    self._action_input = mlp.Dense(config.s5.width, name='action_input')
     self._input = mlp.Dense(config.s5.width, name='input')
     self._stack = s5.S5Stack(config.s5, name='s5')
     self._deter = linear.Linear(
@@ -275,6 +288,15 @@ class _S5WorldModel(hk.Module):
       logits.reshape(logits.shape[:-1] + shape), self._config.unimix
     )
 
+  def _foresee(self, output: Array, told: _Told | None) -> Array:
+    """The prior after the stack's output: [..., categoricals, classes]."""
+    if told is None:
+      return self._log_probs(self._prior(output))
+    numbers = jnp.concatenate([output, told.action], -1)
+    return self._log_probs(
+      self._prior((told.stoch, numbers)) + self._persistence(told.stoch)
+    )
+
   def _see(self, observation: Observation) -> Array:
     """The posterior of observations [...]: [..., categoricals, classes]."""
     embedding, images = self._encoder(observation)
@@ -290,13 +312,15 @@ class _S5WorldModel(hk.Module):
     action: Array,
     reset: Array | None = None,
     start: Array | None = None,
-  ) -> Array:
-    """u_t from z_{t-1} and a_{t-1} [..., A]: [..., width].
+  ) -> tuple[Array, _Told | None]:
+    """u_t [..., width] from z_{t-1} and a_{t-1} [..., A], for the S5 stack.
 
     Where the memory is reset, [...], neither z nor action counts. If there an
     episode starts, [...], something else does: in the place of a learned first
     z, what that would be multiplied to is learned, a row of the weights. The
     first step of a sequence in mid-episode is not to look like a start.
+
+    The second output is what `direct_prior` has the prior told.
     """
     if reset is None:
       start = jnp.zeros_like(action[..., :1])
@@ -308,7 +332,14 @@ class _S5WorldModel(hk.Module):
       )
       action = jnp.where(reset[..., None], 0.0, action)
     numbers = jnp.concatenate([action, start], -1)
-    return self._input(linear.cast((stoch, numbers), self._dtype))
+    stoch, numbers = linear.cast((stoch, numbers), self._dtype)
+    if not self._config.direct_prior:
+      return self._input((stoch, numbers)), None
+    # Each with a norm of its own: beside the many ones of z that of an action
+    # would be lost.
+    action = self._action_input(numbers)
+    both = jnp.concatenate([self._stoch_input(stoch), action], -1)
+    return self._input(both), _Told(stoch, action)
 
   def _deter_init(self, shape, dtype) -> Array:
     """Reads each S5 state in units of its response to a constant input.
@@ -338,6 +369,7 @@ class _S5WorldModel(hk.Module):
   def _observe(
     self, observation, previous_action, start
   ) -> tuple[State, Array]:
+    """States, and the priors of their z."""
     reset = start.at[:, 0].set(True)
     log_probs = self._see(observation)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
@@ -345,11 +377,11 @@ class _S5WorldModel(hk.Module):
     previous = jax.tree.map(
       lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1), stoch
     )
-    u = self._stack_input(previous, previous_action, reset, start)
+    u, told = self._stack_input(previous, previous_action, reset, start)
     empty = s5.initial_state(self._config.s5, len(u))
     output, memory = self._stack.scan(u, reset, empty)
     state = State(stoch, log_probs, self._read_deter(output, memory), memory)
-    return state, output
+    return state, self._foresee(output, told)
 
   def observe_step(
     self, context, previous_action, observation, start
@@ -376,7 +408,7 @@ class _S5WorldModel(hk.Module):
       return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     u = both(
-      self._stack_input(state.stoch, previous_action, reset, start)
+      self._stack_input(state.stoch, previous_action, reset, start)[0]
       for reset in resets
     )
     output, memory = self._stack.step(u, both(resets), both(memories))
@@ -388,9 +420,9 @@ class _S5WorldModel(hk.Module):
     return Context(State(stoch, log_probs, deter, memory), younger, age + 1)
 
   def imagine_step(self, state, action) -> State:
-    u = self._stack_input(state.stoch, action)
+    u, told = self._stack_input(state.stoch, action)
     output, memory = self._stack.step(u, None, state.memory)
-    log_probs = self._log_probs(self._prior(output))
+    log_probs = self._foresee(output, told)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     return State(stoch, log_probs, self._read_deter(output, memory), memory)
 
@@ -414,11 +446,10 @@ class _S5WorldModel(hk.Module):
   def loss(self, sequence: Sequence):
     config = self._config
     came = arrivals(sequence, self._action)
-    state, output = self._observe(
+    state, prior = self._observe(
       sequence.observation, came.previous_action, sequence.start_of_episode
     )
     prediction, reward_logits, continue_logit = self._heads(state)
-    prior = self._log_probs(self._prior(output))
     posterior = state.log_probs
 
     losses = self._decoder.losses(
@@ -450,6 +481,8 @@ class _S5WorldModel(hk.Module):
       losses['information'] = -config.information_scale * (
         distributions.mutual_information(posterior)
       )
+    if config.overshooting:
+      losses.update(self._overshoot(state, sequence.start_of_episode, came))
     metrics = {f'{name}_loss': jnp.mean(x) for name, x in losses.items()}
     total = sum(metrics.values())
     metrics.update(
@@ -459,6 +492,59 @@ class _S5WorldModel(hk.Module):
       posterior_entropy=jnp.mean(distributions.entropy(posterior)),
     )
     return total, (state, prediction, came, metrics)
+
+  def _overshoot(
+    self, state: State, start: Array, came: Arrivals
+  ) -> dict[str, Array]:
+    """Losses of what is foreseen several steps ahead, not looking.
+
+    What an action does adds up over some steps, and within one it is little
+    beside all else that a z tells. These teach it, and teach prior and heads
+    about states that came from the prior, as those of the actor do (PlaNet,
+    1811.04551, section 4: latent overshooting; with rewards).
+
+    The sequence is cut, from its end, into pieces of so many steps. Each is
+    foreseen from the posterior before it, under the actions that were taken.
+
+    Args:
+      state: posterior states [B, T, ...].
+      start: where an episode starts, [B, T].
+      came: with the states.
+
+    Returns:
+      Losses [B * pieces, steps] by name.
+    """
+    steps = min(self._config.overshooting, start.shape[1] - 1)
+    first = (start.shape[1] - 1) % steps
+
+    def pieces(x):
+      return x.reshape((-1, steps) + x.shape[2:])
+
+    before = jax.tree.map(lambda x: pieces(x[:, first:-1])[:, 0], state)
+    posterior, start, came = jax.tree.map(
+      lambda x: pieces(x[:, first + 1 :]), (state.log_probs, start, came)
+    )
+
+    def step(state, action):
+      state = self.imagine_step(state, action)
+      return state, state
+
+    _, foreseen = hk.scan(step, before, came.previous_action.swapaxes(0, 1))
+    foreseen = jax.tree.map(lambda x: x.swapaxes(0, 1), foreseen)
+    _, reward_logits, continue_logit = self._heads(foreseen)
+    dynamics = distributions.kl_divergence(
+      jax.lax.stop_gradient(posterior), foreseen.log_probs
+    )
+    # Nobody foresees what comes after an episode's end.
+    known = jnp.cumsum(start, 1) == 0
+    known = known / jnp.maximum(jnp.mean(known), 1.0 / known.size)
+    return {
+      'foreseen_reward': known
+      * distributions.two_hot_loss(reward_logits, came.reward),
+      'foreseen_continuation': known
+      * _bernoulli_loss(continue_logit, came.continuation),
+      'foreseen_dynamics': known * self._config.dynamics_scale * dynamics,
+    }
 
 
 def _latent(state: State) -> tuple[linear.OneHots, Array]:

@@ -5,6 +5,7 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import smallest
 
@@ -29,7 +30,7 @@ def test_a_world_model_is_judged_on_what_it_was_not_trained_on(
     '--updates=4',
     '--every=2',
     *overrides,
-    '--override=sequence_length=8',
+    '--override=sequence_length=24',
   )
   rows = [
     json.loads(line)
@@ -39,7 +40,8 @@ def test_a_world_model_is_judged_on_what_it_was_not_trained_on(
   assert [row['updates'] for row in rows] == [2, 4]
   for row in rows:
     assert row['changed'] > 0 and row['ahead_4'] > 0
-    assert -1 <= row['reward'] <= 1
+    assert -1 <= row['reward'] <= 1 and -1 <= row['actions'] <= 1
+    assert np.isfinite(row['action_nats'])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_a_world_model_is_judged_on_what_it_was_not_trained_on(
   [
     (['--env=debug/recall'], 'debug/recall will not do'),
     (['--override=depht=2'], 'Unknown configuration field'),
-    (['--override=sequence_length=7'], 'sequence_length=7 is too short'),
+    (['--override=sequence_length=23'], 'sequence_length=23 is too short'),
   ],
 )
 def test_what_cannot_be_perceived_is_said_in_a_sentence(

@@ -129,14 +129,19 @@ def anything(model, params, rows):
   return world_model.Context(state, younger, jnp.arange(rows))
 
 
-@pytest.mark.parametrize('deter_from', ['state', 'output'])
+@pytest.mark.parametrize(
+  'deter_from,direct_prior',
+  [('state', False), ('output', False), ('state', True)],
+)
 @pytest.mark.parametrize('context_length', [LENGTH, 1000])
 def test_observe_equals_repeated_observe_step_from_an_episode_s_start(
-  config, draw, monkeypatch, deter_from, context_length
+  config, draw, monkeypatch, deter_from, direct_prior, context_length
 ):
   most_likely(monkeypatch)
   model = make_model(
-    dataclasses.replace(config.world_model, deter_from=deter_from),
+    dataclasses.replace(
+      config.world_model, deter_from=deter_from, direct_prior=direct_prior
+    ),
     BODY,
     context_length=context_length,
   )
@@ -377,12 +382,18 @@ def numpy_mlp(params, prefix, x):
   return x @ p['linear']['w'] + p['linear']['b']
 
 
-def test_every_part_of_the_loss_equals_its_formula(config, mixed):
-  model, params = mixed
-  # Some of the steps have less, and some have more.
-  settings = dataclasses.replace(config.world_model, free_nats=1.3)
+# Some of the steps have less than these free nats, and some have more.
+@pytest.mark.parametrize('direct_prior,free_nats', [(False, 1.3), (True, 4.0)])
+def test_every_part_of_the_loss_equals_its_formula(
+  config, draw, direct_prior, free_nats
+):
+  settings = dataclasses.replace(
+    config.world_model, free_nats=free_nats, direct_prior=direct_prior
+  )
+  model = make_model(settings, MIXED)
+  params = draw(model.init)
   sequence = random_sequence(MIXED, CHOICES)
-  total, (state, prediction, came, metrics) = make_model(settings, MIXED).loss(
+  total, (state, prediction, came, metrics) = jax.jit(model.loss)(
     params, jax.random.PRNGKey(1), sequence
   )
   start = np.asarray(sequence.start_of_episode)
@@ -434,23 +445,28 @@ def test_every_part_of_the_loss_equals_its_formula(config, mixed):
   # KL: the prior is what imagination would have drawn from. What comes before a
   # start is learned, as the last row of the weights of actions: in its place
   # stands an action here that has these weights.
-  module = 'world_model/~/input/linear'
-  rows = params[module]['w_1']
+  module, name = (
+    ('world_model/~/action_input/linear', 'w')
+    if direct_prior
+    else ('world_model/~/input/linear', 'w_1')
+  )
+  rows = params[module][name]
   starting = {
     **params,
-    module: {**params[module], 'w_1': rows.at[0].set(rows[-1])},
+    module: {**params[module], name: rows.at[0].set(rows[-1])},
   }
+  imagine = jax.jit(model.imagine_step)
   kl = np.zeros((BATCH, LENGTH))
   for t in range(LENGTH):
     before = jax.tree.map(lambda x, t=t: x[:, t - 1], state)
     key, action = jax.random.PRNGKey(0), came.previous_action[:, t]
-    prior = model.imagine_step(params, key, before, action).log_probs
+    prior = imagine(params, key, before, action).log_probs
     nothing = before._replace(
       stoch=world_model.no_choices(settings, BATCH),
       memory=jax.tree.map(jnp.zeros_like, before.memory),
     )
     action = jnp.zeros_like(action).at[:, 0].set(1.0)
-    at_start = model.imagine_step(starting, key, nothing, action).log_probs
+    at_start = imagine(starting, key, nothing, action).log_probs
     prior = jnp.where(start[:, t, None, None], at_start, prior)
     kl[:, t] = scipy.stats.entropy(
       np.exp(state.log_probs[:, t]), np.exp(prior), axis=-1
@@ -502,6 +518,84 @@ def test_information_of_z_is_maximised(config, mixed):
     other_total - total, others['information_loss'], rtol=1e-3, atol=1e-3
   )
   assert 'information_loss' not in metrics
+
+
+def test_what_is_foreseen_over_several_steps_is_judged(
+  config, mixed, monkeypatch
+):
+  most_likely(monkeypatch)
+  _, params = mixed
+  # Pieces of two steps from step 1 of six; row 0 has a start within one.
+  settings = dataclasses.replace(config.world_model, overshooting=2)
+  model = make_model(settings, MIXED)
+  sequence, key = random_sequence(MIXED, CHOICES), jax.random.PRNGKey(1)
+  total, (state, _, came, metrics) = jax.jit(model.loss)(params, key, sequence)
+  plain = make_model(config.world_model, MIXED)
+  plain_total, _ = jax.jit(plain.loss)(params, key, sequence)
+
+  imagine = jax.jit(model.imagine_step)
+  judged = []
+  for first in (1, 3):
+    foreseen = jax.tree.map(lambda x, t=first: x[:, t], state)
+    known = np.ones(BATCH, bool)
+    for t in (first + 1, first + 2):
+      foreseen = imagine(params, key, foreseen, came.previous_action[:, t])
+      known &= ~np.asarray(sequence.start_of_episode[:, t])
+      latent = np.concatenate(
+        [np.reshape(foreseen.stoch.value, (BATCH, -1)), foreseen.deter], -1
+      )
+      logits = jnp.asarray(
+        numpy_mlp(params, 'world_model/~/reward/', latent), jnp.float32
+      )
+      goes_on = 1 / (
+        1 + np.exp(-numpy_mlp(params, 'world_model/~/continue/', latent)[:, 0])
+      )
+      kl = scipy.stats.entropy(
+        np.exp(state.log_probs[:, t]), np.exp(foreseen.log_probs), axis=-1
+      ).sum(-1)
+      ended = np.asarray(came.continuation)[:, t] == 0
+      rows = {
+        'reward': distributions.two_hot_loss(logits, came.reward[:, t]),
+        'continuation': -np.log(np.where(ended, 1 - goes_on, goes_on)),
+        'dynamics': settings.dynamics_scale * kl,
+      }
+      judged.append((known.copy(), rows))
+  count = sum(known.sum() for known, _ in judged)
+  # Row 0 starts anew at step 3.
+  assert count == 7
+  expected = {
+    name: sum(np.sum(known * rows[name]) for known, rows in judged) / count
+    for name in ('reward', 'continuation', 'dynamics')
+  }
+  for name, value in expected.items():
+    np.testing.assert_allclose(
+      metrics[f'foreseen_{name}_loss'], value, rtol=2e-3, err_msg=name
+    )
+  np.testing.assert_allclose(
+    total - plain_total, sum(expected.values()), rtol=2e-3
+  )
+
+
+def test_overshooting_teaches_the_prior_and_what_leads_to_it_alone(
+  config, mixed
+):
+  _, params = mixed
+  model = make_model(
+    dataclasses.replace(config.world_model, overshooting=3), MIXED
+  )
+  sequence, key = random_sequence(MIXED, CHOICES), jax.random.PRNGKey(1)
+
+  def foreseen(params):
+    _, (*_, metrics) = model.loss(params, key, sequence)
+    return metrics['foreseen_dynamics_loss']
+
+  gradient = jax.jit(jax.grad(foreseen))(params)
+  norms = {
+    module.split('/')[2]: float(optax.tree.norm(leaves))
+    for module, leaves in gradient.items()
+  }
+  assert norms['prior'] > 0 and norms['s5'] > 0 and norms['input'] > 0
+  assert norms['decoder'] == norms['reward'] == norms['continue'] == 0
 
 
 def test_an_unknown_reward_or_continuation_changes_no_loss(mixed):

@@ -130,6 +130,8 @@ class WorldModelConfig:
   reward_bins: int = 255
   # Share of the uniform distribution in the categoricals of z.
   unimix: float = 0.01
+  # Weight of the reward's loss: z and h hear of it beside all pixels.
+  reward_scale: float = 1.0
   # A representation's KL below this many nats is free. The prior always learns.
   free_nats: float = 1.0
   dynamics_scale: float = 0.5
@@ -179,6 +181,7 @@ class WorldModelConfig:
       f'deter_from={self.deter_from!r} must be "state" or "output".',
     )
     for name in (
+      'reward_scale',
       'free_nats',
       'overshooting',
       'dynamics_scale',
@@ -474,10 +477,12 @@ _SMALL = HierosConfig(
     patch_size=8,
     cnn_depths=(64, 96),
     cell_latents=True,
+    direct_prior=True,
+    overshooting=10,
     change_share=10.0,
     information_scale=5.0,
     mlp_units=256,
-    hidden_units=128,
+    hidden_units=256,
     head_units=128,
     optimizer=OptimizerConfig(2e-3, 1e-8, 1000.0),
   ),
@@ -486,8 +491,8 @@ _SMALL = HierosConfig(
     horizon=12,
     # Some thousand updates hear of no rewards that are 300 steps away.
     discount=0.99,
-    # With a third of it policies became sure of what was not so.
-    entropy_scale=1e-2,
+    # With less, policies become sure of what is not so.
+    entropy_scale=5e-2,
     advantage_scale='deviation',
     scale_floor=0.1,
     replay_scale=0.3,

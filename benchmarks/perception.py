@@ -181,9 +181,10 @@ def train(level: level_lib.Level, config, steps: world_model.Sequence):
       )
       judged = jax.tree.map(lambda *x: np.stack(x), *judged)
       row = {name: float(np.mean(x)) for name, x in judged.means.items()}
-      row['actions'] = float(
-        np.corrcoef(judged.worth.ravel(), judged.came.ravel())[0, 1]
-      )
+      with np.errstate(invalid='ignore'):
+        # Where all are worth the same there is none: 0.
+        correlation = np.corrcoef(judged.worth.ravel(), judged.came.ravel())
+      row['actions'] = float(np.nan_to_num(correlation[0, 1]))
       yield {
         'updates': i + 1,
         'cpu_seconds': round(seconds, 1),

@@ -388,7 +388,10 @@ def test_every_part_of_the_loss_equals_its_formula(
   config, draw, direct_prior, free_nats
 ):
   settings = dataclasses.replace(
-    config.world_model, free_nats=free_nats, direct_prior=direct_prior
+    config.world_model,
+    reward_scale=3.0,
+    free_nats=free_nats,
+    direct_prior=direct_prior,
   )
   model = make_model(settings, MIXED)
   params = draw(model.init)
@@ -430,7 +433,7 @@ def test_every_part_of_the_loss_equals_its_formula(
   )
   share = (reward - low) / (high - low)
   reward_loss = -((1 - share) * below + share * above)
-  expected['reward'] = reward_loss[known].mean()
+  expected['reward'] = 3.0 * reward_loss[known].mean()
   # Large bins cancel out: rounding is that of what they add up to.
   error = prediction.reward - np.exp(log_probs) @ bins
   assert np.all(np.abs(error) < 1e-4 * (np.exp(log_probs) @ np.abs(bins)))
@@ -526,11 +529,15 @@ def test_what_is_foreseen_over_several_steps_is_judged(
   most_likely(monkeypatch)
   _, params = mixed
   # Pieces of two steps from step 1 of six; row 0 has a start within one.
-  settings = dataclasses.replace(config.world_model, overshooting=2)
+  settings = dataclasses.replace(
+    config.world_model, overshooting=2, reward_scale=3.0
+  )
   model = make_model(settings, MIXED)
   sequence, key = random_sequence(MIXED, CHOICES), jax.random.PRNGKey(1)
   total, (state, _, came, metrics) = jax.jit(model.loss)(params, key, sequence)
-  plain = make_model(config.world_model, MIXED)
+  plain = make_model(
+    dataclasses.replace(config.world_model, reward_scale=3.0), MIXED
+  )
   plain_total, _ = jax.jit(plain.loss)(params, key, sequence)
 
   imagine = jax.jit(model.imagine_step)
@@ -555,7 +562,7 @@ def test_what_is_foreseen_over_several_steps_is_judged(
       ).sum(-1)
       ended = np.asarray(came.continuation)[:, t] == 0
       rows = {
-        'reward': distributions.two_hot_loss(logits, came.reward[:, t]),
+        'reward': 3.0 * distributions.two_hot_loss(logits, came.reward[:, t]),
         'continuation': -np.log(np.where(ended, 1 - goes_on, goes_on)),
         'dynamics': settings.dynamics_scale * kl,
       }

@@ -130,8 +130,6 @@ class WorldModelConfig:
   reward_bins: int = 255
   # Share of the uniform distribution in the categoricals of z.
   unimix: float = 0.01
-  # Weight of the reward's loss: z and h hear of it beside all pixels.
-  reward_scale: float = 1.0
   # A representation's KL below this many nats is free. The prior always learns.
   free_nats: float = 1.0
   dynamics_scale: float = 0.5
@@ -181,7 +179,6 @@ class WorldModelConfig:
       f'deter_from={self.deter_from!r} must be "state" or "output".',
     )
     for name in (
-      'reward_scale',
       'free_nats',
       'overshooting',
       'dynamics_scale',

@@ -469,9 +469,7 @@ class _S5WorldModel(hk.Module):
     # what to predict there nor what to predict it from.
     known = came.known / jnp.mean(came.known)
     losses.update(
-      reward=known
-      * config.reward_scale
-      * distributions.two_hot_loss(reward_logits, came.reward),
+      reward=known * distributions.two_hot_loss(reward_logits, came.reward),
       continuation=known * _bernoulli_loss(continue_logit, came.continuation),
       # Never free: an action may decide less than a nat of what comes next.
       dynamics=known * config.dynamics_scale * dynamics,
@@ -542,7 +540,6 @@ class _S5WorldModel(hk.Module):
     known = known / jnp.maximum(jnp.mean(known), 1.0 / known.size)
     return {
       'foreseen_reward': known
-      * self._config.reward_scale
       * distributions.two_hot_loss(reward_logits, came.reward),
       'foreseen_continuation': known
       * _bernoulli_loss(continue_logit, came.continuation),

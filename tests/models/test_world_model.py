@@ -389,7 +389,6 @@ def test_every_part_of_the_loss_equals_its_formula(
 ):
   settings = dataclasses.replace(
     config.world_model,
-    reward_scale=3.0,
     free_nats=free_nats,
     direct_prior=direct_prior,
   )
@@ -433,7 +432,7 @@ def test_every_part_of_the_loss_equals_its_formula(
   )
   share = (reward - low) / (high - low)
   reward_loss = -((1 - share) * below + share * above)
-  expected['reward'] = 3.0 * reward_loss[known].mean()
+  expected['reward'] = reward_loss[known].mean()
   # Large bins cancel out: rounding is that of what they add up to.
   error = prediction.reward - np.exp(log_probs) @ bins
   assert np.all(np.abs(error) < 1e-4 * (np.exp(log_probs) @ np.abs(bins)))
@@ -529,15 +528,11 @@ def test_what_is_foreseen_over_several_steps_is_judged(
   most_likely(monkeypatch)
   _, params = mixed
   # Pieces of two steps from step 1 of six; row 0 has a start within one.
-  settings = dataclasses.replace(
-    config.world_model, overshooting=2, reward_scale=3.0
-  )
+  settings = dataclasses.replace(config.world_model, overshooting=2)
   model = make_model(settings, MIXED)
   sequence, key = random_sequence(MIXED, CHOICES), jax.random.PRNGKey(1)
   total, (state, _, came, metrics) = jax.jit(model.loss)(params, key, sequence)
-  plain = make_model(
-    dataclasses.replace(config.world_model, reward_scale=3.0), MIXED
-  )
+  plain = make_model(config.world_model, MIXED)
   plain_total, _ = jax.jit(plain.loss)(params, key, sequence)
 
   imagine = jax.jit(model.imagine_step)
@@ -562,7 +557,7 @@ def test_what_is_foreseen_over_several_steps_is_judged(
       ).sum(-1)
       ended = np.asarray(came.continuation)[:, t] == 0
       rows = {
-        'reward': 3.0 * distributions.two_hot_loss(logits, came.reward[:, t]),
+        'reward': distributions.two_hot_loss(logits, came.reward[:, t]),
         'continuation': -np.log(np.where(ended, 1 - goes_on, goes_on)),
         'dynamics': settings.dynamics_scale * kl,
       }

@@ -223,6 +223,9 @@ class ActorCriticConfig:
   # Weight of the critics' loss on replayed returns (DreamerV3, "Critic
   # learning"); 0 for none.
   replay_scale: float = 0.0
+  # Weight of the policy gradient by replayed returns beside the imagined one:
+  # what a model does not know yet of actions is in what came of them.
+  replay_actor_scale: float = 0.0
   # Weight of each reward stream in the advantage. A stream of weight 0 is left
   # out altogether; levels without the stream ignore its weight.
   extrinsic_weight: float = 1.0
@@ -261,6 +264,7 @@ class ActorCriticConfig:
       'entropy_scale',
       'slow_scale',
       'replay_scale',
+      'replay_actor_scale',
       'extrinsic_weight',
       'subgoal_weight',
       'novelty_weight',
@@ -493,6 +497,7 @@ _SMALL = HierosConfig(
     advantage_scale='deviation',
     scale_floor=0.1,
     replay_scale=0.3,
+    replay_actor_scale=1.0,
     optimizer=OptimizerConfig(3e-4, 1e-5, 100.0),
   ),
   subgoals=SubgoalConfig(

@@ -234,6 +234,7 @@ def random_batch(config, level: level_lib.Level) -> level_lib.Batch:
       start_of_episode=rng.random(shape) < 0.01,
     ),
     draw(level.subgoal).astype(np.uint8) if level.subgoal else None,
+    np.full(shape, -1.0, np.float32),
   )
 
 

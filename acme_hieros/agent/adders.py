@@ -114,9 +114,7 @@ class HierarchicalAdder(base.Adder):
           # The action that was really taken: a wrapper may have changed it.
           action=step.action if i else action,
           start_of_episode=self._first,
-          extras={}
-          if isinstance(step.subgoal, tuple)
-          else {'subgoal': step.subgoal},
+          extras=_extras(step),
         )
       level.receive(next_timestep.reward, next_timestep.discount)
       if next_timestep.last():
@@ -145,6 +143,13 @@ class HierarchicalAdder(base.Adder):
       level.close()
     if self._steps:
       self._steps.close()
+
+
+def _extras(step: hierarchy.LevelStep) -> dict[str, Any]:
+  extras = {'log_prob': step.log_prob}
+  if not isinstance(step.subgoal, tuple):
+    extras['subgoal'] = step.subgoal
+  return extras
 
 
 def _copy(values: types.NestedArray) -> types.NestedArray:
@@ -191,6 +196,7 @@ class _LevelWriter:
       observation=observation,
       action=np.zeros_like(self._step['action']),
       start_of_episode=np.asarray(False),
+      extras=dict(self._step['extras'], log_prob=np.float32(0.0)),
     )
     self._close()
     self._append(last, reward=0.0, discount=0.0)

@@ -225,4 +225,5 @@ def to_batch(rows: reverb_base.Step) -> level_lib.Batch:
       start_of_episode=rows.start_of_episode,
     ),
     subgoal=rows.extras.get('subgoal'),
+    log_prob=rows.extras.get('log_prob'),
   )

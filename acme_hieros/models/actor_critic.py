@@ -217,6 +217,40 @@ def replay_returns(
   return jnp.concatenate([returns.T, bootstrap[:, -1:]], 1)
 
 
+def replay_policy_loss(
+  log_prob: Array,
+  behaviour: Array,
+  advantage: Array,
+  alive: Array,
+  start_of_episode: Array,
+  floor: float,
+) -> Array:
+  """Policy gradient by what really came of actions, as a loss.
+
+  Importance weights are cut at 1 (V-trace, 1802.01561, section 4.1); returns
+  are those of the policies that were followed. Advantages are taken from their
+  mean and divided by their own deviation.
+
+  Args:
+    log_prob: of the actions by the policy, [B, T]; what is differentiated.
+    behaviour: the same by the policy that took them, [B, T].
+    advantage: of the actions, [B, T]; not differentiated. That of the last step
+      is not known, nor is what came of an episode's last.
+    alive: whether the episode went on, [B, T].
+    start_of_episode: [B, T].
+    floor: least deviation.
+
+  Returns:
+    The loss, [].
+  """
+  followed = 1.0 - start_of_episode[:, 1:].astype(advantage.dtype)
+  weight = alive * jnp.pad(followed, ((0, 0), (0, 1)))
+  mean, deviation = moments(advantage, weight)
+  weight *= jnp.minimum(1.0, jnp.exp(log_prob - behaviour))
+  weight *= (advantage - mean) / jnp.maximum(floor, deviation)
+  return -jnp.mean(jax.lax.stop_gradient(weight) * log_prob)
+
+
 def percentile_range(returns: Array) -> Array:
   """From the 5th to the 95th percentile (DreamerV3, "Actor learning")."""
   low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))

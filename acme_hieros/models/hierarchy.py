@@ -29,6 +29,7 @@ class LevelStep(NamedTuple):
   observation: the level's own windows [N, ...]; empty at level 0, which has the
     environment's observation.
   action: as the level's action space decodes it, [N, ...].
+  log_prob: of the action, by the policy that chose it, [N].
   subgoal: indices [N, categoricals] (uint8) of the code it was given; () at the
     top.
   """
@@ -36,6 +37,7 @@ class LevelStep(NamedTuple):
   ticked: Array
   observation: Window
   action: Array
+  log_prob: Array
   subgoal: Any
 
 
@@ -44,11 +46,13 @@ class LevelMemory(NamedTuple):
 
   context: the world model's, [N, ...].
   action: the encoded actions that hold, [N, A].
+  log_prob: of them, [N].
   window: this level's own last k states, for the level above, [N, k, ...].
   """
 
   context: world_model.Context
   action: Array
+  log_prob: Array
   window: Window
 
   @property
@@ -250,10 +254,10 @@ class Hierarchy:
     ):
 
       def act(memory, level=level, own=own, code=code, k=k):
-        action = level.act(
+        action, log_prob = level.act(
           level_lib.unpack_policy(own), k, memory.state, code, deterministic
         )
-        return memory._replace(action=action)
+        return memory._replace(action=action, log_prob=log_prob)
 
       chosen.append(_if(tick, act, rows, packed))
       code = rows.unpack(chosen[-1]).action
@@ -329,6 +333,7 @@ class Hierarchy:
         LevelMemory(
           context=level.initial_context(batch_size),
           action=jnp.zeros((batch_size, level.action.size)),
+          log_prob=jnp.zeros(batch_size),
           window=window,
         )
       )
@@ -350,6 +355,7 @@ class Hierarchy:
           ticked=tick,
           observation=memories[i - 1].window if i else {},
           action=level.action.decode(memory.action),
+          log_prob=memory.log_prob,
           subgoal=subgoal,
         )
       )

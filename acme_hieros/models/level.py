@@ -76,10 +76,13 @@ class Batch(NamedTuple):
 
   subgoal: indices [B, T, categoricals] of the code that the level above had
     set; None at the top.
+  log_prob: of the actions, by the policy that took them, [B, T]; None where it
+    is not known, as of another agent's.
   """
 
   sequence: world_model.Sequence
   subgoal: Array | None = None
+  log_prob: Array | None = None
 
 
 class Trajectory(NamedTuple):
@@ -106,12 +109,16 @@ class Replayed(NamedTuple):
     `world_model.Arrivals`.
   alive: whether the episode goes on from there; a probability where replay does
     not say.
+  action: what was done in them, encoded, [B, T, A].
+  log_prob: as `Batch` has it.
   """
 
   reward: Array
   continuation: Array
   start_of_episode: Array
   alive: Array
+  action: Array
+  log_prob: Array | None
 
 
 class Level:
@@ -249,15 +256,20 @@ class Level:
     state: world_model.State,
     code: Array | None,
     deterministic: bool = False,
-  ) -> Array:
-    """Chooses encoded actions [B, A] in states [B, ...] under codes [B, G]."""
+  ) -> tuple[Array, Array]:
+    """Chooses encoded actions [B, A] in states [B, ...] under codes [B, G].
+
+    Returns:
+      The actions, and their log-probabilities [B].
+    """
     prediction = self.world_model.predict(params.world_model, state)
     policy = self.actor.apply(
       params.actor, self.policy_inputs(prediction.features, code)
     )
-    return self._as_taken(
+    action = self._as_taken(
       policy.mode() if deterministic else policy.sample(key)
     )
+    return action, policy.log_prob(action)
 
   def _as_taken(self, action: Array) -> Array:
     """Encoded actions [..., A] as the environment takes them: within bounds.
@@ -374,7 +386,12 @@ class Level:
       prediction.continuation.reshape(came.known.shape),
     )
     replayed = Replayed(
-      came.reward, came.continuation, batch.sequence.start_of_episode, alive
+      came.reward,
+      came.continuation,
+      batch.sequence.start_of_episode,
+      alive,
+      self.action.encode(batch.sequence.action),
+      batch.log_prob,
     )
 
     learned = params._replace(world_model=None)
@@ -536,7 +553,9 @@ class Level:
       loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
       critic_losses.append(jnp.mean(weight * loss))
       metrics[f'{name}_critic_loss'] = critic_losses[-1]
-      if name == EXTRINSIC and settings.replay_scale:
+      if name == EXTRINSIC and (
+        settings.replay_scale or settings.replay_actor_scale
+      ):
         target = actor_critic.replay_returns(
           replayed.reward,
           settings.discount * replayed.continuation,
@@ -544,6 +563,7 @@ class Level:
           stop(returns[name][0]).reshape(replayed.reward.shape),
           settings.return_lambda,
         )
+        gained = target - values[name][0].reshape(target.shape)
         loss = distributions.two_hot_loss(logits[0], target.reshape(-1))
         critic_losses.append(settings.replay_scale * jnp.mean(alive * loss))
         metrics['replay_critic_loss'] = critic_losses[-1]
@@ -567,6 +587,20 @@ class Level:
     losses['actor'] = -jnp.mean(
       weight * (objective + settings.entropy_scale * entropy)
     )
+    if settings.replay_actor_scale and replayed.log_prob is not None:
+      log_prob = jax.tree.map(lambda x: x[0], policy).log_prob(
+        replayed.action.reshape(trajectory.action[0].shape)
+      )
+      losses['replay_actor'] = settings.replay_actor_scale * (
+        actor_critic.replay_policy_loss(
+          log_prob.reshape(gained.shape),
+          replayed.log_prob,
+          gained,
+          replayed.alive,
+          replayed.start_of_episode,
+          self._scale_floors[EXTRINSIC],
+        )
+      )
     magnitude = {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
     total = sum(magnitude.values())
     metrics.update(

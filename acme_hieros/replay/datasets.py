@@ -154,9 +154,11 @@ def foreign_batches(
   """Batches for a Hieros of depth 1 from sequences that any Acme agent wrote.
 
   What such steps lack, the windows and subgoals of upper levels, needs Hieros'
-  own actor; what they have beyond (`extras`) is left out. The sequences must
-  run on across episodes, `SequenceAdder(end_of_episode_behavior=CONTINUE)`:
-  steps that only fill up a sequence would be taken for observations.
+  own actor; what they have beyond (`extras`) is left out. Nor is it known how
+  likely their actions were, so that no actor learns from what came of them. The
+  sequences must run on across episodes,
+  `SequenceAdder(end_of_episode_behavior=CONTINUE)`: steps that only fill up a
+  sequence would be taken for observations.
 
   Args:
     samples: batches of Acme `Step`s [B, T, ...].

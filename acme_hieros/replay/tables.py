@@ -30,7 +30,7 @@ def step_spec(
   def array(space) -> specs.Array:
     return specs.Array(space.shape, space.dtype)
 
-  extras = {}
+  extras = {'log_prob': specs.Array((), np.float32)}
   if own.subgoal:
     extras['subgoal'] = specs.Array(own.subgoal.shape, np.uint8)
   return reverb_base.Step(

@@ -108,6 +108,7 @@ def make_extras(config, rng, step, subgoals, end):
         action=subgoals[level].astype(np.int32)
         if ticked and level
         else np.full(config.subgoals.categoricals, 99, np.int32),
+        log_prob=np.float32(-rng.random() if ticked else 99),
         subgoal=None,
       )
     )
@@ -240,7 +241,7 @@ def test_the_last_row_has_the_last_observation_and_zeros(stored, level):
     )
     assert_equal(tree.map_structure(lambda x: x[-1], rows.observation), last)
     assert rows.reward[-1] == 0 and rows.discount[-1] == 0
-    assert not rows.action[-1].any()
+    assert not rows.action[-1].any() and rows.extras['log_prob'][-1] == 0
 
 
 @pytest.mark.parametrize('level', range(DEPTH))
@@ -259,7 +260,8 @@ def test_rows_are_what_was_seen_and_done_at_the_ticks(stored, level):
       if level < DEPTH - 1:
         np.testing.assert_array_equal(rows.extras['subgoal'][row], step.subgoal)
       else:
-        assert not rows.extras
+        assert set(rows.extras) == {'log_prob'}
+      assert rows.extras['log_prob'][row] == step.log_prob
 
 
 @pytest.mark.parametrize('level', range(DEPTH - 1))

@@ -131,6 +131,47 @@ def test_replay_returns_know_nothing_beyond_an_end(replayed):
   assert np.all(changed[0, 3:] != returns[0, 3:])
 
 
+def test_the_replayed_policy_gradient_is_that_of_its_formula():
+  rng = np.random.default_rng(2)
+  log_prob, behaviour = np.log(rng.uniform(0.1, 0.9, (2, *STARTS.shape)))
+  advantage = rng.normal(size=STARTS.shape) * 3.0 + 1.0
+  alive = rng.uniform(0.2, 1.0, STARTS.shape) * ~TERMINALS
+
+  def loss(log_prob, advantage=advantage, floor=0.1):
+    return actor_critic.replay_policy_loss(
+      jnp.asarray(log_prob),
+      jnp.asarray(behaviour),
+      jnp.asarray(advantage),
+      jnp.asarray(alive),
+      jnp.asarray(STARTS),
+      floor,
+    )
+
+  # What the last action led to is not known, nor what came of one after which
+  # another episode starts.
+  known = np.zeros(STARTS.shape)
+  known[:, :-1] = ~STARTS[:, 1:]
+  weight = alive * known
+  mean = np.average(advantage, weights=weight)
+  deviation = np.sqrt(np.average((advantage - mean) ** 2, weights=weight))
+  assert deviation > 1.0
+  ratio = np.minimum(1.0, np.exp(log_prob - behaviour))
+  assert 0 < np.mean(ratio < 1) < 1
+  expected = -weight * ratio * (advantage - mean) / deviation
+  gradient = jax.grad(loss)(jnp.asarray(log_prob))
+  np.testing.assert_allclose(
+    gradient, expected / log_prob.size, rtol=1e-4, atol=1e-7
+  )
+  np.testing.assert_allclose(
+    loss(log_prob), np.mean(expected * log_prob), rtol=1e-4
+  )
+  # Where the floor is higher it counts.
+  np.testing.assert_allclose(
+    loss(log_prob, floor=2 * deviation), loss(log_prob) / 2, rtol=1e-4
+  )
+  assert not np.any(jax.grad(loss, 1)(log_prob, jnp.asarray(advantage)))
+
+
 def test_the_percentile_range_is_that_of_numpy():
   returns = np.random.default_rng(0).normal(size=(4, 100)) * 7
   low, high = np.percentile(returns, [5, 95])

@@ -142,6 +142,31 @@ def test_states_actions_and_subgoals_hold_between_ticks(agent, episode):
   assert max(map(len, changes)) > 1
 
 
+def test_log_probs_are_those_of_the_policy_that_chose(agent, episode):
+  for state in episode[2]:
+    memories = agent.memories(state)
+    for i, (level, memory) in enumerate(
+      zip(agent.hierarchy.levels, memories, strict=True)
+    ):
+      params = level_lib.unpack_policy(agent.params[i])
+      code = memories[i + 1].action if level.subgoal else None
+      features = level.world_model.predict(
+        params.world_model, memory.state
+      ).features
+      policy = level.actor.apply(
+        params.actor, level.policy_inputs(features, code)
+      )
+      chosen = np.exp(np.asarray(policy.log_probs))[
+        memory.action.reshape(policy.log_probs.shape) > 0
+      ]
+      if state.step[0] % K**i == 1 or K**i == 1:
+        # It ticked just now: the code below has not changed since.
+        np.testing.assert_allclose(
+          memory.log_prob, np.log(chosen).sum(), rtol=1e-3
+        )
+      assert agent.did(state)[i].log_prob == memory.log_prob
+
+
 def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):
   """Level 1's h_t follows from its own last state and action alone."""
   states = episode[2]

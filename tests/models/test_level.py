@@ -31,7 +31,8 @@ def make_batch(level, seed=0, shape=(2, 5)):
   if isinstance(level.action, spaces.Discrete):
     action = jnp.asarray(rng.integers(0, level.action.classes, shape))
   else:
-    action = jnp.asarray(rng.uniform(-1, 1, (*shape, 2)), jnp.float32)
+    size = (*shape, *level.action.shape)
+    action = jnp.asarray(rng.uniform(-1, 1, size), jnp.float32)
   subgoal = None
   if level.subgoal:
     size = (*shape, level.subgoal.count)
@@ -176,7 +177,13 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
   # Without the novelty reward all that leaves `reconstruct` is the
   # autoencoder's loss.
   level = level_lib.Level(
-    replace(config, 'actor_critic', novelty_weight=0.0, replay_scale=0.3),
+    replace(
+      config,
+      'actor_critic',
+      novelty_weight=0.0,
+      replay_scale=0.3,
+      replay_actor_scale=0.3,
+    ),
     SEEN,
     level.action,
     level.subgoal,
@@ -202,6 +209,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     'actor',
     lambda result, x: result / jnp.where(x > 0, 1.0, 0.0),
   )
+  scaled(actor_critic, 'replay_policy_loss', 'replayed')
   scaled(actor_critic.Categoricals, 'entropy', 'entropy')
   scaled(actor_critic.Gaussian, 'entropy', 'entropy')
 
@@ -221,6 +229,8 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
       continuation=jnp.ones(shape),
       start_of_episode=jnp.zeros(shape, bool),
       alive=jnp.ones(shape),
+      action=jnp.zeros((*shape, level.action.size)).at[..., 0].set(1.0),
+      log_prob=jnp.zeros(shape),
     )
     return jax.grad(level._behaviour_loss, has_aux=True)(
       learned,
@@ -234,7 +244,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
       1.0,
     )[0]
 
-  names = ('critic', 'autoencoder', 'actor', 'entropy')
+  names = ('critic', 'autoencoder', 'actor', 'replayed', 'entropy')
   reached = {}
   for name in names:
     gradient = gradients({n: float(n == name) for n in names})
@@ -246,6 +256,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     'critic': {'critics'},
     'autoencoder': {'autoencoder'},
     'actor': {'actor'},
+    'replayed': {'actor'},
     'entropy': {'actor'},
   }
 
@@ -605,6 +616,37 @@ def test_the_extrinsic_critic_learns_what_was_really_earned(config, replace):
   )
 
 
+@pytest.mark.parametrize('known', [True, False])
+def test_the_actor_learns_from_what_came_of_actions(config, replace, known):
+  """A model that expects nothing of any, where replay has one that pays."""
+  level, features = one_step_level(
+    config,
+    replace,
+    spaces.Discrete((), 2),
+    lambda a: 0.0 * a[..., 0],
+    replay_actor_scale=1.0,
+  )
+  batch = one_step_batch(level)
+  action = np.tile([0, 1, 1, 0, 1, 0, 0, 1], (4, 1))
+  # Rewards come with the next observation.
+  reward = np.roll(action == 1, 1, 1).astype(np.float32)
+  batch = batch._replace(
+    sequence=batch.sequence._replace(
+      action=jnp.asarray(action),
+      reward=jnp.asarray(reward),
+      start_of_episode=jnp.zeros((4, 8), bool),
+    ),
+    log_prob=jnp.full((4, 8), np.log(0.5)) if known else None,
+  )
+  state = improve(level, batch)
+  policy = np.exp(level.actor.apply(state.params.actor, features).log_probs)
+  if known:
+    assert policy[0, 0, 1] > 0.9
+  else:
+    # Nothing to weigh it by: only what is imagined counts.
+    np.testing.assert_allclose(policy, 0.5, atol=1e-3)
+
+
 # What a level is made of.
 
 
@@ -665,10 +707,10 @@ def test_policy_params_are_enough_to_act(trained):
     jnp.ones(1, bool),
   )
   assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, inferred)
-  action = jax.eval_shape(
+  action, log_prob = jax.eval_shape(
     level.act, params, jax.random.PRNGKey(0), inferred.state, code
   )
-  assert action.shape == (1, level.action.size)
+  assert action.shape == (1, level.action.size) and log_prob.shape == (1,)
 
 
 def test_parameter_count_takes_a_complex_number_as_one(trained, config):

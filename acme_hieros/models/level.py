@@ -553,20 +553,18 @@ class Level:
       loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
       critic_losses.append(jnp.mean(weight * loss))
       metrics[f'{name}_critic_loss'] = critic_losses[-1]
-      if name == EXTRINSIC and (
-        settings.replay_scale or settings.replay_actor_scale
-      ):
-        target = actor_critic.replay_returns(
+      if name == EXTRINSIC:
+        earned = actor_critic.replay_returns(
           replayed.reward,
           settings.discount * replayed.continuation,
           replayed.start_of_episode,
           stop(returns[name][0]).reshape(replayed.reward.shape),
           settings.return_lambda,
         )
-        gained = target - values[name][0].reshape(target.shape)
-        loss = distributions.two_hot_loss(logits[0], target.reshape(-1))
-        critic_losses.append(settings.replay_scale * jnp.mean(alive * loss))
-        metrics['replay_critic_loss'] = critic_losses[-1]
+        if settings.replay_scale:
+          loss = distributions.two_hot_loss(logits[0], earned.reshape(-1))
+          critic_losses.append(settings.replay_scale * jnp.mean(alive * loss))
+          metrics['replay_critic_loss'] = critic_losses[-1]
       metrics.update(
         {
           f'{name}_reward': jnp.mean(rewards[name]),
@@ -593,9 +591,9 @@ class Level:
       )
       losses['replay_actor'] = settings.replay_actor_scale * (
         actor_critic.replay_policy_loss(
-          log_prob.reshape(gained.shape),
+          log_prob.reshape(earned.shape),
           replayed.log_prob,
-          gained,
+          earned - values[EXTRINSIC][0].reshape(earned.shape),
           replayed.alive,
           replayed.start_of_episode,
           self._scale_floors[EXTRINSIC],

@@ -469,10 +469,9 @@ class _S5WorldModel(hk.Module):
     # what to predict there nor what to predict it from.
     known = came.known / jnp.mean(came.known)
     losses.update(
-      reward=known * distributions.two_hot_loss(reward_logits, came.reward),
-      continuation=known * _bernoulli_loss(continue_logit, came.continuation),
-      # Never free: an action may decide less than a nat of what comes next.
-      dynamics=known * config.dynamics_scale * dynamics,
+      self._prediction_losses(
+        known, reward_logits, continue_logit, dynamics, came
+      ),
       representation=known
       * config.representation_scale
       * jnp.maximum(config.free_nats, representation),
@@ -538,13 +537,27 @@ class _S5WorldModel(hk.Module):
     # Nobody foresees what comes after an episode's end.
     known = jnp.cumsum(start, 1) == 0
     known = known / jnp.maximum(jnp.mean(known), 1.0 / known.size)
-    return {
-      'foreseen_reward': known
-      * distributions.two_hot_loss(reward_logits, came.reward),
-      'foreseen_continuation': known
-      * _bernoulli_loss(continue_logit, came.continuation),
-      'foreseen_dynamics': known * self._config.dynamics_scale * dynamics,
+    losses = self._prediction_losses(
+      known, reward_logits, continue_logit, dynamics, came
+    )
+    return {f'foreseen_{name}': loss for name, loss in losses.items()}
+
+  def _prediction_losses(
+    self,
+    known: Array,
+    reward_logits: Array,
+    continue_logit: Array,
+    dynamics: Array,
+    came: Arrivals,
+  ) -> dict[str, Array]:
+    """Weighted losses [...] of heads and prior, whose KL is `dynamics`."""
+    losses = {
+      'reward': distributions.two_hot_loss(reward_logits, came.reward),
+      'continuation': _bernoulli_loss(continue_logit, came.continuation),
+      # Never free: an action may decide less than a nat of what comes next.
+      'dynamics': self._config.dynamics_scale * dynamics,
     }
+    return {name: known * loss for name, loss in losses.items()}
 
 
 def _latent(state: State) -> tuple[linear.OneHots, Array]:

@@ -54,6 +54,7 @@ INSTALL_REQUIRES = [
   # Nothing above restricts these.
   'absl-py',
   'cloudpickle',
+  'psutil',
   'tqdm',
 ]
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 import pathlib
 import sys
 
+from acme_hieros.experiments import console
+
 
 def refuse_arguments(argv: Sequence[str]):
   """Ends the program if its command line holds more than flags.
@@ -14,3 +16,9 @@ def refuse_arguments(argv: Sequence[str]):
   if len(argv) > 1:
     program = pathlib.Path(argv[0]).stem
     sys.exit(f'{program}: {argv[1]!r} is not a flag; flags are --name=value.')
+
+
+def outlive_readers():
+  """Has the program go on where nobody reads any more what it says."""
+  sys.stdout = console.Unbreakable(sys.stdout)
+  sys.stderr = console.Unbreakable(sys.stderr)

@@ -7,6 +7,7 @@ import ast
 from collections.abc import Mapping, Sequence
 import datetime
 import os
+import signal
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ from acme_hieros.experiments import (
   launching,
   running,
   runs,
+  workdirs,
 )
 
 _ENV = flags.DEFINE_string(
@@ -104,6 +106,12 @@ _RESUME = flags.DEFINE_bool(
   False,
   'Continue the run in --workdir; the other flags may then be left out.',
 )
+_AUTO_RESUME = flags.DEFINE_bool(
+  'auto_resume',
+  False,
+  'Continue the run in --workdir if there is one, or else begin it: the same '
+  'command for the first start of a job and all others.',
+)
 
 
 def main(argv: Sequence[str]):
@@ -114,7 +122,7 @@ def main(argv: Sequence[str]):
   try:
     if _LAUNCH.value == 'local_mp':
       launching.leave_accelerator()
-    run = _resumed_run() if _RESUME.value else _new_run()
+    run = _resumed_run() if _resumes() else _new_run()
     run = run.replace(
       checkpoint_minutes=_CHECKPOINT_MINUTES.value,
       keep_checkpoints=_KEEP_CHECKPOINTS.value,
@@ -151,7 +159,10 @@ def main(argv: Sequence[str]):
     )
     _exit(run, 130)
   print(summary)
-  _exit(run, 130 if summary.interrupted else 0)
+  code = 0
+  if summary.interrupted:  # As a shell has it.
+    code = 128 + signal.Signals[summary.signal or 'SIGINT']
+  _exit(run, code)
 
 
 def _exit(run: runs.Run, status: int | str):
@@ -197,6 +208,14 @@ def _new_run() -> runs.Run:
     num_evaluators=_NUM_EVALUATORS.value,
     envs_per_actor=_ENVS_PER_ACTOR.value,
   )
+
+
+def _resumes() -> bool:
+  if not _AUTO_RESUME.value:
+    return _RESUME.value
+  if _WORKDIR.value is None:
+    raise ValueError('--auto_resume needs a --workdir, to look for a run there.')
+  return workdirs.Workdir(_WORKDIR.value).read_config() is not None
 
 
 def _resumed_run() -> runs.Run:
@@ -253,4 +272,5 @@ def _pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
 
 
 if __name__ == '__main__':
+  command_line.outlive_readers()
   app.run(main)

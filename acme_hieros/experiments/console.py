@@ -1,12 +1,16 @@
 """What a run shows while it runs, and how it is stopped."""
 
 from collections.abc import Mapping
+import contextlib
 import signal
 import sys
 import time
 from typing import Any, TextIO
 
 import tqdm
+
+# Wishes to end that are no Ctrl-C.
+_REQUESTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class _Line:
@@ -29,7 +33,7 @@ class _Line:
       smoothing: of the speed: from 0, the mean, to 1, that of the last moment.
       file: where to; by default stderr.
     """
-    self._file = file or sys.stderr
+    self._file = Unbreakable(file or sys.stderr)
     # Where no terminal rewrites the line, a line now and then is enough.
     interval = 0.5 if self._file.isatty() else 30.0
     self._bar = tqdm.tqdm(
@@ -120,19 +124,32 @@ class EpisodesLine(_Line):
 
 
 class Interruption:
-  """Turns the first Ctrl-C or termination into a request, to save in peace.
+  """Turns signals into a wish: to save in peace, and to end.
 
-  The second one interrupts at once.
+  Ctrl-C (SIGINT) is one; a second Ctrl-C interrupts at once. SIGTERM, SIGHUP and
+  SIGUSR1 are one however often they come: schedulers, `make` and a terminal
+  that is closed send several, and to every process of a group.
+
+  signal: that came first; None while none did.
   """
 
   def __init__(self, file: TextIO | None = None):
     """Creates it; file is where a request is confirmed, by default stderr."""
-    self.requested = False
-    self._file = file or sys.stderr
+    self.signal: signal.Signals | None = None
+    self._file = Unbreakable(file or sys.stderr)
     self._handlers = {}
+    self._ctrl_c = False
+
+  @property
+  def requested(self) -> bool:
+    return self.signal is not None
 
   def __enter__(self) -> 'Interruption':
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *_REQUESTS):
+      # As `nohup` has it.
+      ignored = signal.getsignal(number) is signal.SIG_IGN
+      if number == signal.SIGHUP and ignored:
+        continue
       try:
         self._handlers[number] = signal.signal(number, self._request)
       except ValueError:
@@ -140,16 +157,43 @@ class Interruption:
     return self
 
   def __exit__(self, *unused_error):
-    self._restore()
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler or signal.SIG_DFL)
 
-  def _request(self, *unused_arguments):
-    self.requested = True
-    self._restore()
+  def _request(self, number: int, unused_frame):
+    if number == signal.SIGINT:
+      if self._ctrl_c:
+        raise KeyboardInterrupt
+      self._ctrl_c = True
+    if self.requested:
+      return
+    self.signal = signal.Signals(number)
+    again = '; again to stop at once' if self._ctrl_c else ''
     print(
-      '\nStopping: saving after this step; again to stop at once.',
+      f'\nStopping ({self.signal.name}): saving after this step{again}.',
       file=self._file,
     )
 
-  def _restore(self):
-    for number, handler in self._handlers.items():
-      signal.signal(number, handler)
+
+class Unbreakable:
+  """A text file of which a failure to write is nobody's concern.
+
+  Its reader may be gone, as a terminal that was closed or `tee`, and what
+  matters is in files.
+  """
+
+  def __init__(self, file: TextIO):
+    self._file = file
+
+  def write(self, text: str) -> int:
+    # RuntimeError: a signal came while the same file was written to.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+      self._file.write(text)
+    return len(text)
+
+  def flush(self):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+      self._file.flush()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._file, name)

@@ -8,6 +8,7 @@ made of is Launchpad's, see `nodes`.
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 from collections.abc import Callable, Mapping, Sequence
+import collections
 import contextlib
 import dataclasses
 import json
@@ -23,18 +24,36 @@ from typing import Any, Protocol
 from absl import logging
 from acme.utils import loggers
 import launchpad as lp
+from launchpad import address as lp_address
 from launchpad import context
 from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
+import psutil
 
 from acme_hieros import tuning
-from acme_hieros.experiments import console, episodes, nodes, runs, workdirs
+from acme_hieros.experiments import (
+  console,
+  episodes,
+  loopback,
+  nodes,
+  runs,
+  workdirs,
+)
 
-# An actor that died so often is not started again.
+# An actor that died more often within such a time is not started again.
 _MOST_RESTARTS = 10
+_RESTARTS_SECONDS = 3600.0
 
-# How long nodes may take to stop, but for the learner, which saves.
+# How long nodes may take to stop, and the learner, which saves; and after how
+# long the user is told whom a stop is waiting for, again and again.
 _STOP_SECONDS = 5.0
+_SAVE_SECONDS = 900.0
+_WAITING_SECONDS = 15.0
+
+# After which a node of which nothing is heard is named. The learner may be
+# compiling; the coordinator writes twice a second.
+_SILENT_SECONDS = 600.0
+_COORDINATOR_SILENT_SECONDS = 60.0
 
 _POLL_SECONDS = 0.2
 
@@ -73,6 +92,16 @@ def leave_accelerator():
   To be called before JAX looks for devices. The nodes are not concerned.
   """
   os.environ.setdefault(_PREALLOCATE, 'false')
+
+
+@dataclasses.dataclass(frozen=True)
+class _LocalAddress(lp_address.AbstractAddressBuilder):
+  """The address of a node on this machine."""
+
+  port: int
+
+  def build(self) -> str:
+    return f'localhost:{self.port}'
 
 
 class _Worker(Protocol):
@@ -125,9 +154,11 @@ class Launcher:
       'saved': None,
       'warnings': [],
       'num_warnings': 0,
+      'silent': {},
     }
     self._warned = 0
-    self._restarts = {}
+    self._silence = _Silence()
+    self._restarts = collections.defaultdict(collections.deque)
     self._ended = {}  # When actors were first seen to have ended.
 
   @property
@@ -136,9 +167,9 @@ class Launcher:
     return self._progress['now']['counts']['actor_steps']
 
   def train(self) -> runs.Summary:
-    """Runs to the last step or to Ctrl-C; the learner saves in the end.
+    """Runs to the last step or until it is asked to stop; the learner saves.
 
-    A second Ctrl-C ends all nodes at once, and nothing is saved.
+    What asks, see `console.Interruption`. A second Ctrl-C ends all nodes at once, and nothing is saved.
 
     Raises:
       LaunchError: the learner, the replay or the coordinator died, or an actor
@@ -151,6 +182,11 @@ class Launcher:
     _remove(self._workdir.node_file('pids', 'json'))
     with contextlib.ExitStack() as stack:
       stack.callback(self._workdir.close)
+      stack.enter_context(loopback.only())
+      for node in program.get_all_nodes():
+        for address in node.addresses:
+          port = stack.enter_context(loopback.hold_port())
+          address.bind(_LocalAddress(port.getsockname()[1]))
       if run.launch == 'local_mp':
         workers = _make_processes(program, self._workdir)
         file = sys.stderr
@@ -172,9 +208,9 @@ class Launcher:
       finally:
         _end(workers.values())
         self._show(line)
-    summary = self._summarise()
-    workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
-    return summary
+      summary = self._summarise(interruption.signal)
+      workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
+      return summary
 
   def _supervise(
     self,
@@ -184,46 +220,63 @@ class Launcher:
   ):
     """Returns when the learner has ended well."""
     learner = workers[nodes.LEARNER]
-    stopping = False
+    stopping = None  # Since when.
+    told = 0
     failure = None
     while True:
       self._show(line)
-      if (interruption.requested or failure) and not stopping:
-        stopping = True
+      for warning in self._silence.warnings(self._progress, workers):
+        line.write(f'Warning: {warning}')
+      if (interruption.requested or failure) and stopping is None:
+        stopping = time.monotonic()
         learner.stop()
+      if stopping is not None:
+        waited = time.monotonic() - stopping
+        if waited > _SAVE_SECONDS:
+          raise failure or self._error(
+            f'{learner.name} did not stop within {_SAVE_SECONDS / 60:g} '
+            f'minutes{_stopped(workers)}'
+          )
+        if waited > (told + 1) * _WAITING_SECONDS:
+          told += 1
+          line.write(f'Waiting for {learner.name} to save{_stopped(workers)}.')
       for worker in workers.values():
         code = worker.poll()
         if code is None:
           continue
         # Before it could save anything it knows no other way to stop.
-        stopped = stopping and code == -signal.SIGTERM
+        stopped = stopping is not None and code == -signal.SIGTERM
         if worker is learner and (code == 0 or stopped):
           if failure:
             raise failure
           return
         if worker.name in (nodes.LEARNER, nodes.REPLAY, nodes.COORDINATOR):
-          raise self._error(worker, code, '')
-        if stopping or failure or self.steps >= self._run.num_steps:
+          raise self._error(self._death(worker, code))
+        if stopping is not None or failure or self.steps >= self._run.num_steps:
           continue
         # One that has ended well may know sooner than this process that all
         # steps are made.
-        ended = self._ended.setdefault(worker.name, time.time())
-        if code == 0 and time.time() - ended < _PATIENCE_SECONDS:
+        now = time.monotonic()
+        ended = self._ended.setdefault(worker.name, now)
+        if code == 0 and now - ended < _PATIENCE_SECONDS:
           continue
         del self._ended[worker.name]
-        if self._restarts.get(worker.name, 0) == _MOST_RESTARTS:
-          failure = self._error(worker, code, ' again and again')
+        restarts = self._restarts[worker.name]
+        while restarts and time.monotonic() - restarts[0] > _RESTARTS_SECONDS:
+          restarts.popleft()
+        if len(restarts) == _MOST_RESTARTS:
+          failure = self._error(self._death(worker, code, ' again and again'))
           continue
         self._restart(worker, code, line)
         self._write_pids(workers)
       time.sleep(_POLL_SECONDS)
 
   def _restart(self, worker: _Worker, code: int, line: console.LiveLine):
-    restarts = self._restarts.get(worker.name, 0) + 1
-    self._restarts[worker.name] = restarts
+    restarts = self._restarts[worker.name]
+    restarts.append(time.monotonic())
     line.write(
-      f'Warning: {worker.name} died ({self._reason(worker, code)}) and is '
-      f'started again (restart {restarts} of {_MOST_RESTARTS}).'
+      f'Warning: {self._death(worker, code)} and is started again (restart '
+      f'{len(restarts)} of {_MOST_RESTARTS} within an hour).'
     )
     self._start(worker)
 
@@ -232,13 +285,15 @@ class Launcher:
     _remove(self._workdir.node_file(worker.name, 'error'))
     worker.start()
 
-  def _error(self, worker: _Worker, code: int, when: str) -> LaunchError:
+  def _error(self, what: str) -> LaunchError:
     return LaunchError(
-      f'{worker.name} died{when} ({self._reason(worker, code)}), so the '
-      f'program was ended; its output is in {self._workdir.nodes}, and '
-      f'--resume --workdir={self._workdir.path} continues from the last '
-      'checkpoint.'
+      f'{what}, so the program was ended; its output is in '
+      f'{self._workdir.nodes}, and --resume --workdir={self._workdir.path} '
+      'continues from the last checkpoint.'
     )
+
+  def _death(self, worker: _Worker, code: int, when: str = '') -> str:
+    return f'{worker.name} died{when} ({self._reason(worker, code)})'
 
   def _reason(self, worker: _Worker, code: int) -> str:
     """What the node has to say of its death, or else the system."""
@@ -270,12 +325,54 @@ class Launcher:
 
   def _write_pids(self, workers: Mapping[str, _Worker]):
     pids = {name: worker.pid for name, worker in workers.items()}
-    workdirs.write_json(self._workdir.node_file('pids', 'json'), pids)
+    with contextlib.suppress(OSError):  # A full disk is not what ends a run.
+      workdirs.write_json(self._workdir.node_file('pids', 'json'), pids)
 
-  def _summarise(self) -> runs.Summary:
+  def _summarise(self, stop: signal.Signals | None) -> runs.Summary:
     # What was saved is what a resumed run continues; actors may have gone on.
     final = self._progress['saved'] or self._progress['now']
-    return runs.summarise(self._run, self._workdir, **final)
+    return runs.summarise(self._run, self._workdir, stop=stop, **final)
+
+
+class _Silence:
+  """Notices nodes that are there and do nothing."""
+
+  def __init__(self):
+    self._reported = None  # By the coordinator, and when that was new.
+    self._heard = time.monotonic()
+    self._told = set()
+
+  def warnings(
+    self, progress: Mapping[str, Any], workers: Mapping[str, _Worker]
+  ) -> list[str]:
+    """A sentence on each node that has fallen silent."""
+    now = time.monotonic()
+    if progress['now'] != self._reported:
+      self._reported, self._heard = progress['now'], now
+    silent = {
+      name: seconds
+      for name, seconds in progress['silent'].items()
+      if seconds > _SILENT_SECONDS and workers[name].poll() is None
+    }
+    if now - self._heard > _COORDINATOR_SILENT_SECONDS:
+      silent = {nodes.COORDINATOR: now - self._heard}
+    new = silent.keys() - self._told
+    self._told = set(silent)
+    return [
+      f'nothing was heard of {name} for {silent[name]:.0f} seconds'
+      f'{_stopped({name: workers[name]})}; its output is in nodes/{name}.log.'
+      for name in sorted(new)
+    ]
+
+
+def _stopped(workers: Mapping[str, _Worker]) -> str:
+  """Which processes are stopped, as by SIGSTOP; empty where none is."""
+  names = []
+  for name, worker in workers.items():
+    with contextlib.suppress(psutil.Error):
+      if psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED:
+        names.append(f'{name} {worker.pid}')
+  return f' (stopped processes: {", ".join(names)})' if names else ''
 
 
 class _Process:
@@ -311,14 +408,24 @@ class _Process:
       )
 
   def poll(self) -> int | None:
-    return self._process.poll() if self._process else 0
+    if self._process is None:
+      return 0
+    if self._process.returncode is None and self._process.poll() is not None:
+      self._kill_group()  # Simulators outlive an actor that was killed.
+    return self._process.returncode
 
   def stop(self):
     self._process.send_signal(nodes.STOP_SIGNALS.get(self.name, signal.SIGTERM))
+    self._process.send_signal(signal.SIGCONT)
 
   def kill(self):
-    self._process.kill()
+    self._kill_group()
     self._process.wait()
+
+  def _kill_group(self):
+    """Itself and what it has started; it leads its session."""
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(self.pid, signal.SIGKILL)
 
 
 class _Thread:
@@ -412,7 +519,7 @@ def _connect(
   launch_type: context.LaunchType,
   configurations: Mapping[str, Any],
 ):
-  """Tells all nodes how they are launched and where they find each other."""
+  """Tells all nodes, which have their addresses, how they are launched."""
   for label, group in program.groups.items():
     for node in group:
       node._initialize_context(launch_type, configurations.get(label))
@@ -420,8 +527,6 @@ def _connect(
     for node in group:
       for handle in node.input_handles:
         handle.connect(node, label)
-  for node in program.get_all_nodes():
-    node.bind_addresses()
 
 
 def _executables(program: lp.Program):
@@ -446,8 +551,8 @@ def _end(workers: Sequence[_Worker]):
     running = [worker for worker in group if worker.poll() is None]
     for worker in running:
       worker.stop()
-    end = time.time() + _STOP_SECONDS
-    while time.time() < end and any(w.poll() is None for w in running):
+    end = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < end and any(w.poll() is None for w in running):
       time.sleep(_POLL_SECONDS)
     for worker in running:
       if worker.poll() is None:

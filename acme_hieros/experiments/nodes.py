@@ -35,6 +35,7 @@ from acme_hieros.experiments import (
   environment_loop,
   episodes,
   evaluation,
+  loopback,
   running,
   runs,
   visualization,
@@ -85,11 +86,11 @@ def make_program(
     label=REPLAY,
   )
   coordinator = program.add_node(
-    lp.CourierNode(Coordinator, run, restored.metadata if restored else None),
+    _CourierNode(Coordinator, run, restored.metadata if restored else None),
     label=COORDINATOR,
   )
   learner = program.add_node(
-    lp.CourierNode(Learner, run, environment_spec, replay, coordinator),
+    _CourierNode(Learner, run, environment_spec, replay, coordinator),
     label=LEARNER,
   )
   with program.group(ACTOR):
@@ -110,9 +111,18 @@ class _ReplayNode(lp.ReverbNode):
   """A Reverb server that is gone when the node has ended."""
 
   def run(self):
-    super().run()
+    with _servers():
+      super().run()
     self._server.stop()
     _leave_process()
+
+
+class _CourierNode(lp.CourierNode):
+  """An object that other nodes call."""
+
+  def run(self):
+    with _servers():
+      super().run()
 
 
 def _make_tables(
@@ -167,10 +177,14 @@ class Coordinator:
       self._num_warnings = 0
       self._saved = None
       self._start = time.time()
+      self._heard = {}  # When, of those that have something to do.
+      self._hear(LEARNER)
 
   def increment(self, **counts: int) -> Mapping[str, int]:
     """Adds to counts; returns all of them."""
     with self._lock:
+      if 'learner_steps' in counts:
+        self._hear(LEARNER)
       for name, count in counts.items():
         self._counts[name] = self._counts.get(name, 0) + count
       return dict(self._counts)
@@ -178,9 +192,13 @@ class Coordinator:
   def get_counts(self) -> Mapping[str, int]:
     return self.increment()
 
-  def add_steps(self, steps: int, ended: Sequence[episodes.Episode]) -> bool:
+  def add_steps(
+    self, actor: int, steps: int, ended: Sequence[episodes.Episode]
+  ) -> bool:
     """An actor has taken steps; returns whether it is to go on."""
     with self._lock:
+      if steps:
+        self._hear(f'{ACTOR}_{actor}')
       counts = self.increment(actor_steps=steps)
       for episode in ended:
         counts = self.increment(actor_episodes=1)
@@ -240,6 +258,9 @@ class Coordinator:
       self._workdir.close()
     _leave_process()
 
+  def _hear(self, node: str):
+    self._heard[node] = time.monotonic()
+
   @property
   def _seconds(self) -> float:
     return self._seconds_before + time.time() - self._start
@@ -259,6 +280,10 @@ class Coordinator:
         'saved': self._saved,
         'warnings': list(self._warnings),
         'num_warnings': self._num_warnings,
+        # For how many seconds nothing was heard of a node.
+        'silent': {
+          name: time.monotonic() - heard for name, heard in self._heard.items()
+        },
       }
     # Where there is no room the progress is not shown; saving says more.
     with contextlib.suppress(OSError):
@@ -395,11 +420,11 @@ def act(
         steps += new_steps
         ended += new_ended
         if time.time() - reported > _REPORT_SECONDS:
-          go_on = coordinator.add_steps(steps, ended)
+          go_on = coordinator.add_steps(index, steps, ended)
           steps, ended, reported = 0, [], time.time()
     finally:
       loop.close()
-      coordinator.add_steps(steps, ended)
+      coordinator.add_steps(index, steps, ended)
     for adder in adders:
       adder.close()
   _leave_process()
@@ -499,8 +524,8 @@ def _make_actor(
 @contextlib.contextmanager
 def _node(run: runs.Run, name: str):
   """Work of a node, which leaves word why it fails."""
-  if _in_own_process() and name in STOP_SIGNALS:
-    _stop_by(STOP_SIGNALS[name])
+  if _in_own_process():
+    _stop_by(STOP_SIGNALS.get(name, signal.SIGTERM))
   try:
     yield
     logging.info('%s: done.', name)
@@ -518,10 +543,23 @@ def _node(run: runs.Run, name: str):
 
 
 def _stop_by(number: signal.Signals):
-  """Stops at this signal, and no more at SIGTERM."""
+  """Stops at this signal, however often it comes, and at no other.
+
+  Schedulers send theirs to all processes; the launcher, which gets them too,
+  knows who has to stop first.
+  """
   event = lp.stop_event()
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(other, signal.SIG_IGN)
   signal.signal(number, lambda *unused: event.set())
+
+
+def _servers() -> contextlib.AbstractContextManager:
+  """For what is served: a launcher of this package has all nodes in one place.
+
+  Other launchers decide themselves who reaches the nodes, also from elsewhere.
+  """
+  return loopback.only() if _in_own_process() else contextlib.nullcontext()
 
 
 def _in_own_process() -> bool:

@@ -20,6 +20,7 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   episodes,
+  loopback,
   runs,
   visualization,
   workdirs,
@@ -54,13 +55,15 @@ class Trainer:
       self._workdir.make_learner_logger,
       seed=run.seed + (self.steps << 32),
     )
-    self._server = reverb.Server(
-      builder.make_replay_tables(prepared.environment_spec),
-      port=None,
-      checkpointer=self._checkpoints.replay_checkpointer(
-        restored.replay if restored else None
-      ),
-    )
+    self._port = loopback.hold_port()
+    with loopback.only():
+      self._server = reverb.Server(
+        builder.make_replay_tables(prepared.environment_spec),
+        port=self._port.getsockname()[1],
+        checkpointer=self._checkpoints.replay_checkpointer(
+          restored.replay if restored else None
+        ),
+      )
     self._client = reverb.Client(f'localhost:{self._server.port}')
     self._dataset = builder.make_dataset_iterator(self._client)
     self._learner = builder.make_learner(
@@ -115,9 +118,9 @@ class Trainer:
     return self._seconds_before + time.time() - self._start
 
   def train(self) -> runs.Summary:
-    """Runs to its end or to Ctrl-C, and saves, whatever happens.
+    """Runs to its end or until it is asked to stop, and saves, whatever happens.
 
-    Only a second Ctrl-C, which may come in the midst of a step, saves nothing.
+    Only a second Ctrl-C (see `console.Interruption`), which may come in the midst of a step, saves nothing.
     The trainer is closed then, and cannot be used again.
 
     Raises:
@@ -149,16 +152,17 @@ class Trainer:
           raise
         finally:
           self._close()
-    summary = runs.summarise(
-      run,
-      self._workdir,
-      self._counter.get_counts(),
-      self._seconds,
-      cpu_seconds=self._cpu_seconds,
-      **self._episodes.summary(),
-    )
-    workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
-    return summary
+      summary = runs.summarise(
+        run,
+        self._workdir,
+        self._counter.get_counts(),
+        self._seconds,
+        cpu_seconds=self._cpu_seconds,
+        stop=interruption.signal,
+        **self._episodes.summary(),
+      )
+      workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
+      return summary
 
   def save(self):
     """Writes a checkpoint; raises CheckpointError if that is not possible."""
@@ -180,6 +184,7 @@ class Trainer:
     for adder in self._adders:
       adder.close()
     self._server.stop()
+    self._port.close()
     self._environments.close()
 
   def _loop(self, interruption: console.Interruption, line: console.LiveLine):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import datetime
 import os
+import signal
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -175,6 +176,7 @@ class Summary:
   cpu_seconds: of them, as `Run.cpu_minutes` counts; None of several processes.
   interrupted: whether it was stopped before its last step, or the end of its
     CPU time.
+  signal: by which it was asked to stop, as 'SIGTERM'; None if it was not.
   """
 
   steps: int
@@ -185,6 +187,7 @@ class Summary:
   seconds: float
   cpu_seconds: float | None
   interrupted: bool
+  signal: str | None
   workdir: str
 
   def __str__(self) -> str:
@@ -225,6 +228,7 @@ def summarise(
   best_return: float | None,
   last_return: float | None,
   cpu_seconds: float | None = None,
+  stop: signal.Signals | None = None,
 ) -> Summary:
   """What came of a run, from its counts and its `EpisodeLog.summary`."""
   del last_return  # One episode says nothing.
@@ -237,6 +241,7 @@ def summarise(
     seconds=seconds,
     cpu_seconds=cpu_seconds,
     interrupted=not run.is_over(counts['actor_steps'], cpu_seconds or 0.0),
+    signal=stop and stop.name,
     workdir=workdir.path,
   )
 

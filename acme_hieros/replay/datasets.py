@@ -2,9 +2,12 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import threading
 import time
+from typing import Any
 
+from absl import logging
 from acme.adders.reverb import base as reverb_base
 import numpy as np
 import reverb
@@ -25,14 +28,19 @@ _IDLE_SECONDS = 0.01
 # costs a new iterator.
 _PATIENCE_MS = 1000
 
+# What a table has is drawn at once; so long there is nothing only where somebody
+# has emptied it.
+_MOST_SECONDS = 10.0
+
 
 class LevelDataset(Iterator[LevelBatches]):
   """What each learner step needs from the tables of all levels.
 
   Level l is due at every k^l-th step, the first one included (algorithm section
-  4). A table that is still too small is skipped and never waited for: an actor
-  in the same thread could not fill it meanwhile. Until level 0 can learn, every
-  batch is None and no step is counted.
+  4). A table that is still too small, or again, since somebody has emptied it, is
+  skipped and never waited for: an actor in the same thread could not fill it
+  meanwhile. While level 0 cannot learn, every batch is None and no step is
+  counted.
   """
 
   def __init__(
@@ -76,17 +84,30 @@ class LevelDataset(Iterator[LevelBatches]):
       return (None,) * len(self._tables)
     if self._step_table and not self._wait_for_permission():
       return (None,) * len(self._tables)
-    self.step += 1
-    return tuple(
-      next(self._iterators[level])
-      if due[level] and self._ready(level)
-      else None
+    batches = tuple(
+      self._take(level) if due[level] and self._ready(level) else None
       for level in range(len(self._tables))
     )
+    if batches[0] is None:
+      return (None,) * len(self._tables)
+    self.step += 1
+    return batches
 
   def ready(self) -> bool:
-    """Whether level 0 can learn; it stays so once it is."""
+    """Whether level 0 can learn; it stays so unless its table is emptied."""
     return self._ready(0)
+
+  def _take(self, level: int) -> reverb_base.Step | None:
+    try:
+      return next(self._iterators[level])
+    except (StopIteration, TimeoutError):  # As TensorFlow's and ours end.
+      logging.warning(
+        'The replay table %s was emptied by another program; its level learns '
+        'on when it is filled again.',
+        self._tables[level],
+      )
+      self._iterators[level] = None
+      return None
 
   def _wait_for_permission(self) -> bool:
     """Whether the replay ratio allows a step; waits for it for a while."""
@@ -124,6 +145,7 @@ class LevelDataset(Iterator[LevelBatches]):
       table=table,
       max_in_flight_samples_per_worker=self._config.batch_size,
       num_workers_per_iterator=1,
+      rate_limiter_timeout_ms=int(1000 * _MOST_SECONDS),
     )
     if replay.sampler == 'etbs':
       sampler = etbs.Etbs(replay.temperature)
@@ -137,15 +159,44 @@ class LevelDataset(Iterator[LevelBatches]):
 
   def _draw(self, table: str) -> Iterator[reverb_base.Step]:
     while True:
-      samples = self._client.sample(
-        table,
-        self._config.batch_size,
-        emit_timesteps=False,
-        unpack_as_table_signature=True,
+      samples = _within(
+        _MOST_SECONDS,
+        lambda: list(
+          self._client.sample(
+            table,
+            self._config.batch_size,
+            emit_timesteps=False,
+            unpack_as_table_signature=True,
+          )
+        ),
       )
       yield tree.map_structure(
         lambda *columns: np.stack(columns), *(sample.data for sample in samples)
       )
+
+
+def _within(seconds: float, function: Callable[[], Any]) -> Any:
+  """What a function returns that may wait in C++ for ever, deaf to signals.
+
+  Raises:
+    TimeoutError: it is waiting still, in a thread that ends with the process.
+  """
+  results, errors = [], []
+
+  def call():
+    try:
+      results.append(function())
+    except Exception as error:
+      errors.append(error)
+
+  thread = threading.Thread(target=call, daemon=True)
+  thread.start()
+  thread.join(seconds)
+  if errors:
+    raise errors[0]
+  if not results:
+    raise TimeoutError(f'No answer within {seconds:g} s.')
+  return results[0]
 
 
 def foreign_batches(

@@ -653,10 +653,10 @@ def test_the_coordinator_hears_of_evaluations(workdir):
     launch='local_mt', num_evaluators=1, num_steps=50
   )
   coordinator = nodes.Coordinator(run, None)
-  counts = coordinator.add_steps(40, []) and coordinator.get_counts()
+  counts = coordinator.add_steps(0, 40, []) and coordinator.get_counts()
   # Courier makes lists of tuples.
   assert coordinator.add_evaluation(0, counts, [1.0, 4, True, 0])
-  coordinator.add_steps(10, [])
+  coordinator.add_steps(0, 10, [])
   assert not coordinator.add_evaluation(0, counts, [3.0, 4, True, 0])
   lines = read_lines(workdir / 'evaluation' / 'evaluator.jsonl')
   assert [line['actor_steps'] for line in lines] == [40, 40]

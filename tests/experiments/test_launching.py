@@ -113,7 +113,13 @@ def report(workdir, steps, **changes):
     'mean_return': 0.5,
     'best_return': 1.0,
   }
-  progress = {'now': now, 'saved': None, 'warnings': [], 'num_warnings': 0}
+  progress = {
+    'now': now,
+    'saved': None,
+    'warnings': [],
+    'num_warnings': 0,
+    'silent': {},
+  }
   workdirs.write_json(workdir.progress, {**progress, **changes})
   return now
 
@@ -211,6 +217,67 @@ def test_an_actor_that_never_works_ends_the_run_which_is_saved(launch):
   assert learner.stopped and not learner.killed
 
 
+def test_old_deaths_are_forgotten(launch, monkeypatch):
+  monkeypatch.setattr(launching, '_RESTARTS_SECONDS', 0.0)
+  actor = Node('actor_0', *[[1]] * (2 * launching._MOST_RESTARTS), [])
+  launch(*others(), Node('learner', [None] * 60 + [0]), actor)
+  assert actor.starts == 1 + 2 * launching._MOST_RESTARTS
+
+
+@pytest.mark.parametrize('silent', ['learner', 'actor_0'])
+def test_a_node_of_which_nothing_is_heard_is_named_once(
+  launch, workdir, capsys, silent
+):
+  class Reporting(Node):
+    polled = 0
+
+    def poll(self):
+      self.polled += 1
+      seconds = dict.fromkeys(['learner', 'actor_0', 'actor_1'], 1.0)
+      report(workdir, self.polled, silent={**seconds, silent: 700.0})
+      return super().poll()
+
+  launch(
+    Reporting('replay'),
+    Node('coordinator'),
+    Node('learner', [None] * 9 + [0]),
+    Node('actor_0'),
+    Node('actor_1'),
+  )
+  said = capsys.readouterr().err
+  assert said.count('nothing was heard of') == 1
+  assert f'nothing was heard of {silent} for 700 seconds' in said
+  assert f'nodes/{silent}.log' in said
+
+
+def test_a_silent_coordinator_is_named(launch, monkeypatch, capsys):
+  monkeypatch.setattr(launching, '_COORDINATOR_SILENT_SECONDS', 0.02)
+  launch(*others(), Node('learner', [None] * 99 + [0]))
+  said = capsys.readouterr().err
+  assert said.count('nothing was heard of coordinator') == 1
+
+
+def test_a_learner_that_does_not_stop_is_named_and_ended(
+  launch, monkeypatch, capsys
+):
+  class Hung(Node):
+    def stop(self):
+      self.stopped = True
+
+  class Interrupting(Node):
+    def start(self):
+      super().start()
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(launching, '_SAVE_SECONDS', 0.1)
+  monkeypatch.setattr(launching, '_WAITING_SECONDS', 0.03)
+  learner = Hung('learner')
+  with pytest.raises(launching.LaunchError, match='learner did not stop with'):
+    launch(*others(), learner, Interrupting('actor_0'))
+  assert learner.stopped and learner.killed
+  assert 'Waiting for learner to save' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('name', ['replay', 'coordinator', 'learner'])
 @pytest.mark.parametrize('code', [1, -signal.SIGSEGV])
 def test_without_the_others_there_is_no_run(launch, name, code):
@@ -265,6 +332,48 @@ def test_a_replay_of_another_kind_is_not_taken_over(tmp_path):
     runs._check_launch(run, restored('local'))
   with pytest.raises(ValueError, match='local_mt or local_mp'):
     runs._check_launch(run.replace(launch='local'), restored('local_mp'))
+
+
+@pytest.fixture
+def process(tmp_path):
+  """A node in a process that has another one; and that other."""
+  directory = workdirs.Workdir(str(tmp_path))
+  os.makedirs(directory.nodes)
+  node = launching._Process(
+    'actor_0', ['sh', '-c', 'sleep 600 & wait'], dict(os.environ), directory
+  )
+  node.start()
+  while not (children := psutil.Process(node.pid).children()):
+    time.sleep(0.01)
+  yield node, children[0]
+  node.kill()
+
+
+@pytest.mark.parametrize('how', ['kill', 'die', 'stop'])
+def test_what_a_node_has_started_ends_with_it(process, how):
+  node, child = process
+  if how == 'kill':
+    node.kill()
+  else:
+    if how == 'stop':  # And it does not hear, as a process that is stopped.
+      os.kill(node.pid, signal.SIGSTOP)
+      node.stop()
+    else:
+      os.kill(node.pid, signal.SIGKILL)
+    while node.poll() is None:
+      time.sleep(0.01)
+  psutil.wait_procs([child], timeout=10)
+  assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_processes_that_are_stopped_are_named(process):
+  node, _ = process
+  assert launching._stopped({'actor_0': node}) == ''
+  os.kill(node.pid, signal.SIGSTOP)
+  while psutil.Process(node.pid).status() != psutil.STATUS_STOPPED:
+    time.sleep(0.01)
+  said = launching._stopped({'actor_0': node})
+  assert said == f' (stopped processes: actor_0 {node.pid})'
 
 
 def test_a_node_is_gone_with_its_launcher_even_while_it_starts():

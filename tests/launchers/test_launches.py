@@ -1,6 +1,7 @@
 """Programs of several nodes, from the command line to the files."""
 
 import csv
+import ipaddress
 import json
 import os
 import pathlib
@@ -76,6 +77,17 @@ def flags(path, *arguments):
   ]
 
 
+def listening(pid):
+  """Where a process and its children listen, one address for each socket."""
+  process = psutil.Process(pid)
+  return [
+    connection.laddr.ip
+    for each in (process, *process.children(recursive=True))
+    for connection in each.connections('tcp')
+    if connection.status == psutil.CONN_LISTEN
+  ]
+
+
 def interrupt(path, *arguments):
   """Starts a run and presses Ctrl-C after some updates; returns its summary."""
   process = begin(*flags(path, *arguments, '--num_steps=1000000'))
@@ -90,6 +102,10 @@ def interrupt(path, *arguments):
   while updates() < 5:
     assert process.poll() is None
     time.sleep(0.2)
+  # Replay, coordinator and learner serve, for this machine alone.
+  hosts = [ipaddress.ip_address(host) for host in listening(process.pid)]
+  assert len(hosts) == 3
+  assert all((host.ipv4_mapped or host).is_loopback for host in hosts), hosts
   process.send_signal(signal.SIGINT)
   said, line = process.communicate()
   assert process.returncode == 130, said + line

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 class Replay:
   """The tables of an agent, which ticks every 2 steps, and a writer."""
 
-  def __init__(self, observation='both', min_size=MIN_SIZE):
+  def __init__(self, observation='both', min_size=MIN_SIZE, prefetch=True):
     self.config = config_lib.override(
       config_lib.preset('tiny'),
       {
@@ -48,7 +48,9 @@ class Replay:
       tables.make_tables(self.config, networks, spec, names), port=None
     )
     self._client = reverb.Client(f'localhost:{self._server.port}')
-    self.dataset = datasets.LevelDataset(self._client, names, self.config)
+    self.dataset = datasets.LevelDataset(
+      self._client, names, self.config, prefetch
+    )
     self._values = 0
 
   def fill(self, level, sequences):
@@ -70,6 +72,9 @@ class Replay:
             tree.map_structure(lambda x: x[-length:], writer.history),
           )
       writer.flush()
+
+  def empty(self, level):
+    self._client.reset(adders.table_name(level))
 
   def due(self, steps):
     """Which levels get a batch, for one step after another."""
@@ -133,6 +138,24 @@ def test_upper_levels_wait_for_as_many_environment_steps_or_for_a_batch(
     # The first step at which every level is due.
     replay.dataset.step = 0
     assert replay.due(1) == [there]
+
+
+@pytest.mark.parametrize('prefetch', [True, False])
+def test_a_table_that_somebody_empties_is_waited_for_no_more(
+  prefetch, monkeypatch
+):
+  monkeypatch.setattr(datasets, '_MOST_SECONDS', 0.2)
+  replay = Replay(prefetch=prefetch)
+  replay.fill(0, MIN_SIZE)
+  assert replay.due(2) == [[True, False, False]] * 2
+  replay.empty(0)
+  # A few batches may have been drawn before.
+  drawn = [due[0] for due in replay.due(8)]
+  assert drawn == sorted(drawn, reverse=True) and not drawn[-1]
+  steps = replay.dataset.step
+  replay.fill(0, MIN_SIZE)
+  assert replay.due(1) == [[True, False, False]]
+  assert replay.dataset.step == steps + 1
 
 
 def test_batches_have_the_names_shapes_and_types_of_the_spec(replay):

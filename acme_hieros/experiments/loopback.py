@@ -1,0 +1,231 @@
+"""Servers of Reverb and Courier that only this machine can reach.
+
+gRPC has them listen on all interfaces, where they take anybody's calls, and
+Courier's rebuild any pickled object before they look at it: whoever reaches the
+port runs code as the user. Neither has an argument for an address. So `bind`,
+which their libraries have from libc, is replaced in the tables by which these
+libraries find it (the global offset tables of the ELF format).
+"""
+
+from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
+
+from collections.abc import Iterator
+import contextlib
+import ctypes
+import ipaddress
+import mmap
+import os
+import socket
+import threading
+
+import courier
+import numpy as np
+import reverb
+
+# Names of hosts that are this machine.
+_HOSTS = ('localhost', '127.0.0.1', '::1')
+
+# Of elf.h, for 64 bits.
+_PT_DYNAMIC = 2
+_DT_PLTRELSZ, _DT_STRTAB, _DT_SYMTAB = 2, 5, 6
+_DT_RELA, _DT_RELASZ, _DT_JMPREL = 7, 8, 23
+_PROGRAM_HEADER = np.dtype(
+  [('type', 'u4'), ('flags', 'u4')]
+  + [(name, 'u8') for name in ('offset', 'address', 'physical', 'file_size')]
+  + [('size', 'u8'), ('alignment', 'u8')]
+)
+_DYNAMIC = np.dtype([('tag', 'i8'), ('value', 'u8')])
+_SYMBOL = np.dtype([('name', 'u4'), ('rest', 'V20')])
+_RELOCATION = np.dtype(
+  [('offset', 'u8'), ('type', 'u4'), ('symbol', 'u4'), ('addend', 'i8')]
+)
+
+
+class _Object(ctypes.Structure):
+  """The beginning of `struct dl_phdr_info`: a library that is loaded."""
+
+  _fields_ = (
+    ('base', ctypes.c_uint64),
+    ('path', ctypes.c_char_p),
+    ('headers', ctypes.c_uint64),
+    ('num_headers', ctypes.c_uint16),
+  )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.bind.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+_lock = threading.Lock()
+_users = 0  # Of `only`, at this moment.
+_replaced = False
+
+
+@contextlib.contextmanager
+def only() -> Iterator[None]:
+  """While it is open, servers that this process starts are for loopback alone.
+
+  Those of Reverb and Courier, from all threads; whoever uses them on several
+  machines leaves it out. Clients reach them as localhost, also where the
+  environment names a proxy for the rest of the world.
+
+  Raises:
+    OSError: the libraries are not as they are expected to be.
+  """
+  global _users
+  with _lock:
+    _go_without_proxy()
+    _replace_bind()
+    _users += 1
+  try:
+    yield
+  finally:
+    with _lock:
+      _users -= 1
+
+
+def hold_port() -> socket.socket:
+  """Chooses a port that nobody else is given while the socket stays open.
+
+  Nobody listens there. gRPC's servers are let in beside it, for which they have
+  to know the port; who has the kernel choose one, as this function does, gets
+  another.
+  """
+  dual = socket.has_dualstack_ipv6()
+  held = socket.socket(socket.AF_INET6 if dual else socket.AF_INET)
+  if dual:
+    held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+  held.bind(('', 0))
+  # Only now: with these from the beginning two could hold the same port. Reverb
+  # sets the one, Courier the other.
+  for option in (socket.SO_REUSEPORT, socket.SO_REUSEADDR):
+    held.setsockopt(socket.SOL_SOCKET, option, 1)
+  return held
+
+
+def _go_without_proxy():
+  """Has gRPC go to this machine itself; it is read with each new client."""
+  before = os.environ.get('no_grpc_proxy', os.environ.get('no_proxy', ''))
+  hosts = [host for host in before.split(',') if host]
+  new = [host for host in _HOSTS if host not in hosts]
+  os.environ['no_grpc_proxy'] = ','.join(hosts + new)
+
+
+@ctypes.CFUNCTYPE(
+  ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, use_errno=True
+)
+def _bind(descriptor: int, address: int, length: int) -> int:
+  """As bind(2), but for the interfaces."""
+  wanted = ctypes.create_string_buffer(
+    ctypes.string_at(address, length), length
+  )
+  if _users:
+    _keep_local(descriptor, wanted)
+  return _libc.bind(descriptor, wanted, length)
+
+
+def _keep_local(descriptor: int, address: ctypes.Array):
+  """Writes loopback into a `struct sockaddr` that says all interfaces."""
+  family = int.from_bytes(address.raw[:2], 'little')
+  if family == socket.AF_INET:
+    at, host = 4, ipaddress.ip_address('127.0.0.1')
+  elif family == socket.AF_INET6:
+    # One socket for both kinds of address has to take one of them; and the
+    # older is on every machine.
+    with socket.socket(fileno=os.dup(descriptor)) as own:
+      single = own.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    at = 8
+    host = ipaddress.ip_address('::1' if single else '::ffff:127.0.0.1')
+  else:
+    return
+  end = at + len(host.packed)
+  if not any(address.raw[at:end]):
+    address[at:end] = host.packed
+
+
+def _replace_bind():
+  """Replaces it in all libraries of Reverb and Courier, once."""
+  global _replaced
+  if _replaced:
+    return
+  # Those with a gRPC in them.
+  import courier.python.server  # noqa: F401
+  import reverb.pybind  # noqa: F401
+
+  packages = [
+    os.path.realpath(os.path.dirname(package.__file__)) + os.sep
+    for package in (courier, reverb)
+  ]
+  missing = set(packages)
+  for library in _libraries():
+    path = os.path.realpath(os.fsdecode(library.path or b''))
+    for package in filter(path.startswith, packages):
+      for slot in _slots(library, b'bind'):
+        _write(slot, ctypes.cast(_bind, ctypes.c_void_p).value)
+        missing.discard(package)
+  if missing:
+    raise OSError(
+      f'The servers of {", ".join(sorted(missing))} cannot be kept from '
+      'listening on all interfaces: their libraries do not have `bind` from '
+      'libc. Install the versions that setup.py names.'
+    )
+  _replaced = True
+
+
+def _libraries() -> list[_Object]:
+  """All that this process has loaded."""
+  found = []
+
+  @ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size_t, ctypes.c_void_p
+  )
+  def add(library, *unused_arguments) -> int:
+    found.append(_Object.from_buffer_copy(library.contents))
+    return 0
+
+  _libc.dl_iterate_phdr(add, None)
+  return found
+
+
+def _slots(library: _Object, name: bytes) -> list[int]:
+  """Addresses of the pointers by which a library calls a function."""
+  headers = _array(library.headers, library.num_headers, _PROGRAM_HEADER)
+  dynamic = headers[headers['type'] == _PT_DYNAMIC][0]
+  entries = _array(
+    library.base + int(dynamic['address']),
+    int(dynamic['size']) // _DYNAMIC.itemsize,
+    _DYNAMIC,
+  )
+  tags = {int(tag): int(value) for tag, value in entries}
+  slots = []
+  for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
+    if table not in tags:
+      continue
+    relocations = _array(
+      tags[table], tags[size] // _RELOCATION.itemsize, _RELOCATION
+    )
+    for relocation in relocations[relocations['symbol'] > 0]:
+      symbol = _array(
+        tags[_DT_SYMTAB] + int(relocation['symbol']) * _SYMBOL.itemsize,
+        1,
+        _SYMBOL,
+      )[0]
+      if ctypes.string_at(tags[_DT_STRTAB] + int(symbol['name'])) == name:
+        slots.append(library.base + int(relocation['offset']))
+  return slots
+
+
+def _array(address: int, length: int, dtype: np.dtype) -> np.ndarray:
+  """What lies in memory; copied."""
+  return np.frombuffer(
+    ctypes.string_at(address, length * dtype.itemsize), dtype
+  )
+
+
+def _write(slot: int, value: int):
+  """Changes a pointer in a page that is read-only since the library's start."""
+  page = slot - slot % mmap.PAGESIZE
+  if _libc.mprotect(page, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE):
+    raise OSError(ctypes.get_errno(), 'mprotect')
+  ctypes.c_uint64.from_address(slot).value = value
+  _libc.mprotect(page, mmap.PAGESIZE, mmap.PROT_READ)

@@ -1,0 +1,105 @@
+"""How a run is asked to stop, and output that nobody reads any more."""
+
+import io
+import os
+import signal
+
+import pytest
+
+from acme_hieros.experiments import console
+
+
+def send(*numbers):
+  for number in numbers:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture(autouse=True)
+def without_handlers():
+  """Whatever a test leaves, the next one begins as a program does."""
+  numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+  before = [signal.getsignal(number) for number in numbers]
+  yield
+  assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+)
+def test_a_wish_to_end_may_come_often(number, capsys):
+  with console.Interruption() as interruption:
+    assert not interruption.requested
+    send(number, number, number)
+    assert interruption.requested and interruption.signal == number
+    send(signal.SIGTERM, signal.SIGHUP)
+    assert interruption.signal == number
+  said = capsys.readouterr().err
+  assert said.count('Stopping') == 1
+  assert f'({signal.Signals(number).name}): saving after this step.' in said
+
+
+def test_a_second_ctrl_c_interrupts_at_once(capsys):
+  with pytest.raises(KeyboardInterrupt):
+    with console.Interruption() as interruption:
+      send(signal.SIGINT)
+      assert interruption.signal == signal.SIGINT
+      send(signal.SIGTERM)  # As make sends it after a Ctrl-C.
+      send(signal.SIGINT)
+  assert 'again to stop at once' in capsys.readouterr().err
+
+
+def test_a_ctrl_c_after_another_signal_is_the_first():
+  with pytest.raises(KeyboardInterrupt):
+    with console.Interruption() as interruption:
+      send(signal.SIGTERM, signal.SIGINT)
+      assert interruption.signal == signal.SIGTERM
+      send(signal.SIGINT)
+
+
+def test_nohup_is_obeyed():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with console.Interruption() as interruption:
+      send(signal.SIGHUP)
+      assert not interruption.requested
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+class Gone(io.StringIO):
+  """A terminal that was closed."""
+
+  def __init__(self, error):
+    super().__init__()
+    self.error = error
+
+  def write(self, *unused_arguments):
+    raise self.error
+
+  flush = write
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    BrokenPipeError(32, 'Broken pipe'),
+    OSError(5, 'I/O error'),
+    OSError(28, 'No space left'),
+    ValueError('closed file'),
+  ],
+)
+def test_output_that_nobody_reads_stops_nothing(error):
+  gone = Gone(error)
+  with console.LiveLine(10, 0, gone) as line:
+    line.show(5, 1, 2.0)
+    line.write('Warning: this is lost.')
+  with console.Interruption(gone) as interruption:
+    send(signal.SIGTERM)
+    assert interruption.requested
+
+
+def test_output_goes_where_it_shall_while_it_can():
+  file = io.StringIO()
+  print('said', file=console.Unbreakable(file), flush=True)
+  assert file.getvalue() == 'said\n'
+  assert console.Unbreakable(file).isatty() is False

@@ -1,0 +1,105 @@
+"""What listens where, and whose a port is."""
+
+import contextlib
+import os
+import socket
+
+import courier
+import pytest
+import reverb
+
+from acme_hieros.experiments import loopback
+
+pytestmark = pytest.mark.timeout(60)
+
+_LISTENING = '0A'
+
+# As the kernel writes the older kind of 127.0.0.1 in /proc/net/tcp6.
+_LOOPBACK = '0000000000000000FFFF00000100007F'
+_ALL = '0' * 32
+
+
+def listening(port):
+  """Addresses at which somebody listens on a port."""
+  found = []
+  for name in ('tcp', 'tcp6'):
+    with open(f'/proc/net/{name}') as file:
+      for line in file.readlines()[1:]:
+        _, local, _, state = line.split()[:4]
+        address, own = local.split(':')
+        if state == _LISTENING and int(own, 16) == port:
+          found.append(address)
+  return found
+
+
+@contextlib.contextmanager
+def reverb_server(port=None):
+  server = reverb.Server([reverb.Table.queue('queue', 1)], port=port)
+  yield server.port
+  server.stop()
+
+
+@contextlib.contextmanager
+def courier_server(port=None):
+  server = courier.Server(port=port)
+  server.Bind('add', lambda x: x + 1)
+  server.Start()
+  yield server.port
+  server.Stop()
+
+
+SERVERS = pytest.mark.parametrize('server', [reverb_server, courier_server])
+
+
+@SERVERS
+def test_servers_are_for_this_machine_alone(server):
+  with loopback.only(), server() as port:
+    assert listening(port) == [_LOOPBACK]
+    with pytest.raises(OSError):
+      socket.create_connection(('::1', port), 1.0)
+
+
+@SERVERS
+def test_they_are_for_all_again_afterwards(server):
+  with loopback.only():
+    pass
+  with server() as port:
+    assert listening(port) == [_ALL]
+
+
+def test_other_sockets_of_the_process_stay_as_they_are():
+  with loopback.only(), socket.socket() as own:
+    own.bind(('', 0))
+    assert own.getsockname()[0] == '0.0.0.0'
+
+
+def test_clients_reach_them_also_where_a_proxy_is_named(monkeypatch):
+  monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+  monkeypatch.setenv('no_proxy', 'example.org')
+  monkeypatch.delenv('no_grpc_proxy', raising=False)
+  with loopback.only():
+    assert os.environ['no_grpc_proxy'].split(',')[0] == 'example.org'
+    with courier_server() as port:
+      assert courier.Client(f'localhost:{port}').add(2) == 3
+    with reverb_server() as port:
+      client = reverb.Client(f'localhost:{port}')
+      assert list(client.server_info(timeout=10)) == ['queue']
+
+
+@SERVERS
+def test_a_held_port_is_for_servers_of_its_own_alone(server):
+  with loopback.hold_port() as held:
+    port = held.getsockname()[1]
+    assert listening(port) == []
+    for family in (socket.AF_INET, socket.AF_INET6):
+      with socket.socket(family) as other:
+        with pytest.raises(OSError):
+          other.bind(('', port))
+    with loopback.only(), server(port):
+      assert listening(port) == [_LOOPBACK]
+
+
+def test_no_port_is_held_twice():
+  with contextlib.ExitStack() as stack:
+    held = [stack.enter_context(loopback.hold_port()) for _ in range(100)]
+    assert len({each.getsockname()[1] for each in held}) == len(held)

@@ -33,6 +33,12 @@ from acme_hieros.models import diagnostics, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
+_ENV = flags.DEFINE_string(
+  'env',
+  None,
+  'The environment of the run, to say that the code of its module may be run: '
+  "asked for where the run is somebody else's.",
+)
 _CHECKPOINT = flags.DEFINE_integer(
   'checkpoint', None, 'Its number. Default: the newest that can be used.'
 )
@@ -89,7 +95,7 @@ def main(argv: Sequence[str]):
     for flag in (_STEPS, _STATES, _REPEATS, _SAMPLES):
       if flag.value < 1:
         raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
-    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value)
+    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
     if not isinstance(agent.networks.action, spaces.Discrete):
       raise ValueError(
         f'{agent.run.environment} has continuous actions; only discrete ones '

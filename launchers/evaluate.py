@@ -21,6 +21,12 @@ from acme_hieros import command_line
 from acme_hieros.experiments import environment_loop, evaluation, runs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
+_ENV = flags.DEFINE_string(
+  'env',
+  None,
+  'The environment of the run, to say that the code of its module may be run: '
+  "asked for where the run is somebody else's.",
+)
 _CHECKPOINT = flags.DEFINE_integer(
   'checkpoint',
   None,
@@ -65,7 +71,7 @@ def main(argv: Sequence[str]):
       deterministic=_DETERMINISTIC.value,
       seed=_SEED.value,
     )
-    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value)
+    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
     for skipped in agent.skipped:
       print(f'evaluate: {skipped} The one before is used.', file=sys.stderr)
     print(

@@ -214,7 +214,9 @@ def _resumes() -> bool:
   if not _AUTO_RESUME.value:
     return _RESUME.value
   if _WORKDIR.value is None:
-    raise ValueError('--auto_resume needs a --workdir, to look for a run there.')
+    raise ValueError(
+      '--auto_resume needs a --workdir, to look for a run there.'
+    )
   return workdirs.Workdir(_WORKDIR.value).read_config() is not None
 
 
@@ -222,7 +224,7 @@ def _resumed_run() -> runs.Run:
   """What lives in --workdir, with the flags that are given put on top."""
   if _WORKDIR.value is None:
     raise ValueError('--resume needs the --workdir of the run to continue.')
-  run = runs.read_run(_WORKDIR.value)
+  run = runs.read_run(_WORKDIR.value, _ENV.value)
   changes = {}
   if _ENV.present:
     changes['environment'] = _ENV.value

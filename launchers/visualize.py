@@ -22,6 +22,12 @@ from acme_hieros.experiments import runs, visualization, workdirs
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Of the run. It may be at work, and is not disturbed.'
 )
+_ENV = flags.DEFINE_string(
+  'env',
+  None,
+  'The environment of the run, to say that the code of its module may be run: '
+  "asked for where the run is somebody else's.",
+)
 _CHECKPOINT = flags.DEFINE_integer(
   'checkpoint', None, 'Number of the checkpoint. Default: the newest.'
 )
@@ -56,7 +62,7 @@ def main(argv: Sequence[str]):
         raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
     if not 0 <= _SEED.value < 2**32:
       raise ValueError(f'--seed={_SEED.value} must lie in 0..{2**32 - 1}.')
-    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value)
+    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
     for skipped in agent.skipped:
       print(f'Warning: {skipped} The one before is used.', file=sys.stderr)
     workdir = workdirs.Workdir(agent.run.workdir)

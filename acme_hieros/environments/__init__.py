@@ -51,6 +51,14 @@ def make_environment(
   return importlib.import_module(_FAMILIES[family]).make(rest, seed, options)
 
 
+def foreign_module(name: str) -> str | None:
+  """The module that an environment's name has imported, but for our own."""
+  family, _, rest = name.partition('/')
+  module = rest.rpartition(':')[0]
+  own = module.partition('.')[0] in ('ale_py', 'gymnasium', 'minatar')
+  return module if family == 'gym' and not own and module else None
+
+
 def environment_names() -> list[str]:
   """All names that `make_environment` knows, sorted by family."""
   return [

@@ -492,7 +492,7 @@ def evaluate(
 
 def _read_agent(run: runs.Run):
   """All parameters in the newest checkpoint, and the steps before it."""
-  agent = runs.read_agent(run.workdir)
+  agent = runs.read_agent(run.workdir, environment=run.environment)
   return [state.params for state in agent.state], agent.steps
 
 

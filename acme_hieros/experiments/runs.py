@@ -17,8 +17,8 @@ from acme_hieros import config as config_lib
 from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
-from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, episodes, workdirs
+from acme_hieros.environments import foreign_module, make_environment
+from acme_hieros.experiments import checkpoints, episodes, trust, workdirs
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
@@ -85,6 +85,9 @@ class Run:
     return {
       **{name: getattr(self, name) for name in _EXTENT},
       'version': version.VERSION,
+      # Shows later whose run it is, where that matters.
+      'signature': foreign_module(self.environment)
+      and trust.sign(self.environment),
     }
 
   def is_over(self, steps: int, cpu_seconds: float) -> bool:
@@ -113,11 +116,17 @@ _EXTENT = {
 }
 
 
-def read_run(workdir: str) -> Run:
+def read_run(workdir: str, environment: str | None = None) -> Run:
   """The run that lives in a work directory, as it would be resumed.
 
+  Args:
+    workdir: of the run.
+    environment: its environment, if the user has named it. Some name a module,
+      whose code is run: a work directory of somebody else must not decide that.
+
   Raises:
-    ValueError: there is none, or its configuration cannot be read.
+    ValueError: there is none, its configuration cannot be read, or the user has
+      to name its environment.
   """
   directory = workdirs.Workdir(workdir)
   if not os.path.exists(directory.path):
@@ -145,6 +154,14 @@ def read_run(workdir: str) -> Run:
     config = config_lib.from_dict(found['agent'])
   except ValueError as error:
     raise ValueError(f'{_other_version(workdir, found)}: {error}') from error
+  named = found['environment']
+  module = foreign_module(named)
+  trusted = named == environment or trust.is_own(named, found.get('signature'))
+  if module and not trusted:
+    raise ValueError(
+      f'{workdir} was run by somebody else, on {named}: the code of the module '
+      f'{module!r} would be run here. If you trust it, say --env={named}.'
+    )
   return Run(
     environment=found['environment'],
     environment_options=found['environment_options'],
@@ -266,18 +283,21 @@ class Agent(NamedTuple):
   skipped: list[str]
 
 
-def read_agent(workdir: str, checkpoint: int | None = None) -> Agent:
+def read_agent(
+  workdir: str, checkpoint: int | None = None, environment: str | None = None
+) -> Agent:
   """Reads what a run has learned; the run may be at work, and is not disturbed.
 
   Args:
     workdir: of the run.
     checkpoint: its number; None for the newest that can be used.
+    environment: see `read_run`.
 
   Raises:
     ValueError: a sentence about a directory, configuration, environment or
       checkpoint that cannot be used.
   """
-  run = read_run(workdir)
+  run = read_run(workdir, environment)
   try:
     environment_spec = _make_environment_spec(run)
     networks = networks_lib.make_networks(run.config, environment_spec)

@@ -481,7 +481,10 @@ def _make_processes(
   )
   configurations = {
     label: local_multi_processing.PythonProcess(
-      env={nodes.OWN_PROCESS: '1'}
+      env={
+        nodes.OWN_PROCESS: '1',
+        loopback.NO_PROXY: os.environ[loopback.NO_PROXY],
+      }
       | (learner if label == nodes.LEARNER else other),
     )
     for label in program.groups

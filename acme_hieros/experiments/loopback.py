@@ -22,7 +22,9 @@ import courier
 import numpy as np
 import reverb
 
-# Names of hosts that are this machine.
+# The environment variable that names hosts which gRPC needs no proxy for; and
+# those that are this machine.
+NO_PROXY = 'no_grpc_proxy'
 _HOSTS = ('localhost', '127.0.0.1', '::1')
 
 # Of elf.h, for 64 bits.
@@ -105,10 +107,10 @@ def hold_port() -> socket.socket:
 
 def _go_without_proxy():
   """Has gRPC go to this machine itself; it is read with each new client."""
-  before = os.environ.get('no_grpc_proxy', os.environ.get('no_proxy', ''))
+  before = os.environ.get(NO_PROXY, os.environ.get('no_proxy', ''))
   hosts = [host for host in before.split(',') if host]
   new = [host for host in _HOSTS if host not in hosts]
-  os.environ['no_grpc_proxy'] = ','.join(hosts + new)
+  os.environ[NO_PROXY] = ','.join(hosts + new)
 
 
 @ctypes.CFUNCTYPE(

@@ -328,8 +328,8 @@ class Preparation(NamedTuple):
 def prepare(run: Run) -> Preparation:
   """Checks everything that can be checked, and makes the work directory ready.
 
-  The directory is locked until it is closed. The CSV files of a resumed run are
-  cut back to its checkpoint.
+  The directory is locked until it is closed. The logs of a resumed run are cut
+  back to its checkpoint.
 
   Raises:
     ValueError: a sentence about a number, environment, configuration, work
@@ -349,13 +349,13 @@ def prepare(run: Run) -> Preparation:
       restored = store.restore(shapes)
       if restored:
         _check_launch(run, restored)
-    workdir.open(run.identity(), run.extent(), run.resume)
-    if run.resume:
       steps = restored.metadata['counts']['actor_steps'] if restored else 0
-      workdir.cut_logs(steps)
+      for damaged in workdir.cut_logs(steps):
+        logging.warning('%s', damaged)
       for skipped in restored.skipped if restored else ():
         logging.warning('%s The one before is used.', skipped)
-    else:
+    workdir.open(run.identity(), run.extent(), run.resume)
+    if not run.resume:
       workdir.lock()
   except BaseException:
     workdir.close()

@@ -19,6 +19,9 @@ from acme_hieros.reports import aggregates, curves, published, results
 # Characters of a name that would not fit into a plot.
 _LONG = 70
 
+# Characters of a reason, which may quote what was damaged.
+_LONG_REASON = 500
+
 # Columns that count; all others are measured.
 _COUNTS = ('actor_steps', 'actor_episodes', 'learner_steps')
 
@@ -66,10 +69,14 @@ def read(
       left_out.append(
         {
           'path': reading.printable(path),
-          'reason': reading.printable(str(error)),
+          'reason': _cut(reading.printable(str(error))),
         }
       )
   return _systems(runs), left_out
+
+
+def _cut(reason: str) -> str:
+  return reason if len(reason) <= _LONG_REASON else f'{reason[:_LONG_REASON]} …'
 
 
 def _read(path: str, seen: dict[tuple, str]) -> results.Result:

@@ -270,7 +270,7 @@ class Workdir:
   def log_pictures(self, paths: Sequence[str], steps: int):
     """Shows PNG and GIF files in TensorBoard, under their names."""
     writer = tf.summary.create_file_writer(
-      os.path.join(self.tensorboard, 'pictures')
+      self._picture_events, filename_suffix=_event_suffix(steps)
     )
     with contextlib.closing(writer), writer.as_default():
       for path in paths:
@@ -287,6 +287,20 @@ class Workdir:
           value=[tf.compat.v1.Summary.Value(tag=name, image=image)]
         )
         tf.summary.experimental.write_raw_pb(summary.SerializeToString(), steps)
+
+  @property
+  def _picture_events(self) -> str:
+    return os.path.join(self.tensorboard, 'pictures')
+
+  def event_files_of(self, steps: int) -> list[str]:
+    """TensorBoard's files of the pictures after so many steps."""
+    if not os.path.isdir(self._picture_events):
+      return []
+    return [
+      os.path.join(self._picture_events, name)
+      for name in os.listdir(self._picture_events)
+      if name.endswith(_event_suffix(steps))
+    ]
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
     """The logger of one level's updates, or of its diagnoses."""
@@ -321,6 +335,11 @@ def writing(path: str, advice: str = 'choose another --workdir'):
     raise WorkdirError(
       f'{path} cannot be written ({error.strerror}); {advice}.'
     ) from error
+
+
+def _event_suffix(steps: int) -> str:
+  """Ends the names of TensorBoard's files, as '.v2' does those of others."""
+  return f'.{steps:09d}.v2'
 
 
 def _is_utf8(path: str) -> bool:

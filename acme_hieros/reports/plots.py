@@ -9,9 +9,9 @@ from matplotlib import lines as mlines
 from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 import numpy as np
 
+from acme_hieros.experiments import figures
 from acme_hieros.reports.aggregates import Estimate
 from acme_hieros.reports.curves import Curve
 
@@ -319,8 +319,7 @@ def _legend(figure: Figure, entries: Sequence[tuple]):
 
 
 def _png(figure: Figure) -> Plot:
-  for text in figure.findobj(Text):
-    text.set_parse_math(False)  # A $ in a name is a $.
+  figures.take_literally(figure)
   file = io.BytesIO()
   figure.savefig(file, format='png', dpi=_PAGE_DPI * _SHARPNESS)
   width, height = figure.get_size_inches() * _PAGE_DPI

@@ -13,9 +13,11 @@ import dataclasses
 import json
 import logging as python_logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Any, Protocol
@@ -151,6 +153,7 @@ class Launcher:
     _remove(self._workdir.node_file('pids', 'json'))
     with contextlib.ExitStack() as stack:
       stack.callback(self._workdir.close)
+      stack.callback(shutil.rmtree, self._workdir.programs, ignore_errors=True)
       if run.launch == 'local_mp':
         workers = _make_processes(program, self._workdir)
         file = sys.stderr
@@ -380,6 +383,8 @@ def _make_processes(
     for label in program.groups
   }
   _connect(program, context.LaunchType.LOCAL_MULTI_PROCESSING, configurations)
+  with _temporary_directories_in(workdir.programs):
+    executables = list(_executables(program))
   return {
     name: _Process(
       name,
@@ -388,8 +393,23 @@ def _make_processes(
       _ENVIRONMENT | command.env_overrides,
       workdir,
     )
-    for name, command in _executables(program)
+    for name, command in executables
   }
+
+
+@contextlib.contextmanager
+def _temporary_directories_in(path: str):
+  """Has Launchpad write its programs to a directory that is empty at first.
+
+  In the system's own nobody would remove those of a launcher that was killed.
+  """
+  shutil.rmtree(path, ignore_errors=True)
+  os.makedirs(path)
+  before, tempfile.tempdir = tempfile.tempdir, path
+  try:
+    yield
+  finally:
+    tempfile.tempdir = before
 
 
 def _make_threads(

@@ -43,8 +43,8 @@ class Workdir:
   checkpoints/    learner, counters and replay, see `checkpoints`
   summary.json    what came of it, at the end
   evaluation/     what was played to see how good it is, see `evaluation`
-  nodes/          of a Launchpad program: the output of each node, and its
-                  process
+  nodes/          of a Launchpad program: the output of each node, its process,
+                  and while it runs what it is to do
   pictures/       what the agent saw and believed, see `visualization`
   progress.json   of a Launchpad program: how far it is
   failure/        the state and the batch of a loss that was not finite
@@ -61,6 +61,7 @@ class Workdir:
     self.failure = self._file('failure')
     self.progress = self._file('progress.json')
     self.nodes = self._file('nodes')
+    self.programs = os.path.join(self.nodes, 'programs')
     self.pictures = self._file('pictures')
     self._closing = contextlib.ExitStack()
 

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging as python_logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -239,8 +240,8 @@ class Launcher:
     return LaunchError(
       f'{worker.name} died{when} ({self._reason(worker, code)}), so the '
       f'program was ended; its output is in {self._workdir.nodes}, and '
-      f'--resume --workdir={self._workdir.path} continues from the last '
-      'checkpoint.'
+      f'--resume --workdir={shlex.quote(self._workdir.path)} continues from '
+      'the last checkpoint.'
     )
 
   def _reason(self, worker: _Worker, code: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import datetime
 import os
+import shlex
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -206,9 +207,11 @@ class Summary:
         f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
       )
     lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
-    lines.append(f'Curves: tensorboard --logdir={self.workdir}')
+    # As a shell reads it.
+    path = shlex.quote(self.workdir)
+    lines.append(f'Curves: tensorboard --logdir={path}')
     if self.interrupted:
-      lines.append(f'Continue with: --resume --workdir={self.workdir}')
+      lines.append(f'Continue with: --resume --workdir={path}')
     return '\n'.join(lines)
 
 

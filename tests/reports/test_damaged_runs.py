@@ -413,7 +413,7 @@ FILES = (CONFIG, SUMMARY, EVALUATION, EVALUATOR, EPISODES, 'logs/level_0.csv')
 JSON_FILES = FILES[:3]
 
 quickly = hypothesis.settings(
-  max_examples=60,
+  max_examples=50,
   derandomize=True,
   deadline=None,
   database=None,

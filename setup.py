@@ -80,6 +80,7 @@ EXTRAS_REQUIRE = {
   'test': [
     *MINATAR,
     *REPORT,
+    'hypothesis',
     'pytest',
     'pytest-timeout',
     'pytest-xdist',

@@ -33,6 +33,8 @@ _REPLICATIONS = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]):
   logging.set_verbosity(logging.WARNING)
+  # A name of a user may have letters that this terminal has not.
+  sys.stdout.reconfigure(errors='backslashreplace')
   paths = argv[1:]
   if not paths:
     _refuse('name work directories, as in python launchers/report.py runs/*.')

@@ -24,6 +24,7 @@ from acme_hieros.experiments import (
   episodes,
   files,
   json_lines,
+  reading,
   runs,
   workdirs,
 )
@@ -289,8 +290,9 @@ class EvaluatorLog:
     self._summary = workdir.evaluation_file('evaluator', 'json')
     before = json_lines.read(workdir.evaluation_file('evaluator', 'jsonl'))
     self._count = len(before)
+    returns = (record.get('episode_return') for record in before)
     self._returns = collections.deque(
-      (record['episode_return'] for record in before), maxlen=episodes.RECENT
+      filter(reading.is_number, returns), maxlen=episodes.RECENT
     )
     self._logger = workdir.make_evaluator_logger()
 

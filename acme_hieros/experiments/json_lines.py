@@ -1,11 +1,13 @@
 """Files of one JSON object a line."""
 
 from collections.abc import Mapping
+import io
 import json
-import os
 from typing import Any
 
 from acme.utils import loggers
+
+from acme_hieros.experiments import reading
 
 
 class JsonLinesLogger(loggers.Logger):
@@ -31,16 +33,20 @@ def read(path: str) -> list[Mapping[str, Any]]:
   """The objects of a file's whole lines, and none where there is no file.
 
   What else a process that was killed may have left is passed over.
+
+  Raises:
+    OSError: it cannot be read.
   """
-  if not os.path.exists(path):
+  try:
+    data = reading.read_bytes(path)
+  except FileNotFoundError:
     return []
   records = []
-  with open(path, errors='replace') as file:
-    for line in file:
-      try:
-        record = json.loads(line) if line.endswith('\n') else None
-      except ValueError:
-        continue
-      if isinstance(record, dict):
-        records.append(record)
+  for line in io.BytesIO(data):
+    try:
+      record = reading.parse_json(line) if line.endswith(b'\n') else None
+    except ValueError:
+      continue
+    if isinstance(record, dict):
+      records.append(record)
   return records

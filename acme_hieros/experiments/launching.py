@@ -14,9 +14,12 @@ import dataclasses
 import json
 import logging as python_logging
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Any, Protocol
@@ -187,6 +190,7 @@ class Launcher:
         for address in node.addresses:
           port = stack.enter_context(loopback.hold_port())
           address.bind(_LocalAddress(port.getsockname()[1]))
+      stack.callback(shutil.rmtree, self._workdir.programs, ignore_errors=True)
       if run.launch == 'local_mp':
         workers = _make_processes(program, self._workdir)
         file = sys.stderr
@@ -288,8 +292,9 @@ class Launcher:
   def _error(self, what: str) -> LaunchError:
     return LaunchError(
       f'{what}, so the program was ended; its output is in '
-      f'{self._workdir.nodes}, and --resume --workdir={self._workdir.path} '
-      'continues from the last checkpoint.'
+      f'{self._workdir.nodes}, and '
+      f'--resume --workdir={shlex.quote(self._workdir.path)} continues from '
+      'the last checkpoint.'
     )
 
   def _death(self, worker: _Worker, code: int, when: str = '') -> str:
@@ -490,6 +495,8 @@ def _make_processes(
     for label in program.groups
   }
   _connect(program, context.LaunchType.LOCAL_MULTI_PROCESSING, configurations)
+  with _temporary_directories_in(workdir.programs):
+    executables = list(_executables(program))
   return {
     name: _Process(
       name,
@@ -498,8 +505,23 @@ def _make_processes(
       _ENVIRONMENT | command.env_overrides,
       workdir,
     )
-    for name, command in _executables(program)
+    for name, command in executables
   }
+
+
+@contextlib.contextmanager
+def _temporary_directories_in(path: str):
+  """Has Launchpad write its programs to a directory that is empty at first.
+
+  In the system's own nobody would remove those of a launcher that was killed.
+  """
+  shutil.rmtree(path, ignore_errors=True)
+  os.makedirs(path)
+  before, tempfile.tempdir = tempfile.tempdir, path
+  try:
+    yield
+  finally:
+    tempfile.tempdir = before
 
 
 def _make_threads(

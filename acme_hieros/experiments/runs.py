@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import datetime
 import os
+import shlex
 import signal
 from typing import Any, NamedTuple
 
@@ -226,9 +227,11 @@ class Summary:
         f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
       )
     lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
-    lines.append(f'Curves: tensorboard --logdir={self.workdir}')
+    # As a shell reads it.
+    path = shlex.quote(self.workdir)
+    lines.append(f'Curves: tensorboard --logdir={path}')
     if self.interrupted:
-      lines.append(f'Continue with: --resume --workdir={self.workdir}')
+      lines.append(f'Continue with: --resume --workdir={path}')
     return '\n'.join(lines)
 
 
@@ -353,8 +356,8 @@ class Preparation(NamedTuple):
 def prepare(run: Run) -> Preparation:
   """Checks everything that can be checked, and makes the work directory ready.
 
-  The directory is locked until it is closed. The CSV files of a resumed run are
-  cut back to its checkpoint.
+  The directory is locked until it is closed. The logs of a resumed run are cut
+  back to its checkpoint.
 
   Raises:
     ValueError: a sentence about a number, environment, configuration, work
@@ -374,13 +377,13 @@ def prepare(run: Run) -> Preparation:
       restored = store.restore(shapes)
       if restored:
         _check_launch(run, restored)
-    workdir.open(run.identity(), run.extent(), run.resume)
-    if run.resume:
       steps = restored.metadata['counts']['actor_steps'] if restored else 0
-      workdir.cut_logs(steps)
+      for damaged in workdir.cut_logs(steps):
+        logging.warning('%s', damaged)
       for skipped in restored.skipped if restored else ():
         logging.warning('%s The one before is used.', skipped)
-    else:
+    workdir.open(run.identity(), run.extent(), run.resume)
+    if not run.resume:
       workdir.lock()
   except BaseException:
     workdir.close()

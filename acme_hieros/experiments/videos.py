@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from acme_hieros.config import HierosConfig
-from acme_hieros.experiments import pictures
+from acme_hieros.experiments import figures, pictures
 from acme_hieros.experiments import recording as recording_lib
 
 # Of one picture in an animation, about.
@@ -78,6 +78,7 @@ def episode(
 ) -> Iterator[np.ndarray]:
   """The first image, with a cursor on the figure of the episode beside it."""
   figure, timelines = pictures.episode(config, observation_spaces, recording)
+  figures.take_literally(figure)
   figure.set_dpi(_DPI)
   canvas = backend_agg.FigureCanvasAgg(figure)
   canvas.draw()

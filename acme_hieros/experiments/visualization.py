@@ -1,7 +1,7 @@
 """All that can be seen of an agent in an episode, drawn into a directory."""
 
 from collections.abc import Callable
-import glob
+import contextlib
 import os
 import shutil
 import tempfile
@@ -13,9 +13,11 @@ import jax
 
 from acme_hieros.experiments import (
   environment_loop,
+  figures,
   pictures,
   recording,
   runs,
+  thinning,
   videos,
   workdirs,
 )
@@ -38,6 +40,10 @@ _NAMES = (
 
 # What begins so is not complete.
 _PARTIAL = '.partial-'
+
+# Sets of pictures that a run keeps; one has some 6 MB, and as much again in
+# TensorBoard's files.
+MOST_SETS = 20
 
 # Tells the random numbers of drawing from those of a run's other parts.
 _SEED_NAME = 0x70_69_63
@@ -125,6 +131,7 @@ class Visualizer:
     )
 
     def save(figure: Any, name: str):
+      figures.take_literally(figure)
       figure.savefig(os.path.join(directory, f'{name}.png'), dpi=_DPI)
 
     save(
@@ -172,8 +179,9 @@ class PeriodicPictures:
     self._run = run
     self._workdir = workdirs.Workdir(run.workdir)
     # Of a process that was killed while it drew.
-    for path in glob.glob(os.path.join(self._workdir.pictures, f'{_PARTIAL}*')):
-      shutil.rmtree(path, ignore_errors=True)
+    for path in _inside(self._workdir.pictures):
+      if os.path.basename(path).startswith(_PARTIAL):
+        shutil.rmtree(path, ignore_errors=True)
     self._visualizer = Visualizer(networks)
     self._report = report
     self._last = time.time()
@@ -209,6 +217,22 @@ class PeriodicPictures:
     finally:
       environment.close()
     self._workdir.log_pictures(files(path), steps)
+    self._thin()
+
+  def _thin(self):
+    """Gives up pictures of the past: a long run must not fill the disk."""
+    ours = []
+    for path in _inside(self._workdir.pictures):
+      name = os.path.basename(path)
+      if name.isdecimal() and path == self._workdir.pictures_of(int(name)):
+        # What somebody has put something into, or elsewhere, is not given up.
+        if _is_replaceable(path) and not os.path.islink(path):
+          ours.append(int(name))
+    for steps in thinning.superfluous(ours, MOST_SETS):
+      shutil.rmtree(self._workdir.pictures_of(steps), ignore_errors=True)
+      for path in self._workdir.event_files_of(steps):
+        with contextlib.suppress(OSError):
+          os.remove(path)
 
 
 def files(directory: str) -> list[str]:
@@ -217,10 +241,22 @@ def files(directory: str) -> list[str]:
   return [path for path in paths if os.path.exists(path)]
 
 
+def _inside(directory: str) -> list[str]:
+  """The paths of all that lies in a directory, if it can be read."""
+  try:
+    names = os.listdir(directory)
+  except OSError:
+    return []
+  return [os.path.join(directory, name) for name in names]
+
+
+def _is_replaceable(directory: str) -> bool:
+  """Whether there is nothing else than pictures of an agent."""
+  return os.path.isdir(directory) and set(os.listdir(directory)) <= set(_NAMES)
+
+
 def _check_replaceable(directory: str):
-  if os.path.exists(directory) and not (
-    os.path.isdir(directory) and set(os.listdir(directory)) <= set(_NAMES)
-  ):
+  if os.path.exists(directory) and not _is_replaceable(directory):
     raise ValueError(
       f'{directory} holds other things than pictures of an agent, which would '
       'be lost; choose another directory.'

@@ -1,13 +1,11 @@
 """The directory of a run: its configuration, logs and checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import csv
 import fcntl
-import glob
 import json
-import math
 import os
+import re
 from typing import Any
 import uuid
 
@@ -17,10 +15,19 @@ import numpy as np
 from PIL import Image
 import tensorflow as tf
 
-from acme_hieros.experiments import files, json_lines
+from acme_hieros.experiments import cutting, files, json_lines, reading
 
 # The metrics of a level's updates are logged once in so many of them.
 _LOG_PERIOD = 10
+
+# The CSV files in `logs` that a run writes; others are somebody else's.
+_LOGS = re.compile(r'(episodes|level_\d+(_diagnostics)?)\.csv')
+
+# The same for `evaluation`.
+_PLAYED = re.compile(r'evaluator\.jsonl')
+
+# What is added to a log's name for that of its lines that cannot be read.
+_DAMAGED = '.damaged'
 
 
 class WorkdirError(ValueError):
@@ -36,8 +43,8 @@ class Workdir:
   checkpoints/    learner, counters and replay, see `checkpoints`
   summary.json    what came of it, at the end
   evaluation/     what was played to see how good it is, see `evaluation`
-  nodes/          of a Launchpad program: the output of each node, and its
-                  process
+  nodes/          of a Launchpad program: the output of each node, its process,
+                  and while it runs what it is to do
   pictures/       what the agent saw and believed, see `visualization`
   progress.json   of a Launchpad program: how far it is
   failure/        the state and the batch of a loss that was not finite
@@ -54,6 +61,7 @@ class Workdir:
     self.failure = self._file('failure')
     self.progress = self._file('progress.json')
     self.nodes = self._file('nodes')
+    self.programs = os.path.join(self.nodes, 'programs')
     self.pictures = self._file('pictures')
     self._closing = contextlib.ExitStack()
 
@@ -71,8 +79,7 @@ class Workdir:
   def read_config(self) -> Mapping[str, Any] | None:
     """The configuration of the run that lives here, if one does."""
     try:
-      with open(self.config) as file:
-        config = json.load(file)
+      config = reading.parse_json(reading.read_bytes(self.config))
     except FileNotFoundError:
       return None
     except (OSError, ValueError) as error:
@@ -96,6 +103,11 @@ class Workdir:
       extent: others, which a resumed run may change.
       resume: continue the run that lives here.
     """
+    if not _is_utf8(self.path):
+      raise WorkdirError(
+        f'{reading.printable(self.path)} is no UTF-8, which TensorFlow and '
+        'Reverb need; choose another --workdir.'
+      )
     found = self.read_config()
     if resume:
       if found is None:
@@ -156,49 +168,72 @@ class Workdir:
     self.check(identity, extent, resume)
     with writing(self.path):
       os.makedirs(self.logs, exist_ok=True)
-      if resume and os.path.exists(self.summary):
-        os.remove(self.summary)  # Of the end that is none any more.
       probe = self._file(f'.{uuid.uuid4().hex}')
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
       os.remove(probe)
       write_json(self.config, {**_plain(identity), **extent})
 
-  def cut_logs(self, steps: int):
-    """Drops what the logs say of later steps, which are to come again.
+  def cut_logs(self, steps: int) -> list[str]:
+    """Drops what was said of later steps, which are to come again.
 
-    These are the CSV files and what the evaluator nodes have played.
+    These are the CSV files and what the evaluator nodes have played. With them
+    goes the summary, since the end that it speaks of is none any more. Lines
+    that cannot be read are set aside, in a file beside their log.
+
+    Returns:
+      A sentence on each log in which there were such lines.
 
     Raises:
-      WorkdirError: they cannot be written. They are as they were.
+      WorkdirError: a log cannot be read or written. All are as they were.
     """
-    with writing(self.logs, 'make room or change its permissions'):
-      for path in glob.glob(os.path.join(self.logs, '*.csv')):
-        with open(path, newline='') as file:
-          # A process that was killed may have left half a line.
-          lines = [line for line in file if line.endswith('\n')]
-        kept = [
-          line
-          for line, row in zip(lines[1:], csv.DictReader(lines))
-          if float(row['actor_steps']) <= steps
-        ]
-        with files.replacing(path, 'w', newline='') as file:
-          # Without rows the header comes again with the first one.
-          file.writelines(lines[:1] + kept if kept else [])
-    with writing(self.evaluation, 'make room or change its permissions'):
-      self._cut_evaluator(steps)
+    cuts = {}
+    for path, cut in self._logs():
+      data = _read_log(path)
+      found = cut(data, steps)
+      if found.kept != data:
+        cuts[path] = found
+    with (
+      writing(self.path, 'make room or change its permissions'),
+      contextlib.ExitStack() as stack,
+    ):
+      for path, found in cuts.items():
+        file = stack.enter_context(files.replacing(path, 'wb'))
+        file.write(found.kept)
+        file.flush()
+        os.fsync(file.fileno())
+      for path, found in cuts.items():
+        if found.damaged:
+          with open(path + _DAMAGED, 'ab') as file:
+            file.writelines(found.damaged)
+      # All is known to be good: what is left is to give the files their names.
+      _remove(self.summary)
+      evaluator = self.evaluation_file('evaluator', 'jsonl')
+      if os.path.exists(evaluator):
+        # Of episodes that may be gone; it comes again with the next one.
+        _remove(self.evaluation_file('evaluator', 'json'))
+    return [
+      f'{len(found.damaged)} of the lines in {path} cannot be read and are now '
+      f'in {path}{_DAMAGED}.'
+      for path, found in cuts.items()
+      if found.damaged
+    ]
 
-  def _cut_evaluator(self, steps: int):
-    path = self.evaluation_file('evaluator', 'jsonl')
-    if not os.path.exists(path):
-      return
-    with files.replacing(path, 'w') as file:
-      for record in json_lines.read(path):
-        if record.get('actor_steps', math.inf) <= steps:
-          file.write(json_lines.to_line(record))
-    # Of episodes that may be gone; it comes again with the next one.
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(self.evaluation_file('evaluator', 'json'))
+  def _logs(self) -> Iterator[tuple[str, Callable[[bytes, int], cutting.Cut]]]:
+    """Each log that can be cut, and how."""
+    for directory, kind, cut in (
+      (self.logs, _LOGS, cutting.cut_csv),
+      (self.evaluation, _PLAYED, cutting.cut_json_lines),
+    ):
+      try:
+        names = sorted(os.listdir(directory))
+      except FileNotFoundError:
+        continue
+      except OSError as error:
+        raise _unreadable(directory, error) from error
+      for name in names:
+        if kind.fullmatch(name):
+          yield os.path.join(directory, name), cut
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
     """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
@@ -236,7 +271,7 @@ class Workdir:
   def log_pictures(self, paths: Sequence[str], steps: int):
     """Shows PNG and GIF files in TensorBoard, under their names."""
     writer = tf.summary.create_file_writer(
-      os.path.join(self.tensorboard, 'pictures')
+      self._picture_events, filename_suffix=_event_suffix(steps)
     )
     with contextlib.closing(writer), writer.as_default():
       for path in paths:
@@ -253,6 +288,20 @@ class Workdir:
           value=[tf.compat.v1.Summary.Value(tag=name, image=image)]
         )
         tf.summary.experimental.write_raw_pb(summary.SerializeToString(), steps)
+
+  @property
+  def _picture_events(self) -> str:
+    return os.path.join(self.tensorboard, 'pictures')
+
+  def event_files_of(self, steps: int) -> list[str]:
+    """TensorBoard's files of the pictures after so many steps."""
+    if not os.path.isdir(self._picture_events):
+      return []
+    return [
+      os.path.join(self._picture_events, name)
+      for name in os.listdir(self._picture_events)
+      if name.endswith(_event_suffix(steps))
+    ]
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
     """The logger of one level's updates, or of its diagnoses."""
@@ -287,6 +336,37 @@ def writing(path: str, advice: str = 'choose another --workdir'):
     raise WorkdirError(
       f'{path} cannot be written ({error.strerror}); {advice}.'
     ) from error
+
+
+def _event_suffix(steps: int) -> str:
+  """Ends the names of TensorBoard's files, as '.v2' does those of others."""
+  return f'.{steps:09d}.v2'
+
+
+def _is_utf8(path: str) -> bool:
+  try:
+    path.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
+
+
+def _read_log(path: str) -> bytes:
+  try:
+    return reading.read_bytes(path)
+  except OSError as error:
+    raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> WorkdirError:
+  return WorkdirError(
+    f'{path} cannot be read ({error.strerror}); repair it, or move it away.'
+  )
+
+
+def _remove(path: str):
+  with contextlib.suppress(FileNotFoundError):
+    os.remove(path)
 
 
 def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:

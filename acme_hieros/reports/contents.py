@@ -6,17 +6,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import itertools
+import json
 import os
 from typing import Any
 
 import numpy as np
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import atari_scores
+from acme_hieros.experiments import atari_scores, reading
 from acme_hieros.reports import aggregates, curves, published, results
 
 # Characters of a name that would not fit into a plot.
 _LONG = 70
+
+# Characters of a reason, which may quote what was damaged.
+_LONG_REASON = 500
 
 # Columns that count; all others are measured.
 _COUNTS = ('actor_steps', 'actor_episodes', 'learner_steps')
@@ -60,27 +64,44 @@ def read(
   runs, left_out, seen = [], [], {}
   for path in paths:
     try:
-      run = results.read(path)
+      runs.append(_read(path, seen))
     except results.ResultError as error:
-      left_out.append({'path': path, 'reason': str(error)})
-      continue
-    # The same seed is the same run again, and says nothing new.
-    identity = (*_identity(run), run.task, run.seed)
-    if identity in seen:
-      same = os.path.samefile(path, seen[identity])
       left_out.append(
         {
-          'path': path,
-          'reason': 'it is named twice.'
-          if same
-          else f'it has the seed, environment and configuration of '
-          f'{seen[identity]}, and a second run of them proves nothing.',
+          'path': reading.printable(path),
+          'reason': _cut(reading.printable(str(error))),
         }
       )
-      continue
-    seen[identity] = path
-    runs.append(run)
   return _systems(runs), left_out
+
+
+def _cut(reason: str) -> str:
+  return reason if len(reason) <= _LONG_REASON else f'{reason[:_LONG_REASON]} …'
+
+
+def _read(path: str, seen: dict[tuple, str]) -> results.Result:
+  """Reads a run that is unlike those seen, and makes a report of it alone.
+
+  So what is wrong with it is known before it could spoil a report of many.
+  """
+  run = results.read(path)
+  # The same seed is the same run again, and says nothing new.
+  identity = (*_identity(run), run.task, run.seed)
+  if identity in seen:
+    if os.path.samefile(path, seen[identity]):
+      raise results.ResultError('it is named twice.')
+    raise results.ResultError(
+      'it has the seed, environment and configuration of '
+      f'{seen[identity]}, and a second run of them proves nothing.'
+    )
+  try:
+    json.dumps(make(_systems([run]), [], 1), allow_nan=False)
+  except Exception as error:
+    raise results.ResultError(
+      f'nothing can be said of what it holds ({error!r:.200}).'
+    ) from error
+  seen[identity] = path
+  return run
 
 
 def make(

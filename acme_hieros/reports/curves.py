@@ -48,12 +48,11 @@ def learning_curve(
   grid = np.linspace(0, last_step, _POINTS + 1)[1:]
   values = np.full((len(runs), len(grid)), np.nan)
   for row, (steps, returns) in zip(values, runs):
-    sums = np.concatenate([[0.0], np.cumsum(returns)])
     last = np.searchsorted(steps, grid, 'right')
     first = np.searchsorted(steps, grid - WINDOW * num_steps, 'right')
-    first = np.maximum(np.minimum(first, last - 1), 0)
-    some = last > 0
-    row[some] = (sums[last] - sums[first])[some] / (last - first)[some]
+    first = np.minimum(first, last - 1)
+    for i in np.flatnonzero(last):
+      row[i] = np.mean(returns[first[i] : last[i]])
   return Curve(grid, values)
 
 

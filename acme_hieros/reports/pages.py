@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from acme_hieros.experiments import files
+from acme_hieros.experiments import reading as reading_lib
 from acme_hieros.reports import curves, plots, published
 from acme_hieros.reports.aggregates import Estimate
 
@@ -21,6 +22,8 @@ from acme_hieros.reports.aggregates import Estimate
 _PICTURE_BYTES = 24_000_000
 # Of more pairs of systems there is only a table.
 _MOST_PAIRS = 6
+# A number with more digits is not written out.
+_LONG = 1e12
 # What levels log is drawn for so many environments.
 _MOST_DIAGNOSED = 4
 
@@ -387,11 +390,16 @@ def _pictures(
       continue
     figures = []
     for path in entry['files']:
-      name = '/'.join(path.split(os.sep)[-3:])
+      name = reading_lib.printable('/'.join(path.split(os.sep)[-3:]))
       try:
         figure, length = _picture(entry, path)
-      except (OSError, ValueError, SyntaxError) as error:
-        not_shown.append(f'{name} of {entry["path"]} is damaged ({error}).')
+      except Exception as error:  # What anybody has put there.
+        reason = getattr(error, 'strerror', None) or error
+        not_shown.append(
+          reading_lib.printable(
+            f'{name} of {entry["path"]} cannot be shown ({reason}).'
+          )
+        )
         continue
       if size + length > _PICTURE_BYTES:
         not_shown.append(
@@ -415,11 +423,11 @@ def _pictures(
 
 def _picture(entry: Mapping[str, Any], path: str) -> tuple[Figure, int]:
   """An embedded file, and its size in bytes."""
-  data = pathlib.Path(path).read_bytes()
-  with Image.open(io.BytesIO(data)) as image:
+  data = reading_lib.read_bytes(path, _PICTURE_BYTES)
+  with Image.open(io.BytesIO(data), formats=('PNG', 'GIF')) as image:
     image.load()
     width, height, kind = *image.size, image.format.lower()
-  stem = os.path.splitext(os.path.basename(path))[0]
+  stem = reading_lib.printable(os.path.splitext(os.path.basename(path))[0])
   reading = _PICTURES.get(stem, stem.replace('_', ' '))
   animated = ' (animated)' if kind == 'gif' else ''
   alt = (
@@ -441,7 +449,7 @@ def _number(value: float | None) -> str:
     text = f'{value:.1g}'
   else:
     digits = sum(size < limit for limit in (1, 10, 1000))
-    text = f'{value:,.{digits}f}'
+    text = f'{value:,.{digits}f}' if size < _LONG else f'{value:.2e}'
   # A minus of the same width as a plus.
   return text.replace('-', '−')
 

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
+from acme_hieros.experiments import figures
 from acme_hieros.reports.aggregates import Estimate
 from acme_hieros.reports.curves import Curve
 
@@ -38,6 +39,10 @@ _PAGE_DPI = 96
 _SHARPNESS = 2
 # Characters of a legend's line.
 _LEGEND_WIDTH = 44
+# Lines of a name, of which more would leave no room for the plot.
+_MOST_LINES = 4
+# A number with more digits is not written out.
+_LONG = 1e12
 
 
 class Plot(NamedTuple):
@@ -274,12 +279,14 @@ def _thousands(axes):
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_locator(ticker.MaxNLocator(5))
     low, high = axis.get_view_interval()
-    if max(abs(low), abs(high)) >= 1000:
+    if 1000 <= max(abs(low), abs(high)) < _LONG:
       axis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
 
 
 def _wrapped(text: str, width: int) -> str:
-  return '\n'.join(textwrap.wrap(text, width))
+  return '\n'.join(
+    textwrap.wrap(text, width, max_lines=_MOST_LINES, placeholder=' …')
+  )
 
 
 def _legend_lines(entries: Sequence[tuple]) -> int:
@@ -312,6 +319,7 @@ def _legend(figure: Figure, entries: Sequence[tuple]):
 
 
 def _png(figure: Figure) -> Plot:
+  figures.take_literally(figure)
   file = io.BytesIO()
   figure.savefig(file, format='png', dpi=_PAGE_DPI * _SHARPNESS)
   width, height = figure.get_size_inches() * _PAGE_DPI

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
-import glob
-import json
-import math
+import io
 import os
 import re
 from typing import Any, NamedTuple
@@ -13,16 +11,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import episodes, json_lines, workdirs
+from acme_hieros.experiments import episodes, json_lines, reading, workdirs
 
 # The columns of a CSV file by name, each float64 [rows].
 Table = Mapping[str, np.ndarray]
 
-_EPISODE_COLUMNS = ('actor_steps', 'episode_return')
+_STEPS, _RETURN = _EPISODE_COLUMNS = ('actor_steps', 'episode_return')
+
+# The summary of what one checkpoint has played.
+_EVALUATION = re.compile(r'\d+(-deterministic)?\.json')
 
 # Of what a level logs while it learns, that which tells whether the hierarchy
 # works.
 _SHARE = '_advantage_share'
+
+# Bytes of a JSON file, and of a log, and columns of that.
+_MOST_JSON = 2**24
+_MOST_LOG = 2**30
+_MOST_COLUMNS = 1000
+
+# Of a run; more cannot be told in days.
+_MOST_SECONDS = 1e11
 
 
 class ResultError(ValueError):
@@ -58,7 +67,7 @@ class Evaluation(NamedTuple):
 class Result:
   """A finished run.
 
-  path: of its work directory, as it was named.
+  path: of its work directory, as it was named, but printable.
   environment: its name, 'atari/Krull'.
   options: of the environment, where it has other than its own.
   num_steps: that it made.
@@ -71,7 +80,7 @@ class Result:
   evaluator: as `episodes`, of those that evaluators played while it learned.
   shares: of each level: the reward streams' shares of its actor's advantage.
   diagnostics: of each level, what it measured of itself.
-  pictures: files of the newest set.
+  pictures: files of the newest set, to be opened.
   picture_steps: environment steps before it.
   """
 
@@ -97,7 +106,9 @@ class Result:
   def task(self) -> str:
     """The environment with its options, which make it another one."""
     options = ', '.join(f'{n}={v}' for n, v in sorted(self.options.items()))
-    return f'{self.environment} ({options})' if options else self.environment
+    return reading.printable(
+      f'{self.environment} ({options})' if options else self.environment
+    )
 
   @property
   def evaluated(self) -> bool:
@@ -134,6 +145,15 @@ def read(path: str) -> Result:
     ResultError: there is none, the run is not finished, or a file is damaged or
       of another version.
   """
+  try:
+    return _read(path)
+  except ResultError:
+    raise
+  except Exception as error:  # Damage that nobody has thought of.
+    raise ResultError(f'it cannot be read ({error!r:.200}).') from error
+
+
+def _read(path: str) -> Result:
   if not os.path.isdir(path):
     raise ResultError(
       'it is a file; name the work directory that the file is in.'
@@ -141,49 +161,44 @@ def read(path: str) -> Result:
       else 'there is no such directory.'
     )
   workdir = workdirs.Workdir(path)
-  if not os.path.exists(workdir.config):
+  values = _read_json(workdir, workdir.config)
+  if values is None:
     raise ResultError(_no_run(workdir.path))
   # Runs of one process once did not say how many they were, and none ended by
   # its CPU time.
-  found = {
-    'num_actors': 1,
-    'envs_per_actor': 1,
-    'cpu_minutes': 0.0,
-    **_read_json(workdir, workdir.config),
-  }
-  environment = _get(found, 'environment', str, 'config.json')
-  options = _get(found, 'environment_options', dict, 'config.json')
-  agent = _get(found, 'agent', dict, 'config.json')
-  seed = _get(found, 'seed', int, 'config.json')
-  num_steps = _get(found, 'num_steps', int, 'config.json')
+  found = _Fields(
+    'config.json',
+    {'num_actors': 1, 'envs_per_actor': 1, 'cpu_minutes': 0.0, **values},
+  )
+  num_steps = found.count('num_steps', 1)
   try:
-    config = config_lib.from_dict(agent)
+    config = config_lib.from_dict(found.get('agent', dict))
   except ValueError as error:
     raise ResultError(
       f'its config.json is of another version or damaged: {error}'
     ) from error
   summary = _read_summary(workdir, num_steps)
   cpu_minutes = 0.0
-  if _get(summary, 'steps', int, 'summary.json') < num_steps:
-    num_steps = summary['steps']
-    cpu_minutes = _number(found, 'cpu_minutes', 'config.json')
+  if summary.count('steps') < num_steps:
+    num_steps = summary.count('steps')
+    cpu_minutes = found.number('cpu_minutes', 0.0)
   log = _read_table(workdir, os.path.join(workdir.logs, 'episodes.csv'))
   played = _episodes(log, 'logs/episodes.csv')
   if not len(played['episode_return']):
     raise ResultError(f'no episode ended in its {num_steps:,} steps.')
   picture_steps, pictures = _newest_pictures(workdir)
   return Result(
-    path=path,
-    environment=environment,
-    options=options,
+    path=reading.printable(path),
+    environment=found.get('environment', str),
+    options=found.get('environment_options', dict),
     config=config,
-    seed=seed,
+    seed=found.count('seed'),
     num_steps=num_steps,
     cpu_minutes=cpu_minutes,
-    num_environments=_get(found, 'num_actors', int, 'config.json')
-    * _get(found, 'envs_per_actor', int, 'config.json'),
-    updates=_get(summary, 'updates', int, 'summary.json'),
-    seconds=float(_get(summary, 'seconds', (int, float), 'summary.json')),
+    num_environments=found.count('num_actors', 1)
+    * found.count('envs_per_actor', 1),
+    updates=summary.count('updates'),
+    seconds=summary.number('seconds', 0.0, _MOST_SECONDS),
     episodes=played,
     evaluations=_read_evaluations(workdir),
     evaluator=_read_evaluator(workdir),
@@ -192,7 +207,7 @@ def read(path: str) -> Result:
         # A copy, since of thousands of numbers only these are needed.
         column: values.copy()
         for column, values in table.items()
-        if column == 'actor_steps' or column.endswith(_SHARE)
+        if column == _STEPS or column.endswith(_SHARE)
       }
       for table in _read_levels(workdir, config.depth, 'level_{}.csv')
     ],
@@ -204,30 +219,29 @@ def read(path: str) -> Result:
 
 def _no_run(path: str) -> str:
   reason = 'it holds no run: it has no config.json'
-  below = sorted(glob.glob('*/config.json', root_dir=path))
-  if below:
-    inside = os.path.dirname(below[0])
-    return f'{reason}, but {inside} in it has one; name the runs themselves.'
+  for name in sorted(_list(path, '.')):
+    if os.path.exists(os.path.join(path, name, 'config.json')):
+      return f'{reason}, but {name} in it has one; name the runs themselves.'
   return reason + '.'
 
 
-def _read_summary(workdir: workdirs.Workdir, num_steps: int) -> Mapping:
+def _read_summary(workdir: workdirs.Workdir, num_steps: int) -> '_Fields':
   """What came of the run; raises ResultError if it has not come to its end."""
-  if not os.path.exists(workdir.summary):
+  values = _read_json(workdir, workdir.summary)
+  if values is None:
     raise ResultError(
       'it is unfinished: it has no summary.json '
       + (
         '(--resume continues it, unless it is running).'
-        if glob.glob('*', root_dir=workdir.checkpoints)
+        if _list(workdir.checkpoints, 'checkpoints')
         else 'and no checkpoint; run it anew, unless it is running.'
       )
     )
-  summary = _read_json(workdir, workdir.summary)
-  if _get(summary, 'interrupted', bool, 'summary.json'):
-    steps = _get(summary, 'steps', int, 'summary.json')
+  summary = _Fields('summary.json', values)
+  if summary.get('interrupted', bool):
     raise ResultError(
-      f'it is unfinished: interrupted after {steps:,} of {num_steps:,} steps '
-      '(--resume continues it).'
+      f'it is unfinished: interrupted after {summary.count("steps"):,} of '
+      f'{num_steps:,} steps (--resume continues it).'
     )
   return summary
 
@@ -235,22 +249,22 @@ def _read_summary(workdir: workdirs.Workdir, num_steps: int) -> Mapping:
 def _read_evaluations(workdir: workdirs.Workdir) -> Sequence[Evaluation]:
   """All evaluations of checkpoints, oldest checkpoint first."""
   evaluations = []
-  for file in glob.glob('*.json', root_dir=workdir.evaluation):
-    if file == 'evaluator.json':
-      continue  # Of many policies, one episode each.
+  for file in _list(workdir.evaluation, 'evaluation'):
+    # Not that of evaluators, who have played many policies, an episode each.
+    if not _EVALUATION.fullmatch(file):
+      continue
     path = os.path.join(workdir.evaluation, file)
-    name = os.path.relpath(path, workdir.path)
-    found = _read_json(workdir, path)
-    error = found.get('standard_error')
-    if error is not None:
-      error = _number(found, 'standard_error', name)
+    found = _Fields(f'evaluation/{file}', _read_json(workdir, path) or {})
+    error = None
+    if found.values.get('standard_error') is not None:
+      error = found.number('standard_error', 0.0)
     evaluations.append(
       Evaluation(
-        checkpoint=_get(found, 'checkpoint', str, name),
-        steps=_get(found, 'steps', int, name),
-        deterministic=_get(found, 'deterministic', bool, name),
-        episodes=_get(found, 'episodes', int, name),
-        mean=_number(found, 'mean', name),
+        checkpoint=reading.printable(found.get('checkpoint', str)),
+        steps=found.count('steps'),
+        deterministic=found.get('deterministic', bool),
+        mean=found.number('mean'),
+        episodes=found.count('episodes', 1),
         standard_error=error,
       )
     )
@@ -263,13 +277,16 @@ def _read_evaluator(workdir: workdirs.Workdir) -> Table:
   name = os.path.relpath(path, workdir.path)
   try:
     records = json_lines.read(path)
-    table = {
-      column: np.array([float(record[column]) for record in records])
-      for column in _EPISODE_COLUMNS
-    }
-  except (OSError, KeyError, TypeError, ValueError) as error:
-    raise ResultError(f'its {name} is damaged ({error!r}).') from error
-  return _episodes(table, name)
+  except OSError as error:
+    raise ResultError(f'its {name} cannot be read ({error.strerror}).') from (
+      error
+    )
+  lines = [_Fields(name, record) for record in records]
+  table = {
+    _STEPS: [float(line.count(_STEPS)) for line in lines],
+    _RETURN: [line.number(_RETURN) for line in lines],
+  }
+  return _episodes({c: np.array(v, float) for c, v in table.items()}, name)
 
 
 def _read_levels(
@@ -286,51 +303,87 @@ def _newest_pictures(
   """Steps of the newest set of pictures, and its files."""
   root = workdir.pictures
   sets = [
-    name for name in glob.glob('*', root_dir=root) if re.fullmatch(r'\d+', name)
+    name
+    for name in _list(root, 'pictures')
+    if name.isdecimal() and os.path.isdir(os.path.join(root, name))
   ]
   for name in sorted(sets, key=int, reverse=True):
     files = [
       os.path.join(root, name, file)
-      for kind in ('png', 'gif')
-      for file in glob.glob(f'*.{kind}', root_dir=os.path.join(root, name))
+      for file in _list(os.path.join(root, name), f'pictures/{name}')
+      if file.endswith(('.png', '.gif'))
     ]
     if files:
       return int(name), sorted(files)
   return None, ()
 
 
-def _read_json(workdir: workdirs.Workdir, path: str) -> Mapping[str, Any]:
+def _list(directory: str, name: str) -> Sequence[str]:
+  """What lies in a directory, hidden files apart; nothing if there is none."""
+  try:
+    return [file for file in os.listdir(directory) if file[0] != '.']
+  except FileNotFoundError:
+    return []
+  except OSError as error:
+    raise ResultError(f'its {name} cannot be read ({error.strerror}).') from (
+      error
+    )
+
+
+def _read_json(
+  workdir: workdirs.Workdir, path: str
+) -> Mapping[str, Any] | None:
+  """The fields of a JSON file; None if there is no such file."""
   name = os.path.relpath(path, workdir.path)
   try:
-    with open(path) as file:
-      values = json.load(file)
+    values = reading.parse_json(reading.read_bytes(path, _MOST_JSON))
+  except FileNotFoundError:
+    return None
   except (OSError, ValueError) as error:
-    raise ResultError(f'its {name} cannot be read ({error}).') from error
+    reason = getattr(error, 'strerror', None) or error
+    raise ResultError(f'its {name} cannot be read ({reason}).') from error
   if not isinstance(values, dict):
     raise ResultError(f'its {name} is damaged: it holds no fields.')
   return values
 
 
 def _read_table(workdir: workdirs.Workdir, path: str) -> Table:
-  """The columns of a CSV file; none if there is no file or it is empty."""
+  """The columns of a CSV file, in the order of steps.
+
+  There are none if there is no file, it is empty or it counts no steps.
+  """
   name = os.path.relpath(path, workdir.path)
   try:
-    with open(path, newline='') as file:
-      rows = list(csv.reader(file))
+    text = reading.read_bytes(path, _MOST_LOG).decode('utf-8-sig')
+    rows = [row for row in csv.reader(io.StringIO(text, newline='')) if row]
   except FileNotFoundError:
     return {}
   except (OSError, ValueError, csv.Error) as error:
-    raise ResultError(f'its {name} cannot be read ({error}).') from error
+    reason = getattr(error, 'strerror', None) or error
+    raise ResultError(f'its {name} cannot be read ({reason}).') from error
   if not rows:
     return {}
   header, *rows = rows
   try:
+    if len(set(header)) < len(header):
+      raise ValueError('a column is there twice')
+    if len(header) > _MOST_COLUMNS:
+      raise ValueError(f'it has {len(header):,} columns')
     if any(len(row) != len(header) for row in rows):
       raise ValueError('lines differ in length')
     values = np.array(rows, np.float64).reshape((-1, len(header)))
   except ValueError as error:
     raise ResultError(f'its {name} is damaged ({error}).') from error
-  return dict(zip(header, values.T))
+  # Of what is logged some numbers are not known, and none is that large.
+  values[~(np.abs(values) <= reading.LARGEST)] = np.nan
+  table = dict(zip(map(reading.printable, header), values.T))
+  if _STEPS not in table:
+    return table
+  steps = table[_STEPS]
+  if not np.all((0 <= steps) & (steps <= reading.MOST_STEPS)):
+    raise ResultError(f'its {name} is damaged: an {_STEPS} is no number.')
+  order = np.argsort(steps, kind='stable')
+  return {column: values[order] for column, values in table.items()}
 
 
 def _episodes(table: Table, name: str) -> Table:
@@ -343,30 +396,51 @@ def _episodes(table: Table, name: str) -> Table:
         f'its {name} is of another version or damaged: it has no {column}.'
       )
     if not np.all(np.isfinite(table[column])):
-      raise ResultError(f'its {name} is damaged: a {column} is no number.')
-  order = np.argsort(table['actor_steps'], kind='stable')
+      raise ResultError(f'its {name} is damaged: an {column} is no number.')
+  order = np.argsort(table[_STEPS], kind='stable')
   return {column: table[column][order] for column in _EPISODE_COLUMNS}
 
 
-def _get(
-  values: Mapping[str, Any], field: str, kind: type | tuple, name: str
-) -> Any:
-  """A field of that type; a bool is no number."""
-  value = values.get(field)
-  kinds = kind if isinstance(kind, tuple) else (kind,)
-  if type(value) not in kinds:
-    raise ResultError(
-      f'its {name} is of another version or damaged: it has no {field!r} that '
-      'could be used.'
-    )
-  return value
+class _Fields(NamedTuple):
+  """The fields of a JSON object, of which each may be damaged.
 
+  name: of the file that it is from.
+  """
 
-def _number(values: Mapping[str, Any], field: str, name: str) -> float:
-  value = float(_get(values, field, (int, float), name))
-  if not math.isfinite(value):
-    raise ResultError(f'its {name} is damaged: its {field} is no number.')
-  return value
+  name: str
+  values: Mapping[str, Any]
+
+  def get(self, field: str, kind: type) -> Any:
+    """A field of that type."""
+    value = self.values.get(field)
+    if type(value) is not kind:
+      raise ResultError(
+        f'its {self.name} is of another version or damaged: it has no '
+        f'{field!r} that could be used.'
+      )
+    return value
+
+  def number(
+    self,
+    field: str,
+    low: float = -reading.LARGEST,
+    high: float = reading.LARGEST,
+  ) -> float:
+    """A field from low to high."""
+    value = self.values.get(field)
+    if type(value) is not int:
+      value = self.get(field, float)
+    if not reading.is_number(value, low, high):
+      raise ResultError(
+        f'its {self.name} is damaged: its {field} is no number that could be '
+        'used.'
+      )
+    return float(value)
+
+  def count(self, field: str, low: int = 0) -> int:
+    """A field that is a whole number of at least `low`."""
+    self.get(field, int)
+    return int(self.number(field, low, reading.MOST_STEPS))
 
 
 def _count(number: int, thing: str) -> str:

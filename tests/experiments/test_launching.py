@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+import launchpad as lp
 import psutil
 import pytest
 
@@ -102,6 +104,39 @@ def test_dead_actors_are_started_again(launch, capsys):
   assert 'actor_0 died (killed by SIGKILL)' in said
   assert 'actor_0 died (exit code 1) and is started again (restart 2' in said
   assert 'actor_1' not in said
+
+
+@pytest.mark.parametrize('name', ['run', 'run[seed=1]'])
+def test_what_nodes_are_to_do_lies_in_the_work_directory(
+  tmp_path, monkeypatch, name
+):
+  system, workdir = tmp_path / 'tmp', workdirs.Workdir(str(tmp_path / name))
+  system.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(system))
+  for _ in range(2):  # The launcher before was killed.
+    program = lp.Program('test')
+    with program.group('actor'):
+      program.add_node(lp.PyNode(print, 'hello'))
+    with program.group('learner'):
+      program.add_node(lp.PyNode(print, 'hello'))
+    processes = launching._make_processes(program, workdir)
+  assert set(processes) == {'actor_0', 'learner'}
+  assert not os.listdir(system)
+  assert tempfile.gettempdir() == str(system)
+  written = [
+    os.path.join(directory, file)
+    for directory, _, files in os.walk(workdir.programs)
+    for file in files
+  ]
+  assert len(written) == 2
+  for process in processes.values():
+    assert sum(path in process._command for path in written) == 1
+
+
+def test_an_ended_program_leaves_no_temporary_files(launch, workdir):
+  os.makedirs(os.path.join(workdir.programs, 'of_one_that_was_killed'))
+  launch(*others(), Node('learner', [None, 0]))
+  assert sorted(os.listdir(workdir.nodes)) == ['pids.json']
 
 
 def report(workdir, steps, **changes):

@@ -5,6 +5,7 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import csv
 import io
 import json
+import shlex
 import shutil
 
 import pytest
@@ -44,6 +45,16 @@ def make_run(path, **changes):
 def read_episodes(path):
   with open(path / 'logs' / 'episodes.csv') as file:
     return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+  'path', ['/runs/krull', '/runs/run[seed=1]', "/it's mine/$HOME", '/a;b *']
+)
+def test_what_a_summary_has_one_type_is_read_by_a_shell(path):
+  text = str(runs.Summary(1, 1, 0, 1.0, 1.0, 1.0, None, True, path))
+  *_, curves, go_on = (shlex.split(line) for line in text.splitlines()[-2:])
+  assert curves[-1] == f'--logdir={path}'
+  assert go_on[-2:] == ['--resume', f'--workdir={path}']
 
 
 def test_several_environments_share_the_steps(tmp_path):

@@ -3,10 +3,12 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import colorsys
+import io
 import os
 
 import acme
 import jax
+from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 import pytest
@@ -16,9 +18,11 @@ import untrained
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.experiments import (
+  figures,
   pictures,
   recording,
   runs,
+  thinning,
   videos,
   visualization,
 )
@@ -258,6 +262,85 @@ def test_a_run_is_drawn_when_it_is_time(tmp_path, monkeypatch):
   assert shown.step == 150
   path = tmp_path / 'run' / 'pictures' / '000000150' / 'episode.gif'
   assert shown.encoded_image_string == path.read_bytes()
+
+
+def test_what_is_kept_is_spread_over_all_steps():
+  kept = []
+  for steps in range(0, 5000, 10):
+    kept.append(steps)
+    gone = thinning.superfluous(kept, 20)
+    kept = [s for s in kept if s not in gone]
+    assert len(kept) == min(20, steps // 10 + 1)
+    assert (kept[0], kept[-1]) == (0, steps)
+    # Were they even, a gap would be a 19th.
+    assert max(np.diff([0, *kept])) <= max(10, 4 * steps / 19)
+  assert thinning.superfluous([1, 2, 3], 3) == []
+  # 2 is nearest to its neighbours.
+  assert thinning.superfluous([0, 9, 1, 2, 5], 4) == [1]
+
+
+class _Sketches:
+  """Draws nothing, quickly."""
+
+  def __init__(self, networks):
+    del networks
+
+  def draw(self, params, environment, key, directory):
+    os.makedirs(directory)
+    Image.new('RGB', (2, 2)).save(os.path.join(directory, 'episode.png'))
+
+
+@pytest.mark.parametrize('name', ['run', 'run[seed=1]'])
+def test_a_long_run_keeps_some_pictures_and_what_is_not_its_own(
+  tmp_path, monkeypatch, name
+):
+  monkeypatch.setattr(visualization, 'Visualizer', _Sketches)
+  monkeypatch.setattr(visualization, 'MOST_SETS', 4)
+  path = tmp_path / name
+  said = []
+  half_drawn = path / 'pictures' / '.partial-1'
+  half_drawn.mkdir(parents=True)
+  drawing = visualization.PeriodicPictures(
+    make_run(path, 10.0), None, said.append
+  )
+  assert not half_drawn.exists()
+  mine = {
+    '000000001': 'notes.txt',  # Beside pictures, and of a name of theirs.
+    'chosen': 'episode.png',
+    '2': 'episode.png',
+  }
+  for directory, file in mine.items():
+    (path / 'pictures' / directory).mkdir()
+    (path / 'pictures' / directory / file).touch()
+  (path / 'pictures' / '000000003').write_text('')
+  (path / 'tensorboard' / 'pictures').mkdir(parents=True)
+  other = path / 'tensorboard' / 'pictures' / 'events.out.tfevents.1.a.0.v2'
+  other.touch()
+  for steps in range(100, 1300, 100):
+    drawing.draw(lambda steps=steps: ((), steps))
+  assert not said
+  sets = sorted(set(os.listdir(path / 'pictures')) - {*mine, '000000003'})
+  assert len(sets) == 4
+  assert (sets[0], sets[-1]) == ('000000100', '000001200')
+  for directory, file in mine.items():
+    assert (path / 'pictures' / directory / file).exists()
+  assert other.exists()
+  events = event_accumulator.EventAccumulator(
+    str(path / 'tensorboard' / 'pictures'), size_guidance={'images': 0}
+  )
+  events.Reload()
+  shown = [event.step for event in events.Images('pictures/episode.png')]
+  assert sorted(shown) == [int(name) for name in sets]
+
+
+def test_a_name_in_a_figure_is_no_mathematics():
+  figure = Figure()
+  axes = figure.add_subplot()
+  axes.set_title(r'$\frac{1}{$')
+  with pytest.raises(ValueError):
+    figure.savefig(io.BytesIO())
+  figures.take_literally(figure)
+  figure.savefig(io.BytesIO())
 
 
 def test_what_cannot_be_drawn_is_reported_and_the_run_goes_on(catch, tmp_path):

@@ -2,14 +2,18 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import errno
 import json
 import os
 import pathlib
+import shutil
+import socket
 
 import psutil
 import pytest
 
-from acme_hieros.experiments import workdirs
+from acme_hieros import config as config_lib
+from acme_hieros.experiments import runs, workdirs
 
 IDENTITY = {'environment': 'debug/catch', 'agent': {'depth': 2, 'a': (1, 2)}}
 
@@ -112,7 +116,225 @@ def test_logs_are_cut_where_a_run_goes_on(path, steps, left):
   assert sorted(os.listdir(path / 'logs')) == ['empty.csv', 'level_0.csv']
 
 
-@pytest.mark.parametrize('content', ['', '{', '[]', '3', '\0'])
+@pytest.mark.parametrize(
+  'name',
+  ['run[seed=1]', 'lr=1e-3,units=[64,64]', 'what?', 'star*', '[!a]', '{}'],
+)
+def test_the_name_of_a_directory_is_no_pattern(tmp_path, name):
+  """Where logs are cut, and where a neighbour fits the pattern."""
+  for other in ('run1', 'runs', 'whatx', 'starx', 'b', name):
+    (tmp_path / other / 'logs').mkdir(parents=True)
+    (tmp_path / other / 'logs' / 'episodes.csv').write_text(
+      'actor_steps,episode_return\n10,1.0\n20,1.0\n'
+    )
+  before = snapshot(tmp_path)
+  workdirs.Workdir(str(tmp_path / name)).cut_logs(10)
+  after = snapshot(tmp_path)
+  changed = {path for path in before if before[path] != after[path]}
+  assert changed == {str(tmp_path / name / 'logs' / 'episodes.csv')}
+  (log,) = (after[path] for path in changed)
+  assert log == b'actor_steps,episode_return\n10,1.0\n'
+
+
+# What may stand in a log besides what was written.
+BAD_LINES = {
+  'word': b'10,two,1\n',
+  'nan-steps': b'nan,1,1\n',
+  'nan-return': b'10,1,nan\n',
+  'infinite-return': b'10,1,-inf\n',
+  'huge-return': b'10,1,1e300\n',
+  'negative-steps': b'-5,1,1\n',
+  'huge-steps': b'1e30,1,1\n',
+  'short': b'10,1\n',
+  'long': b'10,1,1,1\n',
+  'two-at-once': b'10,110,1,1\n',
+  'header-again': b'actor_steps,a,episode_return\n',
+  'binary': b'\xff\xfe\x00\n',
+  'zeros': b'\0' * 50 + b'\n',
+  'quote': b'"10,1,1\n',
+  'carriage': b'10,\r1,1\n',
+  'long-line': b'1' * 200_000 + b'\n',
+}
+
+
+@pytest.mark.parametrize('bad', BAD_LINES.values(), ids=BAD_LINES)
+def test_lines_that_cannot_be_read_are_set_aside(path, bad):
+  log = path / 'logs' / 'episodes.csv'
+  header, first, second = (
+    b'actor_steps,a,episode_return\r\n',
+    b'5,nan,1\r\n',
+    b'9,2,3\r\n',
+  )
+  log.write_bytes(header + first + bad + b'\n' + second + b'11,2,3\r\n12,')
+  (said,) = workdirs.Workdir(str(path)).cut_logs(10)
+  assert log.read_bytes() == header + first + second
+  aside = path / 'logs' / 'episodes.csv.damaged'
+  assert aside.read_bytes() == bad
+  assert str(aside) in said and said.startswith('1 of') and '\n' not in said
+  # What was set aside before stays.
+  log.write_bytes(header + bad)
+  workdirs.Workdir(str(path)).cut_logs(10)
+  assert aside.read_bytes() == bad + bad
+
+
+@pytest.mark.parametrize(
+  'bad',
+  [
+    b'[3]\n',
+    b'3\n',
+    b'{"episode_return": 1.0}\n',
+    b'{"actor_steps": "3", "episode_return": 1.0}\n',
+    b'{"actor_steps": true, "episode_return": 1.0}\n',
+    b'{"actor_steps": null, "episode_return": 1.0}\n',
+    b'{"actor_steps": NaN, "episode_return": 1.0}\n',
+    b'{"actor_steps": 3, "episode_return": -Infinity}\n',
+    b'{"actor_steps": 1' + b'0' * 400 + b', "episode_return": 1.0}\n',
+    b'{"actor_steps": 1' + b'0' * 5000 + b', "episode_return": 1.0}\n',
+    b'[' * 100_000 + b'\n',
+    b'\xff\n',
+  ],
+  ids=lambda bad: bad[:30],
+)
+def test_lines_of_evaluators_that_cannot_be_read_are_set_aside(path, bad):
+  (path / 'evaluation').mkdir()
+  log = path / 'evaluation' / 'evaluator.jsonl'
+  kept = b'{"actor_steps": 3, "episode_return": 1.0}\n'
+  log.write_bytes(bad + kept + b'{"actor_steps": 4, "episode_return": 1.0}\n')
+  (said,) = workdirs.Workdir(str(path)).cut_logs(3)
+  assert log.read_bytes() == kept
+  aside = path / 'evaluation' / 'evaluator.jsonl.damaged'
+  assert aside.read_bytes() == bad and str(aside) in said
+
+
+@pytest.mark.parametrize(
+  'content', [b'\xff\xfe\n\0\n', b'steps;return\n1;2\n', b'a,a\n1,2\n3']
+)
+def test_a_log_whose_header_cannot_be_read_is_set_aside(path, content):
+  (path / 'logs' / 'level_0.csv').write_bytes(content)
+  assert workdirs.Workdir(str(path)).cut_logs(5)
+  assert (path / 'logs' / 'level_0.csv').read_bytes() == b''
+  assert (path / 'logs' / 'level_0.csv.damaged').read_bytes() == content
+
+
+def test_a_header_with_a_mark_of_a_spreadsheet_is_a_header(path):
+  log = path / 'logs' / 'episodes.csv'
+  log.write_bytes(b'\xef\xbb\xbfactor_steps,episode_return\n1,2\n3,4\n')
+  assert not workdirs.Workdir(str(path)).cut_logs(2)
+  assert log.read_bytes().endswith(b'return\n1,2\n')
+
+
+@pytest.mark.parametrize(
+  'name', ['mine.csv', 'merged level_0.csv', 'episodes.csv~', 'level_.csv']
+)
+def test_files_of_somebody_else_are_left_alone(path, name):
+  for content in (b'', b'a,b\n1,x\n', b'actor_steps,game\n9,Krull\n', b'\xff'):
+    (path / 'logs' / name).write_bytes(content)
+    assert not workdirs.Workdir(str(path)).cut_logs(1)
+    assert (path / 'logs' / name).read_bytes() == content
+  assert os.listdir(path / 'logs') == [name]
+
+
+UNREADABLE = {
+  'directory': lambda log: log.mkdir(),
+  'pipe': os.mkfifo,
+  'socket': lambda log: socket.socket(socket.AF_UNIX).bind(str(log)),
+  'loop': lambda log: log.symlink_to(log),
+  'nowhere': lambda log: log.symlink_to('nothing'),
+  'device': lambda log: log.symlink_to('/dev/zero'),
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize('kind', UNREADABLE)
+@pytest.mark.parametrize(
+  'name',
+  ['logs/level_1.csv', 'evaluation/evaluator.jsonl', 'logs', 'evaluation'],
+)
+def test_nothing_is_changed_where_a_log_cannot_be_read(path, name, kind):
+  (path / 'summary.json').write_text('{}')
+  (path / 'evaluation').mkdir()
+  (path / 'evaluation' / 'evaluator.json').write_text('{}')
+  (path / 'logs' / 'episodes.csv').write_text('actor_steps\n1\nx\n3\n')
+  if '/' not in name:
+    if kind in ('directory', 'nowhere'):
+      return  # It may be made.
+    shutil.rmtree(path / name)
+  UNREADABLE[kind](path / name)
+  before = {p: b for p, b in snapshot(path).items() if not p.endswith(name)}
+  with pytest.raises(workdirs.WorkdirError) as caught:
+    workdirs.Workdir(str(path)).cut_logs(2)
+  sentence = str(caught.value)
+  assert str(path / name) in sentence and 'cannot be read' in sentence
+  assert {
+    p: b for p, b in snapshot(path).items() if not p.endswith(name)
+  } == before
+
+
+def test_nothing_is_changed_where_there_is_no_room(path, monkeypatch):
+  (path / 'summary.json').write_text('{}')
+  for name in ('episodes', 'level_0', 'level_1'):
+    (path / 'logs' / f'{name}.csv').write_text('actor_steps\n1\nx\n3\n')
+  before = snapshot(path)
+  written = []
+
+  def fsync(number):
+    written.append(number)
+    if len(written) == 3:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, 'fsync', fsync)
+  with pytest.raises(workdirs.WorkdirError, match='No space left'):
+    workdirs.Workdir(str(path)).cut_logs(2)
+  assert snapshot(path) == before
+  monkeypatch.undo()
+  assert len(workdirs.Workdir(str(path)).cut_logs(2)) == 3
+  assert not (path / 'summary.json').exists()
+
+
+def test_a_log_that_stays_as_it_is_is_not_written(path):
+  log = path / 'logs' / 'episodes.csv'
+  log.write_text('actor_steps\n1\n2\n')
+  before = os.stat(log)
+  workdirs.Workdir(str(path)).cut_logs(2)
+  assert os.stat(log) == before
+
+
+def test_a_summary_outlives_a_resume_that_is_refused(path):
+  (path / 'summary.json').write_text('{}')
+  (path / 'logs' / 'level_0.csv').mkdir()
+  run = runs.Run(
+    environment='debug/catch',
+    config=config_lib.preset('tiny'),
+    num_steps=3000,
+    workdir=str(path),
+  )
+  (path / 'config.json').unlink()
+  workdirs.Workdir(str(path)).open(run.identity(), run.extent(), False)
+  before = snapshot(path)
+  with pytest.raises(workdirs.WorkdirError, match='level_0.csv'):
+    runs.prepare(run.replace(num_steps=4000, resume=True))
+  after = snapshot(path)
+  del after[str(path / '.lock')]
+  assert after == before
+
+
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path):
+  path = os.path.join(str(tmp_path), os.fsdecode(b'\xff'))
+  with pytest.raises(workdirs.WorkdirError, match=r'\\udcff is no UTF-8'):
+    workdirs.Workdir(path).open(IDENTITY, {}, resume=False)
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize('kind', UNREADABLE)
+def test_a_configuration_that_is_no_file_is_refused(path, kind):
+  (path / 'config.json').unlink()
+  UNREADABLE[kind](path / 'config.json')
+  if kind != 'nowhere':
+    assert_refused(path, resume=True)
+
+
+@pytest.mark.parametrize('content', ['', '{', '[]', '3', '\0', '[' * 100_000])
 @pytest.mark.parametrize('resume', [False, True])
 def test_a_damaged_configuration_is_refused(path, content, resume):
   (path / 'config.json').write_text(content)

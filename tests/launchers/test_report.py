@@ -2,7 +2,9 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import io
 import json
+import os
 import pathlib
 import runpy
 import sys
@@ -45,6 +47,21 @@ def test_runs_become_a_page_with_its_numbers_beside_it(
   assert [run['path'] for run in numbers['runs']] == ['runs/0', 'runs/1']
   assert numbers['replications'] == 20
   assert '</html>' in (tmp_path / 'report.html').read_text()
+
+
+def test_a_terminal_without_their_letters_shows_all_names(
+  report, tmp_path, monkeypatch
+):
+  terminal = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+  monkeypatch.setattr(sys, 'stdout', terminal)
+  made_up.write_run(tmp_path / 'h\u00e9ros', environment='gym/\u6a5f')
+  bytes_only = os.fsdecode(b'\xff\x1b')
+  (tmp_path / bytes_only).mkdir()
+  assert report('h\u00e9ros', bytes_only, '--out=\u00e9.html') is None
+  terminal.flush()
+  said = terminal.buffer.getvalue().decode('ascii')
+  assert r'Left out: \udcff\x1b: it holds no run' in said
+  assert r'Report: \xe9.html' in said
 
 
 def test_the_page_goes_where_it_is_wanted(report, tmp_path):

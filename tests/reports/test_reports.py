@@ -305,7 +305,7 @@ DAMAGES = {
   ),
   'nan': (
     damage('logs/episodes.csv', b'actor_steps,episode_return\n1,nan\n'),
-    'a episode_return is no number',
+    'an episode_return is no number',
   ),
   'other-columns': (
     damage('logs/episodes.csv', b'actor_steps,score\n1,2\n'),
@@ -334,7 +334,7 @@ DAMAGES = {
       (run / 'evaluation').mkdir(),
       (run / 'evaluation' / 'evaluator.jsonl').write_text('{"a": 1}\n'),
     ),
-    'evaluator.jsonl is damaged',
+    'evaluator.jsonl is of another version or damaged',
   ),
 }
 

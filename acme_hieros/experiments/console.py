@@ -126,8 +126,8 @@ class EpisodesLine(_Line):
 class Interruption:
   """Turns signals into a wish: to save in peace, and to end.
 
-  Ctrl-C (SIGINT) is one; a second Ctrl-C interrupts at once. SIGTERM, SIGHUP and
-  SIGUSR1 are one however often they come: schedulers, `make` and a terminal
+  Ctrl-C (SIGINT) is one; a second Ctrl-C interrupts at once. SIGTERM, SIGHUP
+  and SIGUSR1 are one however often they come: schedulers, `make` and a terminal
   that is closed send several, and to every process of a group.
 
   signal: that came first; None while none did.

@@ -172,7 +172,8 @@ class Launcher:
   def train(self) -> runs.Summary:
     """Runs to the last step or until it is asked to stop; the learner saves.
 
-    What asks, see `console.Interruption`. A second Ctrl-C ends all nodes at once, and nothing is saved.
+    Only a second Ctrl-C (`console.Interruption`) ends all nodes at once, and
+    nothing is saved.
 
     Raises:
       LaunchError: the learner, the replay or the coordinator died, or an actor

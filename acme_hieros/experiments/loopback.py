@@ -150,10 +150,6 @@ def _replace_bind():
   global _replaced
   if _replaced:
     return
-  # Those with a gRPC in them.
-  import courier.python.server  # noqa: F401
-  import reverb.pybind  # noqa: F401
-
   packages = [
     os.path.realpath(os.path.dirname(package.__file__)) + os.sep
     for package in (courier, reverb)

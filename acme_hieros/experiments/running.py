@@ -118,10 +118,11 @@ class Trainer:
     return self._seconds_before + time.time() - self._start
 
   def train(self) -> runs.Summary:
-    """Runs to its end or until it is asked to stop, and saves, whatever happens.
+    """Runs to its end or until it is asked to stop, and saves in any case.
 
-    Only a second Ctrl-C (see `console.Interruption`), which may come in the midst of a step, saves nothing.
-    The trainer is closed then, and cannot be used again.
+    Only a second Ctrl-C (`console.Interruption`), which may come in the midst
+    of a step, saves nothing. The trainer is closed then, and cannot be used
+    again.
 
     Raises:
       learning.NonFiniteLossError: after saving state and batch.

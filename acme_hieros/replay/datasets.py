@@ -28,8 +28,8 @@ _IDLE_SECONDS = 0.01
 # costs a new iterator.
 _PATIENCE_MS = 1000
 
-# What a table has is drawn at once; so long there is nothing only where somebody
-# has emptied it.
+# What a table has is drawn at once; so long there is nothing only where
+# somebody has emptied it.
 _MOST_SECONDS = 10.0
 
 
@@ -37,8 +37,8 @@ class LevelDataset(Iterator[LevelBatches]):
   """What each learner step needs from the tables of all levels.
 
   Level l is due at every k^l-th step, the first one included (algorithm section
-  4). A table that is still too small, or again, since somebody has emptied it, is
-  skipped and never waited for: an actor in the same thread could not fill it
+  4). A table that is still too small, or again, since somebody has emptied it,
+  is skipped and never waited for: an actor in the same thread could not fill it
   meanwhile. While level 0 cannot learn, every batch is None and no step is
   counted.
   """

@@ -86,7 +86,7 @@ def check(condition: bool, otherwise: str):
 class Run:
   """A work directory, and the launcher at work there.
 
-  workdir: of the run, None to leave that to the launcher; environment: variables
+  workdir: of the run; None leaves that to the launcher. environment: variables
     beside those of this process.
   """
 

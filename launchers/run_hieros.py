@@ -4,7 +4,8 @@ python launchers/run_hieros.py --env=atari/Krull
 """
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import datetime
 import os
 import sys
@@ -28,6 +29,7 @@ from acme_hieros.experiments import (
   launching,
   running,
   runs,
+  workdirs,
 )
 
 _ENV = flags.DEFINE_string(
@@ -121,7 +123,8 @@ def main(argv: Sequence[str]):
       picture_minutes=_PICTURE_MINUTES.value,
     )
     launched = run.launch != 'local'
-    trainer = (launching.Launcher if launched else running.Trainer)(run)
+    with _new_workdir(run) as run:
+      trainer = (launching.Launcher if launched else running.Trainer)(run)
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
@@ -180,10 +183,6 @@ def _new_run() -> runs.Run:
   num_steps = _NUM_STEPS.value
   if num_steps is None:
     num_steps = 3_000 if preset == 'tiny' else 100_000
-  workdir = _WORKDIR.value
-  if workdir is None:
-    now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    workdir = os.path.join('runs', f'{_ENV.value.replace("/", "_")}-{now}')
   return runs.Run(
     environment=_ENV.value,
     environment_options=_environment_options(),
@@ -191,12 +190,32 @@ def _new_run() -> runs.Run:
     num_steps=num_steps,
     cpu_minutes=_CPU_MINUTES.value,
     seed=_SEED.value,
-    workdir=workdir,
+    workdir=_WORKDIR.value or '',
     launch=_LAUNCH.value,
     num_actors=_NUM_ACTORS.value,
     num_evaluators=_NUM_EVALUATORS.value,
     envs_per_actor=_ENVS_PER_ACTOR.value,
   )
+
+
+@contextlib.contextmanager
+def _new_workdir(run: runs.Run) -> Iterator[runs.Run]:
+  """The run in a directory of its own, if --workdir names none.
+
+  Nothing is left of it where the run is refused.
+  """
+  if _WORKDIR.value is not None:
+    yield run
+    return
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  name = f'{run.environment.replace("/", "_")}-{now}'
+  workdir = workdirs.make_new('runs', name)
+  try:
+    yield run.replace(workdir=workdir)
+  except BaseException:
+    with contextlib.suppress(OSError):  # It holds something.
+      os.rmdir(workdir)
+    raise
 
 
 def _resumed_run() -> runs.Run:

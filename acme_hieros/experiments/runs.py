@@ -355,8 +355,6 @@ def prepare(run: Run) -> Preparation:
       workdir.cut_logs(steps)
       for skipped in restored.skipped if restored else ():
         logging.warning('%s The one before is used.', skipped)
-    else:
-      workdir.lock()
   except BaseException:
     workdir.close()
     raise

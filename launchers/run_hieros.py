@@ -11,13 +11,12 @@ import os
 import sys
 from typing import Any
 
-from absl import app, flags, logging
-
 try:
-  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+  from acme_hieros import compat  # noqa: F401  Before what may be absent.
 except ImportError as error:
   sys.exit(f'run_hieros: {error}')
 
+from absl import app, flags, logging
 import jax
 
 from acme_hieros import command_line, tuning
@@ -133,7 +132,8 @@ def main(argv: Sequence[str]):
     length += f' or {run.cpu_minutes:g} CPU minutes'
   print(f'{run.environment}: {length}, everything in {run.workdir}')
   if run.resume:
-    print(f'Continuing after {trainer.steps} steps.')
+    by = f', saved by {trainer.written_by}' if trainer.written_by else ''
+    print(f'Continuing after {trainer.steps} steps{by}.')
   for level, count in enumerate(trainer.parameter_counts):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:
@@ -174,6 +174,7 @@ def _exit(run: runs.Run, status: int | str):
 def _new_run() -> runs.Run:
   preset = _PRESET.value
   if preset is None:
+    learning.check_platforms()
     preset = 'small' if jax.default_backend() == 'cpu' else 'atari100k'
     if preset == 'small':
       print(

@@ -192,6 +192,21 @@ def _diagnose(
   return diagnostics.diagnose(level, state.params, key, batch)
 
 
+def check_platforms():
+  """Raises ValueError if JAX lacks what it was told to use, or the CPU."""
+  asked = jax.config.jax_platforms or ''
+  try:
+    jax.local_devices()
+    jax.local_devices(backend='cpu')  # For actors.
+  except RuntimeError as error:
+    reason = str(error).partition('\n')[0].rstrip('.')
+    raise ValueError(
+      f'JAX cannot use what JAX_PLATFORMS={asked.removesuffix(",cpu")} names '
+      f'({reason}); install it (jax[cuda12] for NVIDIA), unset JAX_PLATFORMS '
+      'to have JAX take what it finds, or set it to cpu.'
+    ) from error
+
+
 def check_devices(
   batch_size: int, devices: Sequence[jax.Device] | None = None
 ) -> Sequence[jax.Device]:

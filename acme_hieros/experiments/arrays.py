@@ -15,8 +15,8 @@ from acme_hieros.experiments import files
 _METADATA = 'metadata'
 
 
-# Errors of the system that speak of the file, not of reading it. A damaged archive
-# sends its reader to places that no file has (EINVAL).
+# Errors of the system that speak of the file, not of reading it. A damaged
+# archive sends its reader to places that no file has (EINVAL).
 _NO_FILE = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
 
 

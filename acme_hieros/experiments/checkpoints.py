@@ -6,8 +6,8 @@ import datetime
 import json
 import os
 import shutil
-from typing import Any, NamedTuple
 import types
+from typing import Any, NamedTuple
 import zlib
 
 import reverb

@@ -97,6 +97,8 @@ class _Worker(Protocol):
 class Launcher:
   """One run as a program of several nodes. Construction checks what it can.
 
+  Its attributes are those of `running.Trainer`.
+
   Raises:
     ValueError: see `runs.prepare`.
   """
@@ -111,6 +113,8 @@ class Launcher:
     self._restored = prepared.restored and prepared.restored._replace(
       state=None
     )
+    restored = self._restored
+    self.written_by = restored.written_by if restored else None
     self._environment_spec = prepared.environment_spec
     self.parameter_counts = prepared.parameter_counts()
     counts, seconds = runs.NO_COUNTS, 0.0
@@ -207,8 +211,8 @@ class Launcher:
           continue
         # One that has ended well may know sooner than this process that all
         # steps are made.
-        ended = self._ended.setdefault(worker.name, time.time())
-        if code == 0 and time.time() - ended < _PATIENCE_SECONDS:
+        ended = self._ended.setdefault(worker.name, time.monotonic())
+        if code == 0 and time.monotonic() - ended < _PATIENCE_SECONDS:
           continue
         del self._ended[worker.name]
         if self._restarts.get(worker.name, 0) == _MOST_RESTARTS:
@@ -446,8 +450,8 @@ def _end(workers: Sequence[_Worker]):
     running = [worker for worker in group if worker.poll() is None]
     for worker in running:
       worker.stop()
-    end = time.time() + _STOP_SECONDS
-    while time.time() < end and any(w.poll() is None for w in running):
+    end = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < end and any(w.poll() is None for w in running):
       time.sleep(_POLL_SECONDS)
     for worker in running:
       if worker.poll() is None:

@@ -17,7 +17,12 @@ from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, episodes, workdirs
+from acme_hieros.experiments import (
+  checkpoints,
+  episodes,
+  provenance,
+  workdirs,
+)
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
@@ -69,6 +74,11 @@ class Run:
   checkpoint_minutes: float = 10.0
   keep_checkpoints: int = 2
   picture_minutes: float = 0.0
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = config_lib.plain(getattr(self, field.name))
+      object.__setattr__(self, field.name, value)
 
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
@@ -248,6 +258,7 @@ class Agent(NamedTuple):
     `level.policy_params(state[i].params)` of them.
   steps, updates: of actors and learner, until the checkpoint.
   checkpoint: its number, as '000012'.
+  written_by: the version that wrote it, its commit and the date.
   skipped: a sentence on each newer checkpoint that cannot be used.
   """
 
@@ -258,6 +269,7 @@ class Agent(NamedTuple):
   steps: int
   updates: int
   checkpoint: str
+  written_by: str
   skipped: list[str]
 
 
@@ -299,6 +311,7 @@ def read_agent(workdir: str, checkpoint: int | None = None) -> Agent:
     steps=counts['actor_steps'],
     updates=counts['learner_steps'],
     checkpoint=restored.name,
+    written_by=restored.written_by,
     skipped=restored.skipped,
   )
 
@@ -340,7 +353,7 @@ def prepare(run: Run) -> Preparation:
   networks = networks_lib.make_networks(run.config, environment_spec)
   shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
   workdir = workdirs.Workdir(run.workdir)
-  store = checkpoints.Checkpoints(workdir.checkpoints, run.keep_checkpoints)
+  store = make_checkpoints(run)
   restored = None
   try:
     if run.resume:
@@ -355,12 +368,46 @@ def prepare(run: Run) -> Preparation:
       workdir.cut_logs(steps)
       for skipped in restored.skipped if restored else ():
         logging.warning('%s The one before is used.', skipped)
+      _warn_of_another_configuration(run, restored)
   except BaseException:
     workdir.close()
     raise
   return Preparation(
     workdir, store, restored, environment_spec, networks, shapes
   )
+
+
+def make_checkpoints(run: Run) -> checkpoints.Checkpoints:
+  """The checkpoints of a run, which say what was run by what code."""
+  workdir = workdirs.Workdir(run.workdir)
+  return checkpoints.Checkpoints(
+    workdir.checkpoints,
+    run.keep_checkpoints,
+    origin={
+      **provenance.of_code(),
+      'config': {**run.identity(), **run.extent()},
+    },
+    logs=(workdir.logs, workdir.evaluation),
+  )
+
+
+def _warn_of_another_configuration(
+  run: Run, restored: checkpoints.Restored | None
+):
+  config = restored.origin.get('config') if restored else None
+  if config is None:
+    return
+  identity = run.identity()
+  differing = workdirs.differences(
+    {name: config.get(name) for name in identity}, identity
+  )
+  if differing:
+    logging.warning(
+      'The checkpoint %s was written under another configuration, which '
+      'differs in %s; it is continued under that of config.json.',
+      restored.path,
+      ', '.join(differing),
+    )
 
 
 def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
@@ -390,8 +437,10 @@ def _check(run: Run):
     ('envs_per_actor', 1),
   ):
     value = getattr(run, name)
+    _check_whole(name, value)
     if value < least:
       raise ValueError(f'{name}={value} must be at least {least}.')
+  _check_whole('seed', run.seed)
   if not 0 <= run.seed < 2**32:
     raise ValueError(f'seed={run.seed} must lie in 0..{2**32 - 1}.')
   if not run.checkpoint_minutes > 0:
@@ -432,7 +481,13 @@ def _check(run: Run):
       'replay.sampler=uniform.'
     )
   run.config.check_fillable(run.num_steps, run.num_environments)
+  learning.check_platforms()
   learning.check_devices(run.config.batch_size)
+
+
+def _check_whole(name: str, value: Any):
+  if type(value) is not int:
+    raise ValueError(f'{name}={value!r} must be a whole number.')
 
 
 def _check_launch(run: Run, restored: checkpoints.Restored):

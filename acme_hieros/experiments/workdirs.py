@@ -106,7 +106,7 @@ class Workdir:
           f'{self.path} holds no run to resume; start it without --resume.'
         )
       found = {n: value for n, value in found.items() if n not in extent}
-      differing = sorted(_differences(found, _plain(identity)))
+      differing = differences(found, identity)
       if differing:
         raise WorkdirError(
           f'{self.path} holds a run with another configuration, which differs '
@@ -146,7 +146,7 @@ class Workdir:
         f'{self.path} is in use by another process; wait for its end or stop '
         'it.'
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-        else f'{self.path} cannot be locked ({error.strerror}), so that another '
+        else f'{self.path} cannot be locked ({error.strerror}), so another '
         'process could write there, too; try again, have its file system '
         'mounted with locks (flock), or choose a --workdir on another one.'
       ) from error
@@ -334,6 +334,11 @@ def writing(path: str, advice: str = 'choose another --workdir'):
 def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:
   """The values as JSON will have them: lists for tuples."""
   return json.loads(json.dumps(values))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+  """Dotted names of the fields in which two configurations differ, sorted."""
+  return sorted(_differences(_plain(one), _plain(other)))
 
 
 def _differences(one: Any, other: Any, prefix: str = ''):

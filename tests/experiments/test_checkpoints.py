@@ -174,9 +174,7 @@ def read_badly(monkeypatch, directory, name, number):
 
 @pytest.mark.parametrize('number', [errno.ESTALE, errno.EIO, errno.EACCES])
 @pytest.mark.parametrize('name', ['learner.npz', 'manifest.json'])
-def test_an_error_of_reading_is_no_damage(
-  tmp_path, monkeypatch, name, number
-):
+def test_an_error_of_reading_is_no_damage(tmp_path, monkeypatch, name, number):
   with Run(tmp_path) as run:
     run.advance(1)
     run.advance(2)

@@ -10,6 +10,7 @@ import json
 import pathlib
 import shutil
 import time
+import types
 
 import numpy as np
 import pytest
@@ -208,9 +209,10 @@ def test_no_interval_is_taken_by_a_clock_that_can_be_set():
 
 def test_a_run_goes_on_and_says_by_what_it_was_saved(spent, tmp_path, caplog):
   path = shutil.copytree(spent[0], tmp_path / 'run')
-  trainer = running.Trainer(runs.read_run(str(path)))
-  trainer._close()
-  assert f'version {version.VERSION} of acme_hieros' in trainer.written_by
+  prepared = runs.prepare(runs.read_run(str(path)))
+  prepared.workdir.close()
+  said = prepared.restored.written_by
+  assert f'version {version.VERSION} of acme_hieros' in said
   assert 'another configuration' not in caplog.text
   # Somebody has changed what is run.
   config = json.loads((path / 'config.json').read_text())
@@ -416,8 +418,27 @@ def test_a_platform_that_is_absent_is_told(tmp_path, monkeypatch):
     )
 
   monkeypatch.setattr(learning.jax, 'local_devices', fail)
+  assert "backend 'cuda'" in refusal_of_platforms(tmp_path)
+
+
+def refusal_of_platforms(tmp_path):
   with pytest.raises(ValueError) as caught:
     runs.prepare(make_run(tmp_path / 'run'))
   sentence = str(caught.value)
-  assert 'JAX_PLATFORMS' in sentence and "backend 'cuda'" in sentence
+  assert 'JAX_PLATFORMS=' in sentence
   assert '\n' not in sentence and sentence.endswith('.')
+  return sentence
+
+
+def test_the_cpu_that_was_added_does_not_stand_in_for_an_accelerator(
+  tmp_path, monkeypatch
+):
+  # JAX takes the next of the list without a word.
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(
+    learning.jax, 'config', types.SimpleNamespace(jax_platforms='cuda,cpu')
+  )
+  assert 'JAX_PLATFORMS=cuda names' in refusal_of_platforms(tmp_path)
+  # Who names both means it.
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda,cpu')
+  learning.check_platforms()

@@ -41,7 +41,8 @@ def run(
   environment = {
     name: value
     for name, value in os.environ.items()
-    if name not in ('PYTHONPATH', 'PYTHONWARNINGS') and not name.startswith('ACME_HIEROS_')
+    if name not in ('PYTHONPATH', 'PYTHONWARNINGS')
+    and not name.startswith('ACME_HIEROS_')
   }
   environment['JAX_PLATFORMS'] = 'cpu'
   environment['LAUNCHPAD_LOGGING_DIR'] = str(directory / 'logs')

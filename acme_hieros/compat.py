@@ -3,7 +3,8 @@
 Acme's last release is from February 2022 and refers to names that JAX, NumPy
 and gym have dropped since. Importing this module puts back those that are
 missing, and only those. Each is an annotation, an alias or the class of an
-`isinstance`, so nothing that Acme computes changes.
+`isinstance`, so nothing that Acme computes changes. Where JAX_PLATFORMS names
+an accelerator alone, the CPU is added, for actors.
 
 It has to come before `acme` in every process. In the child processes that
 Launchpad starts nobody can see to that, because they unpickle Acme's objects
@@ -150,6 +151,16 @@ def _supply_jax() -> None:
   _supply(jax, 'tree_flatten', jax.tree_util.tree_flatten)
 
 
+def _supply_cpu() -> None:
+  # Actors work on the CPU, which JAX does not look for where JAX_PLATFORMS
+  # names an accelerator alone. That stays the first.
+  import jax
+
+  platforms = jax.config.jax_platforms
+  if platforms and 'cpu' not in platforms.split(','):
+    jax.config.update('jax_platforms', f'{platforms},cpu')
+
+
 def _supply_numpy() -> None:
   import numpy as np
 
@@ -253,6 +264,7 @@ def _apply() -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
   versions = _check_versions()
   _supply_jax()
+  _supply_cpu()
   _supply_numpy()
   _supply_gym()
   _supply_reverb(versions['dm-reverb'])

@@ -16,6 +16,32 @@ import types
 from typing import Any, get_origin, get_type_hints
 
 
+def plain(value: Any) -> Any:
+  """The value with Python's own numbers, lists and dicts for NumPy's."""
+  if hasattr(value, 'tolist'):  # NumPy may not even be there.
+    return value.tolist()
+  if isinstance(value, Mapping):
+    return {name: plain(v) for name, v in value.items()}
+  if isinstance(value, (tuple, list)):
+    return type(value)(map(plain, value))
+  return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """A dataclass of plain values that checks itself."""
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = plain(getattr(self, field.name))
+      value = tuple(value) if isinstance(value, list) else value
+      object.__setattr__(self, field.name, value)
+    self._check()
+
+  def _check(self):
+    """Raises ValueError for what cannot work."""
+
+
 def _require(condition: bool, sentence: str):
   if not condition:
     raise ValueError(sentence)
@@ -37,7 +63,7 @@ def _require_fraction(config, *names: str):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(_Part):
   """AdamW with clipping of the gradient's global norm."""
 
   learning_rate: float
@@ -45,7 +71,7 @@ class OptimizerConfig:
   clip_norm: float
   weight_decay: float = 0.0
 
-  def __post_init__(self):
+  def _check(self):
     _require_positive(self, 'learning_rate', 'epsilon', 'clip_norm')
     _require(
       self.weight_decay >= 0,
@@ -54,7 +80,7 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class S5Config:
+class S5Config(_Part):
   """The S5 stack (Smith et al. 2023) that carries a level's memory."""
 
   # Double blocks; each holds two S5 layers.
@@ -69,7 +95,7 @@ class S5Config:
   dt_min: float = 1e-3
   dt_max: float = 1e-1
 
-  def __post_init__(self):
+  def _check(self):
     _require_positive(
       self,
       'num_blocks',
@@ -91,7 +117,7 @@ class S5Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(_Part):
   """One level's world model (algorithm: Hieros, section 3.1)."""
 
   s5: S5Config = S5Config()
@@ -148,7 +174,7 @@ class WorldModelConfig:
   s5_learning_rate_scale: float = 1.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-8, 1000.0)
 
-  def __post_init__(self):
+  def _check(self):
     _require_positive(
       self,
       'categoricals',
@@ -193,7 +219,7 @@ class WorldModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCriticConfig:
+class ActorCriticConfig(_Part):
   """Actor and critics of one level, trained in imagination."""
 
   layers: int = 2
@@ -235,7 +261,7 @@ class ActorCriticConfig:
   novelty_at_level_0: bool = False
   optimizer: OptimizerConfig = OptimizerConfig(3e-5, 1e-5, 100.0)
 
-  def __post_init__(self):
+  def _check(self):
     _require_positive(self, 'layers', 'units', 'horizon', 'min_std', 'max_std')
     _require_fraction(
       self,
@@ -281,7 +307,7 @@ class ActorCriticConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SubgoalConfig:
+class SubgoalConfig(_Part):
   """The subgoal autoencoder: h <-> a code of categoricals."""
 
   # A level ticks once every `duration` ticks of the level below (k).
@@ -300,7 +326,7 @@ class SubgoalConfig:
   kl_scale: float = 0.5
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.0)
 
-  def __post_init__(self):
+  def _check(self):
     _require_positive(
       self,
       'categoricals',
@@ -327,7 +353,7 @@ class SubgoalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplayConfig:
+class ReplayConfig(_Part):
   """The Reverb tables, one per level."""
 
   # How sequences are drawn: 'etbs' (Hieros, section 3.3) or 'uniform'.
@@ -347,7 +373,7 @@ class ReplayConfig:
   # Steps replayed at level 0 for each environment step (Atari 100k: B * T).
   ratio: float = 1024.0
 
-  def __post_init__(self):
+  def _check(self):
     _require_positive(self, 'capacity', 'min_size', 'chunk_length', 'ratio')
     _require(
       self.sampler in ('etbs', 'uniform'),
@@ -363,7 +389,7 @@ class ReplayConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class HierosConfig:
+class HierosConfig(_Part):
   """The whole agent. The defaults are the paper's Atari 100k sizes."""
 
   # Levels of the hierarchy; 1 is the flat agent.
@@ -387,7 +413,7 @@ class HierosConfig:
   # do it faster. Parameters, losses and the states of S5 stay float32.
   precision: str = 'float32'
 
-  def __post_init__(self):
+  def _check(self):
     _require(
       self.precision in ('float32', 'bfloat16'),
       f'precision={self.precision!r} must be "float32" or "bfloat16".',
@@ -691,6 +717,7 @@ def _replace(config, nested: Mapping[str, Any], root, prefix: str):
 
 def _coerce(path: str, value: Any, hint: Any) -> Any:
   """Reads `value` as the type of the field `path`."""
+  value = plain(value)
   kind = {
     int: 'a whole number',
     float: 'a number',

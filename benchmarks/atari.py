@@ -394,7 +394,7 @@ class Run:
     """
     while self.missing:
       mark = self.missing[0]
-      self.since = time.time()
+      self.since = time.monotonic()
       commit = find_commit()
       if not self._has_come_to(mark):
         yield self._training(mark)
@@ -548,7 +548,7 @@ class Progress:
 
   def report(self, run: Run, mark: Mark, row: Mapping[str, Any]):
     self._done += 1
-    self._seconds += time.time() - run.since
+    self._seconds += time.monotonic() - run.since
     self._amount += mark.stretch
     left = datetime.timedelta(seconds=round(self._seconds_left(run)))
     print(
@@ -569,7 +569,7 @@ class Progress:
     amount = sum(mark.stretch for run in self._runs for mark in run.missing)
     amount -= reported.missing[0].stretch
     spent = sum(
-      time.time() - run.since
+      time.monotonic() - run.since
       for run in self._runs
       if run.since is not None and run is not reported
     )

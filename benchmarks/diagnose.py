@@ -15,13 +15,12 @@ import json
 import sys
 from typing import Any, NamedTuple
 
-from absl import app, flags, logging
-
 try:
-  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+  from acme_hieros import compat  # noqa: F401  Before what may be absent.
 except ImportError as error:
   sys.exit(f'diagnose: {error}')
 
+from absl import app, flags, logging
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -167,9 +167,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def wait_for(condition, otherwise: str):
-  end = time.time() + _END_SECONDS
+  end = time.monotonic() + _END_SECONDS
   while not condition():
-    assert time.time() < end, f'{otherwise} after {_END_SECONDS} s'
+    assert time.monotonic() < end, f'{otherwise} after {_END_SECONDS} s'
     time.sleep(0.1)
 
 

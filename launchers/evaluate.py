@@ -8,13 +8,12 @@ The run may be at work: it is only read, and a directory is added to it.
 from collections.abc import Sequence
 import sys
 
-from absl import app, flags, logging
-
 try:
-  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+  from acme_hieros import compat  # noqa: F401  Before what may be absent.
 except ImportError as error:
   sys.exit(f'evaluate: {error}')
 
+from absl import app, flags, logging
 import jax
 
 from acme_hieros import command_line
@@ -77,7 +76,8 @@ def main(argv: Sequence[str]):
     print(
       f'{agent.run.environment}: {settings.episodes} episodes by checkpoint '
       f'{agent.checkpoint} ({agent.steps} steps, {agent.updates} updates), '
-      f'{"likeliest" if settings.deterministic else "sampled"} actions'
+      f'{"likeliest" if settings.deterministic else "sampled"} actions; the '
+      f'checkpoint was written by {agent.written_by}'
     )
     outcome = evaluation.evaluate(agent, settings)
   except (ValueError, environment_loop.BrokenEnvironmentError) as error:

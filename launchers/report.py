@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import sys
 from typing import NoReturn
 
-from absl import app, flags, logging
-import tqdm
-
 try:
-  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+  from acme_hieros import compat  # noqa: F401  Before what may be absent.
 except ImportError as error:
   sys.exit(f'report: {error}')
+
+from absl import app, flags, logging
+import tqdm
 
 try:
   from acme_hieros.reports import contents, pages

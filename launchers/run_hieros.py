@@ -4,20 +4,20 @@ python launchers/run_hieros.py --env=atari/Krull
 """
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import datetime
 import os
 import signal
 import sys
 from typing import Any
 
-from absl import app, flags, logging
-
 try:
-  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+  from acme_hieros import compat  # noqa: F401  Before what may be absent.
 except ImportError as error:
   sys.exit(f'run_hieros: {error}')
 
+from absl import app, flags, logging
 import jax
 
 from acme_hieros import command_line, tuning
@@ -129,7 +129,8 @@ def main(argv: Sequence[str]):
       picture_minutes=_PICTURE_MINUTES.value,
     )
     launched = run.launch != 'local'
-    trainer = (launching.Launcher if launched else running.Trainer)(run)
+    with _new_workdir(run) as run:
+      trainer = (launching.Launcher if launched else running.Trainer)(run)
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
@@ -138,7 +139,8 @@ def main(argv: Sequence[str]):
     length += f' or {run.cpu_minutes:g} CPU minutes'
   print(f'{run.environment}: {length}, everything in {run.workdir}')
   if run.resume:
-    print(f'Continuing after {trainer.steps} steps.')
+    by = f', saved by {trainer.written_by}' if trainer.written_by else ''
+    print(f'Continuing after {trainer.steps} steps{by}.')
   for level, count in enumerate(trainer.parameter_counts):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:
@@ -182,6 +184,7 @@ def _exit(run: runs.Run, status: int | str):
 def _new_run() -> runs.Run:
   preset = _PRESET.value
   if preset is None:
+    learning.check_platforms()
     preset = 'small' if jax.default_backend() == 'cpu' else 'atari100k'
     if preset == 'small':
       print(
@@ -191,10 +194,6 @@ def _new_run() -> runs.Run:
   num_steps = _NUM_STEPS.value
   if num_steps is None:
     num_steps = 3_000 if preset == 'tiny' else 100_000
-  workdir = _WORKDIR.value
-  if workdir is None:
-    now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-    workdir = os.path.join('runs', f'{_ENV.value.replace("/", "_")}-{now}')
   return runs.Run(
     environment=_ENV.value,
     environment_options=_environment_options(),
@@ -202,7 +201,7 @@ def _new_run() -> runs.Run:
     num_steps=num_steps,
     cpu_minutes=_CPU_MINUTES.value,
     seed=_SEED.value,
-    workdir=workdir,
+    workdir=_WORKDIR.value or '',
     launch=_LAUNCH.value,
     num_actors=_NUM_ACTORS.value,
     num_evaluators=_NUM_EVALUATORS.value,
@@ -218,6 +217,26 @@ def _resumes() -> bool:
       '--auto_resume needs a --workdir, to look for a run there.'
     )
   return workdirs.Workdir(_WORKDIR.value).read_config() is not None
+
+
+@contextlib.contextmanager
+def _new_workdir(run: runs.Run) -> Iterator[runs.Run]:
+  """The run in a directory of its own, if --workdir names none.
+
+  Nothing is left of it where the run is refused.
+  """
+  if _WORKDIR.value is not None:
+    yield run
+    return
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  name = f'{run.environment.replace("/", "_")}-{now}'
+  workdir = workdirs.make_new('runs', name)
+  try:
+    yield run.replace(workdir=workdir)
+  except BaseException:
+    with contextlib.suppress(OSError):  # It holds something.
+      os.rmdir(workdir)
+    raise
 
 
 def _resumed_run() -> runs.Run:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import os
 import sys
 
-from absl import app, flags, logging
-
 try:
-  from acme_hieros import compat  # noqa: F401  Comes before Acme.
+  from acme_hieros import compat  # noqa: F401  Before what may be absent.
 except ImportError as error:
   sys.exit(f'visualize: {error}')
 
+from absl import app, flags, logging
 import jax
 
 from acme_hieros import command_line

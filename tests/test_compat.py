@@ -134,6 +134,64 @@ def test_a_second_import_changes_nothing(tmp_path):
   )
 
 
+def test_an_accelerator_alone_does_not_hide_the_cpu(tmp_path):
+  """A second client of the CPU plays the accelerator."""
+  assert_succeeds(
+    """
+    import os
+    os.environ['JAX_PLATFORMS'] = 'fake'
+    import jax
+    from jax._src import xla_bridge
+    xla_bridge.register_backend_factory(
+        'fake', xla_bridge.make_cpu_client, priority=500)
+    import acme_hieros.compat
+    import importlib
+    importlib.reload(acme_hieros.compat)
+    assert jax.config.jax_platforms == 'fake,cpu'
+    assert jax.devices()[0].client is xla_bridge.backends()['fake']
+    assert float(jax.jit(lambda x: x + 1, backend='cpu')(1.0)) == 2.0
+    """,
+    tmp_path,
+  )
+
+
+@pytest.mark.parametrize('platforms', ['', 'cpu', 'cpu,cuda'])
+def test_other_choices_of_platforms_stay(tmp_path, platforms):
+  assert_succeeds(
+    f"""
+    import os
+    os.environ['JAX_PLATFORMS'] = {platforms!r}
+    import acme_hieros.compat
+    import jax
+    assert (jax.config.jax_platforms or '') == {platforms!r}
+    """,
+    tmp_path,
+  )
+
+
+LAUNCHERS = sorted(
+  (pathlib.Path(__file__).parents[1] / 'launchers').glob('*.py')
+)
+
+
+@pytest.mark.parametrize('launcher', LAUNCHERS, ids=lambda path: path.stem)
+def test_another_python_without_absl_is_told_by_every_launcher(
+  tmp_path, launcher
+):
+  result = run(
+    f"""
+    import runpy, sys
+    sys.modules['absl'] = sys.modules['tqdm'] = None
+    sys.version_info = (3, 11, 4, 'final', 0)
+    runpy.run_path({str(launcher)!r}, run_name='__main__')
+    """,
+    tmp_path,
+  )
+  assert result.returncode == 1
+  (sentence,) = result.stderr.splitlines()
+  assert sentence.startswith(f'{launcher.stem}: Acme needs Python 3.10')
+
+
 def test_import_brings_in_neither_acme_nor_tensorflow(tmp_path):
   assert_succeeds(
     """

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
@@ -353,3 +354,60 @@ def test_check_fillable_looks_at_every_level():
     with pytest.raises(ValueError, match=f'^Level {level} '):
       config.check_fillable(steps)
   config.check_fillable(1004)
+
+
+NUMPY = [
+  ('batch_size', np.int64(8), 8),
+  ('batch_size', np.uint8(8), 8),
+  ('batch_size', np.array(8), 8),
+  ('world_model.optimizer.learning_rate', np.float64(0.25), 0.25),
+  ('world_model.optimizer.learning_rate', np.float32(0.25), 0.25),
+  ('world_model.optimizer.learning_rate', np.int32(1), 1.0),
+  ('world_model.cnn_depths', np.array([8, 16]), (8, 16)),
+  ('world_model.cnn_depths', list(np.array([8, 16])), (8, 16)),
+  ('world_model.cnn_depths', tuple(np.array([8, 16])), (8, 16)),
+  ('world_model.cnn_depths', np.int64(8), (8,)),
+  ('actor_critic.novelty_at_level_0', np.bool_(True), True),
+  ('precision', np.str_('bfloat16'), 'bfloat16'),
+]
+
+
+@pytest.mark.parametrize('name,value,same', NUMPY)
+def test_numbers_of_numpy_become_plain(name, value, same):
+  config = override(HierosConfig(), {name: value})
+  assert get(config, name) == same and type(get(config, name)) is type(same)
+  assert config_lib.from_dict(
+    json.loads(json.dumps(config_lib.to_dict(config)))
+  )
+  # Also where a part is given whole, or a field is replaced.
+  *parents, leaf = name.split('.')
+  nested = value
+  for part in (leaf, *reversed(parents)):
+    nested = {part: nested}
+  assert override(HierosConfig(), nested) == config
+  if value is same or np.ndim(value) == np.ndim(same):
+    *parents, leaf = name.split('.')
+    part = HierosConfig()
+    for parent in parents:
+      part = getattr(part, parent)
+    found = getattr(dataclasses.replace(part, **{leaf: value}), leaf)
+    assert found == same and type(found) in (type(same), int)
+    json.dumps(found)
+    hash(found)
+
+
+@pytest.mark.parametrize(
+  'name,value',
+  [
+    ('batch_size', np.float64(8)),
+    ('batch_size', np.bool_(True)),
+    ('batch_size', np.array([8])),
+    ('world_model.cnn_depths', np.array([8.0, 16.0])),
+    ('world_model.cnn_depths', np.array([[8, 16]])),
+    ('world_model.optimizer.learning_rate', np.float64('nan')),
+    ('actor_critic.novelty_at_level_0', np.int64(1)),
+  ],
+)
+def test_numbers_of_numpy_are_refused_like_plain_ones(name, value):
+  with pytest.raises(ValueError, match=f'{name} takes'):
+    override(HierosConfig(), {name: value})

@@ -25,9 +25,15 @@ class Replay:
   def __init__(self, directory):
     self._directory = directory
 
+  def server_info(self):
+    return {}
+
   def checkpoint(self):
     path = os.path.join(self._directory, '.empty')
     os.makedirs(path)
+    for name in ('tables.tfrecord', 'chunks.tfrecord', 'DONE'):
+      with open(os.path.join(path, name), 'w'):
+        pass
     return path
 
 

@@ -7,6 +7,7 @@ and random numbers are those of the whole batch.
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
+import os
 
 import acme
 from acme.adders.reverb import base as reverb_base
@@ -190,6 +191,23 @@ def _diagnose(
 ) -> dict[str, jax.Array]:
   key = jax.random.fold_in(state.key, state.steps)
   return diagnostics.diagnose(level, state.params, key, batch)
+
+
+def check_platforms():
+  """Raises ValueError if JAX lacks what it was told to use, or the CPU."""
+  asked = os.environ.get('JAX_PLATFORMS', '')
+  try:
+    found, cpus = jax.local_devices(), jax.local_devices(backend='cpu')
+    # Where the CPU was added by `compat`, JAX takes it without a word.
+    if found[0] == cpus[0] and jax.config.jax_platforms == f'{asked},cpu':
+      raise RuntimeError('it finds no such device')
+  except RuntimeError as error:
+    reason = str(error).partition('\n')[0].rstrip('.')
+    raise ValueError(
+      f'JAX cannot use what JAX_PLATFORMS={asked} names ({reason}): install it '
+      '(jax[cuda12] for NVIDIA), unset JAX_PLATFORMS to have JAX take what it '
+      'finds, or set it to cpu.'
+    ) from error
 
 
 def check_devices(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import importlib
 import inspect
+import os
 from typing import Any, NamedTuple
 
 import ale_py
@@ -190,7 +191,7 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   module, _, registered = env_id.rpartition(':')
   try:
     if module:
-      importlib.import_module(module)
+      _import(name, module)
     if registered not in gymnasium.registry:
       raise base.unknown_environment(f'gym/{registered}', names())
     _check_options(name, registered, options)
@@ -201,6 +202,26 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
       f'installed: {_sentence(error)}'
     ) from error
   return GymnasiumAdapter(environment, seed)
+
+
+def _import(name: str, module: str):
+  """Imports what registers an environment; ValueError if it is not found."""
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    if error.name is None or not f'{module}.'.startswith(f'{error.name}.'):
+      raise  # Something that it needs.
+    top = module.partition('.')[0]
+    here = [p for p in (f'{top}.py', top) if os.path.exists(p)]
+    raise ValueError(
+      f'Environment {name!r}: Python finds no module {error.name!r}; '
+      + (
+        f'{here[0]} is in this directory, where it does not look: set '
+        'PYTHONPATH=. to have it look here.'
+        if here
+        else 'install it, or put the directory that has it into PYTHONPATH.'
+      )
+    ) from error
 
 
 def _make(name: str, env_id: str, options: dict[str, Any]) -> gymnasium.Env:

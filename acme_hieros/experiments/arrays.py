@@ -1,8 +1,9 @@
 """A tree of arrays in one .npz file, complete or absent."""
 
 from collections.abc import Mapping
+import errno
 import json
-import os
+import math
 from typing import Any
 import zipfile
 
@@ -14,8 +15,21 @@ from acme_hieros.experiments import files
 _METADATA = 'metadata'
 
 
+# Errors of the system that speak of the file, not of reading it. A damaged
+# archive sends its reader to places that no file has (EINVAL).
+_NO_FILE = (None, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
+
+
 class ArraysError(ValueError):
   """A file cannot be used; the message says why."""
+
+
+class OtherArraysError(ArraysError):
+  """A file holds other arrays than were expected, and these metadata."""
+
+  def __init__(self, message: str, metadata: Mapping[str, Any]):
+    super().__init__(message)
+    self.metadata = metadata
 
 
 def save(path: str, tree: Any, metadata: Mapping[str, Any]):
@@ -47,6 +61,8 @@ def save(path: str, tree: Any, metadata: Mapping[str, Any]):
 def load(path: str, template: Any) -> tuple[Any, Mapping[str, Any]]:
   """Reads a file.
 
+  Nothing is unpacked that is not of the size it must have.
+
   Args:
     path: of the file.
     template: a tree of arrays, or of their shapes and types, to expect.
@@ -55,34 +71,71 @@ def load(path: str, template: Any) -> tuple[Any, Mapping[str, Any]]:
     The tree, and the metadata.
 
   Raises:
-    ArraysError: the file is absent, damaged, or of another agent.
+    ArraysError: the file is absent or damaged.
+    OtherArraysError: it is whole, and of another agent.
+    OSError: it could not be read, and may be whole.
   """
-  if not os.path.exists(path):
-    raise ArraysError(f'There is no {path}.')
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, 'rb') as file, zipfile.ZipFile(file) as archive:
       # Reading an entry checks its sum, so damage shows here.
-      arrays = {name: file[name] for name in file.files}
-    metadata = json.loads(arrays.pop(_METADATA).tobytes())
-  except OSError as error:
-    raise ArraysError(
-      f'{path} cannot be read ({error.strerror or error}).'
-    ) from error
+      return _load(path, archive, template)
+  except ArraysError:
+    raise
+  except FileNotFoundError:
+    raise ArraysError(f'There is no {path}.') from None
   except Exception as error:  # A damaged archive raises nearly anything.
+    if isinstance(error, OSError) and error.errno not in _NO_FILE:
+      raise
     raise ArraysError(f'{path} is damaged ({error}).') from error
+
+
+def _load(path: str, archive: zipfile.ZipFile, template: Any):
+  entries = {
+    entry.filename.removesuffix('.npy'): entry for entry in archive.infolist()
+  }
+  if any(
+    # Nothing of ours is compressed, so nothing is larger than the file.
+    entry.compress_type != zipfile.ZIP_STORED
+    or entry.file_size != entry.compress_size
+    for entry in entries.values()
+  ):
+    raise ArraysError(f'{path} is damaged (it is not what it was packed as).')
+  with archive.open(entries.pop(_METADATA)) as entry:
+    metadata = json.loads(
+      np.lib.format.read_array(entry, allow_pickle=False).tobytes()
+    )
   expected = _named_leaves(template)  # Only shapes and types are looked at.
-  wrong = sorted(arrays.keys() ^ expected.keys()) or [
+  wrong = sorted(entries.keys() ^ expected.keys()) or [
     name
     for name, value in expected.items()
-    if arrays[name].shape != value.shape or arrays[name].dtype != value.dtype
+    if _read_header(archive, entries[name]) != (value.shape, value.dtype)
   ]
   if wrong:
-    raise ArraysError(
+    raise OtherArraysError(
       f'{path} belongs to another agent or version: {len(wrong)} of its arrays '
-      f'do not fit, {wrong[0]} first.'
+      f'do not fit, {wrong[0]} first.',
+      metadata,
     )
-  structure = jax.tree.structure(template)
-  return structure.unflatten([arrays[name] for name in expected]), metadata
+  leaves = []
+  for name in expected:
+    with archive.open(entries[name]) as entry:
+      leaves.append(np.lib.format.read_array(entry, allow_pickle=False))
+  return jax.tree.structure(template).unflatten(leaves), metadata
+
+
+def _read_header(
+  archive: zipfile.ZipFile, entry: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype]:
+  """The shape and type of an array that its entry has just the room for."""
+  with archive.open(entry) as file:
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+      raise ValueError(f'{entry.filename} has the unknown version {version}')
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    size = math.prod(shape) * dtype.itemsize
+    if file.tell() + size != entry.file_size:
+      raise ValueError(f'{entry.filename} has not the size of its array')
+  return shape, dtype
 
 
 def _named_leaves(tree: Any) -> Mapping[str, Any]:

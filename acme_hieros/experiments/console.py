@@ -47,6 +47,9 @@ class _Line:
       smoothing=smoothing,
       file=self._file,
     )
+    # By a clock that nobody sets.
+    self._bar._time = time.monotonic
+    self._bar.start_t = self._bar.last_print_t = time.monotonic()
 
   def __enter__(self) -> '_Line':
     return self
@@ -112,11 +115,11 @@ class EpisodesLine(_Line):
     """
     # Those that are played at once may end at once.
     super().__init__(num_episodes, 0, 'episode', 0.0, file)
-    self._start = time.time()
+    self._start = time.monotonic()
 
   def show(self, episodes: int, steps: int, mean_return: float | None):
     """Takes in what has been played; the mean is None without episodes."""
-    seconds = max(time.time() - self._start, 1e-9)
+    seconds = max(time.monotonic() - self._start, 1e-9)
     beside = {'steps': steps, 'step/s': f'{steps / seconds:.1f}'}
     if mean_return is not None:
       beside['mean'] = f'{mean_return:.4g}'

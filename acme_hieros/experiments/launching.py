@@ -129,6 +129,8 @@ class _Worker(Protocol):
 class Launcher:
   """One run as a program of several nodes. Construction checks what it can.
 
+  Its attributes are those of `running.Trainer`.
+
   Raises:
     ValueError: see `runs.prepare`.
   """
@@ -143,6 +145,8 @@ class Launcher:
     self._restored = prepared.restored and prepared.restored._replace(
       state=None
     )
+    restored = self._restored
+    self.written_by = restored.written_by if restored else None
     self._environment_spec = prepared.environment_spec
     self.parameter_counts = prepared.parameter_counts()
     counts, seconds = runs.NO_COUNTS, 0.0

@@ -133,19 +133,13 @@ def _make_tables(
 
 
 def _replay_checkpointer(run: runs.Run, replay: str | None):
-  return _make_checkpoints(run).replay_checkpointer(replay)
+  return runs.make_checkpoints(run).replay_checkpointer(replay)
 
 
 def _make_builder(
   run: runs.Run, logger_fn: learning.LoggerFactory | None = None
 ) -> builder_lib.HierosBuilder:
   return builder_lib.HierosBuilder(run.config, logger_fn, limit_ratio=True)
-
-
-def _make_checkpoints(run: runs.Run) -> checkpoints.Checkpoints:
-  return checkpoints.Checkpoints(
-    workdirs.Workdir(run.workdir).checkpoints, run.keep_checkpoints
-  )
 
 
 class Coordinator:
@@ -176,7 +170,7 @@ class Coordinator:
       self._warnings = collections.deque(maxlen=_MOST_WARNINGS)
       self._num_warnings = 0
       self._saved = None
-      self._start = time.time()
+      self._start = time.monotonic()
       self._heard = {}  # When, of those that have something to do.
       self._hear(LEARNER)
 
@@ -263,7 +257,7 @@ class Coordinator:
 
   @property
   def _seconds(self) -> float:
-    return self._seconds_before + time.time() - self._start
+    return self._seconds_before + time.monotonic() - self._start
 
   def _summary(self) -> Mapping[str, Any]:
     return {
@@ -313,7 +307,7 @@ class Learner(core.VariableSource):
       self._replay = replay
       self._coordinator = coordinator
       self._workdir = workdirs.Workdir(run.workdir)
-      self._checkpoints = _make_checkpoints(run)
+      self._checkpoints = runs.make_checkpoints(run)
       builder = _make_builder(run, self._workdir.make_learner_logger)
       self._dataset = builder.make_dataset_iterator(replay)
       learner_key, _ = jax.random.split(jax.random.PRNGKey(run.seed))
@@ -330,6 +324,7 @@ class Learner(core.VariableSource):
           jax.eval_shape(networks.init, learner_key)
         )
         if restored:
+          restored.check_replay(replay)
           self._learner.restore(restored.state)
           self._dataset.step = restored.metadata['counts']['learner_steps']
 
@@ -351,15 +346,15 @@ class Learner(core.VariableSource):
     _leave_process()
 
   def _learn(self):
-    saved = time.time()
+    saved = time.monotonic()
     while not lp.wait_for_stop(0):
       before = self._dataset.step
       self._learner.step()
       if self._dataset.step == before and self._coordinator.done():
         logging.info('All is learned.')
         return
-      if time.time() - saved > 60 * self._run.checkpoint_minutes:
-        saved = time.time()
+      if time.monotonic() - saved > 60 * self._run.checkpoint_minutes:
+        saved = time.monotonic()
         self._try_to_save()
 
   def _try_to_save(self):
@@ -412,16 +407,16 @@ def act(
       actor.update,
       coordinator.warn,
     )
-    steps, ended, reported = 0, [], time.time()
+    steps, ended, reported = 0, [], time.monotonic()
     go_on = True
     try:
       while go_on and not lp.wait_for_stop(0):
         new_steps, new_ended = loop.step()
         steps += new_steps
         ended += new_ended
-        if time.time() - reported > _REPORT_SECONDS:
+        if time.monotonic() - reported > _REPORT_SECONDS:
           go_on = coordinator.add_steps(index, steps, ended)
-          steps, ended, reported = 0, [], time.time()
+          steps, ended, reported = 0, [], time.monotonic()
     finally:
       loop.close()
       coordinator.add_steps(index, steps, ended)

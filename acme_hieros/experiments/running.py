@@ -30,6 +30,9 @@ from acme_hieros.experiments import (
 class Trainer:
   """One run. Construction checks everything that can be checked in advance.
 
+  parameter_counts: of each level. written_by: who wrote the checkpoint that is
+  continued, if there is one.
+
   Raises:
     ValueError: see `runs.prepare`.
   """
@@ -42,6 +45,7 @@ class Trainer:
     self._checkpoints = prepared.checkpoints
     self.parameter_counts = prepared.parameter_counts()
     restored = prepared.restored
+    self.written_by = restored.written_by if restored else None
     # Counts are wanted as they are at each step, whatever the clock says.
     self._counter = counting.Counter(time_delta=-math.inf)
     self._counter.increment(**runs.NO_COUNTS)
@@ -65,6 +69,8 @@ class Trainer:
         ),
       )
     self._client = reverb.Client(f'localhost:{self._server.port}')
+    if restored:
+      restored.check_replay(self._client)
     self._dataset = builder.make_dataset_iterator(self._client)
     self._learner = builder.make_learner(
       learner_key,
@@ -106,7 +112,7 @@ class Trainer:
     self._pictures = visualization.PeriodicPictures(
       run, prepared.networks, self._warnings.append
     )
-    self._start = time.time()
+    self._start = time.monotonic()
 
   @property
   def steps(self) -> int:
@@ -115,7 +121,7 @@ class Trainer:
 
   @property
   def _seconds(self) -> float:
-    return self._seconds_before + time.time() - self._start
+    return self._seconds_before + time.monotonic() - self._start
 
   def train(self) -> runs.Summary:
     """Runs to its end or until it is asked to stop, and saves in any case.
@@ -129,7 +135,7 @@ class Trainer:
       environment_loop.BrokenEnvironmentError: after saving.
       checkpoints.CheckpointError: the last one could not be written.
     """
-    self._start = time.time()
+    self._start = time.monotonic()
     run = self._run
     with console.Interruption() as interruption:
       with console.LiveLine(run.num_steps, self.steps) as line:
@@ -190,7 +196,7 @@ class Trainer:
 
   def _loop(self, interruption: console.Interruption, line: console.LiveLine):
     run = self._run
-    saved = time.time()
+    saved = time.monotonic()
     learning_started = False
     uncounted = None  # CPU seconds of this process that do not count.
     while not (
@@ -213,8 +219,8 @@ class Trainer:
         # What is saved and told is what ends the run.
         self._cpu_seconds = time.process_time() - uncounted
       self._show(line, learning_started)
-      if time.time() - saved > 60 * run.checkpoint_minutes:
-        saved = time.time()
+      if time.monotonic() - saved > 60 * run.checkpoint_minutes:
+        saved = time.monotonic()
         try:
           self.save()
         except checkpoints.CheckpointError as error:

@@ -19,7 +19,13 @@ from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import foreign_module, make_environment
-from acme_hieros.experiments import checkpoints, episodes, trust, workdirs
+from acme_hieros.experiments import (
+  checkpoints,
+  episodes,
+  provenance,
+  trust,
+  workdirs,
+)
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
@@ -71,6 +77,11 @@ class Run:
   checkpoint_minutes: float = 10.0
   keep_checkpoints: int = 2
   picture_minutes: float = 0.0
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = config_lib.plain(getattr(self, field.name))
+      object.__setattr__(self, field.name, value)
 
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
@@ -273,6 +284,7 @@ class Agent(NamedTuple):
     `level.policy_params(state[i].params)` of them.
   steps, updates: of actors and learner, until the checkpoint.
   checkpoint: its number, as '000012'.
+  written_by: the version that wrote it, its commit and the date.
   skipped: a sentence on each newer checkpoint that cannot be used.
   """
 
@@ -283,6 +295,7 @@ class Agent(NamedTuple):
   steps: int
   updates: int
   checkpoint: str
+  written_by: str
   skipped: list[str]
 
 
@@ -327,6 +340,7 @@ def read_agent(
     steps=counts['actor_steps'],
     updates=counts['learner_steps'],
     checkpoint=restored.name,
+    written_by=restored.written_by,
     skipped=restored.skipped,
   )
 
@@ -368,7 +382,7 @@ def prepare(run: Run) -> Preparation:
   networks = networks_lib.make_networks(run.config, environment_spec)
   shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
   workdir = workdirs.Workdir(run.workdir)
-  store = checkpoints.Checkpoints(workdir.checkpoints, run.keep_checkpoints)
+  store = make_checkpoints(run)
   restored = None
   try:
     if run.resume:
@@ -382,15 +396,47 @@ def prepare(run: Run) -> Preparation:
         logging.warning('%s', damaged)
       for skipped in restored.skipped if restored else ():
         logging.warning('%s The one before is used.', skipped)
+      _warn_of_another_configuration(run, restored)
     workdir.open(run.identity(), run.extent(), run.resume)
-    if not run.resume:
-      workdir.lock()
   except BaseException:
     workdir.close()
     raise
   return Preparation(
     workdir, store, restored, environment_spec, networks, shapes
   )
+
+
+def make_checkpoints(run: Run) -> checkpoints.Checkpoints:
+  """The checkpoints of a run, which say what was run by what code."""
+  workdir = workdirs.Workdir(run.workdir)
+  return checkpoints.Checkpoints(
+    workdir.checkpoints,
+    run.keep_checkpoints,
+    origin={
+      **provenance.of_code(),
+      'config': {**run.identity(), **run.extent()},
+    },
+    logs=(workdir.logs, workdir.evaluation),
+  )
+
+
+def _warn_of_another_configuration(
+  run: Run, restored: checkpoints.Restored | None
+):
+  config = restored.origin.get('config') if restored else None
+  if config is None:
+    return
+  identity = run.identity()
+  differing = workdirs.differences(
+    {name: config.get(name) for name in identity}, identity
+  )
+  if differing:
+    logging.warning(
+      'The checkpoint %s was written under another configuration, which '
+      'differs in %s; it is continued under that of config.json.',
+      restored.path,
+      ', '.join(differing),
+    )
 
 
 def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
@@ -420,8 +466,10 @@ def _check(run: Run):
     ('envs_per_actor', 1),
   ):
     value = getattr(run, name)
+    _check_whole(name, value)
     if value < least:
       raise ValueError(f'{name}={value} must be at least {least}.')
+  _check_whole('seed', run.seed)
   if not 0 <= run.seed < 2**32:
     raise ValueError(f'seed={run.seed} must lie in 0..{2**32 - 1}.')
   if not run.checkpoint_minutes > 0:
@@ -462,7 +510,13 @@ def _check(run: Run):
       'replay.sampler=uniform.'
     )
   run.config.check_fillable(run.num_steps, run.num_environments)
+  learning.check_platforms()
   learning.check_devices(run.config.batch_size)
+
+
+def _check_whole(name: str, value: Any):
+  if type(value) is not int:
+    raise ValueError(f'{name}={value!r} must be a whole number.')
 
 
 def _check_launch(run: Run, restored: checkpoints.Restored):

@@ -184,7 +184,7 @@ class PeriodicPictures:
         shutil.rmtree(path, ignore_errors=True)
     self._visualizer = Visualizer(networks)
     self._report = report
-    self._last = time.time()
+    self._last = time.monotonic()
 
   def draw_if_due(self, read: Callable[[], tuple[recording.Params, int]]):
     """Draws if it is time.
@@ -193,7 +193,7 @@ class PeriodicPictures:
       read: gives all parameters of each level, and the steps they come after.
     """
     minutes = self._run.picture_minutes
-    if minutes > 0 and time.time() - self._last > 60 * minutes:
+    if minutes > 0 and time.monotonic() - self._last > 60 * minutes:
       self.draw(read)
 
   def draw(self, read: Callable[[], tuple[recording.Params, int]]):
@@ -203,7 +203,7 @@ class PeriodicPictures:
     except Exception as error:  # Whatever it is, the run is worth more.
       reason = environment_loop.in_one_line(error)
       self._report(f'The agent could not be drawn ({reason}).')
-    self._last = time.time()
+    self._last = time.monotonic()
 
   def _draw(self, params: recording.Params, steps: int):
     path = self._workdir.pictures_of(steps)

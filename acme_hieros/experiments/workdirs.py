@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
+import errno
 import fcntl
+import itertools
 import json
+import math
 import os
 import re
-from typing import Any
+from typing import IO, Any
 import uuid
 
 from acme.utils import loggers
@@ -64,6 +67,7 @@ class Workdir:
     self.programs = os.path.join(self.nodes, 'programs')
     self.pictures = self._file('pictures')
     self._closing = contextlib.ExitStack()
+    self._locked = False
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
@@ -115,7 +119,7 @@ class Workdir:
           f'{self.path} holds no run to resume; start it without --resume.'
         )
       found = {n: value for n, value in found.items() if n not in extent}
-      differing = sorted(_differences(found, _plain(identity)))
+      differing = differences(found, identity)
       if differing:
         raise WorkdirError(
           f'{self.path} holds a run with another configuration, which differs '
@@ -136,10 +140,16 @@ class Workdir:
   def lock(self):
     """Keeps other processes out until `close`, or the end of this one.
 
+    The directory is made if need be. A second call changes nothing.
+
     Raises:
-      WorkdirError: another process is at work here, or nobody may write here.
+      WorkdirError: another process is at work here, nobody may write here, or
+        the file system knows no locks.
     """
+    if self._locked:
+      return
     with writing(self.path):
+      files.make_directories(self.path)
       file = open(self._file('.lock'), 'w')
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,13 +158,22 @@ class Workdir:
       raise WorkdirError(
         f'{self.path} is in use by another process; wait for its end or stop '
         'it.'
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        else f'{self.path} cannot be locked ({error.strerror}), so another '
+        'process could write there, too; try again, have its file system '
+        'mounted with locks (flock), or choose a --workdir on another one.'
       ) from error
-    self._closing.callback(file.close)
+    self._locked = True
+    self._closing.callback(self._unlock, file)
+
+  def _unlock(self, file: IO):
+    file.close()
+    self._locked = False
 
   def open(
     self, identity: Mapping[str, Any], extent: Mapping[str, Any], resume: bool
   ):
-    """Makes the directory ready for a run.
+    """Locks the directory, until `close`, and makes it ready for a run.
 
     Args:
       identity: plain values that say what is run.
@@ -166,8 +185,11 @@ class Workdir:
         one would overwrite or does not continue. Nothing is changed then.
     """
     self.check(identity, extent, resume)
+    self.lock()
+    # Another run may have begun, and even ended, before this one had the lock.
+    self.check(identity, extent, resume)
     with writing(self.path):
-      os.makedirs(self.logs, exist_ok=True)
+      files.make_directories(self.logs)
       probe = self._file(f'.{uuid.uuid4().hex}')
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
@@ -240,7 +262,9 @@ class Workdir:
     file = open(os.path.join(self.logs, f'{label}.csv'), 'a')
     self._closing.callback(file.close)
     logger = self._with_tensorboard(
-      label, loggers.CSVLogger(file, flush_every=1)
+      # By its clock, which may be set back, it shall leave nothing out.
+      label,
+      loggers.CSVLogger(file, time_delta=-math.inf, flush_every=1),
     )
     return loggers.GatedFilter.periodic(logger, period)
 
@@ -313,6 +337,25 @@ class Workdir:
     self._closing.close()
 
 
+def make_new(parent: str, name: str) -> str:
+  """Makes a directory that nobody else makes, and returns its path.
+
+  Args:
+    parent: where it is to be, made if need be.
+    name: that it has, or begins with where that is taken.
+
+  Raises:
+    WorkdirError: nobody may write there.
+  """
+  for number in itertools.count(1):
+    path = os.path.join(parent, name if number == 1 else f'{name}-{number}')
+    with writing(path):
+      files.make_directories(parent)
+      with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+        return path
+
+
 def write_json(path: str, values: Mapping[str, Any]):
   """Writes a JSON file; an older one stays until the new one is complete."""
   with files.replacing(path, 'w') as file:
@@ -372,6 +415,11 @@ def _remove(path: str):
 def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:
   """The values as JSON will have them: lists for tuples."""
   return json.loads(json.dumps(values))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+  """Dotted names of the fields in which two configurations differ, sorted."""
+  return sorted(_differences(_plain(one), _plain(other)))
 
 
 def _differences(one: Any, other: Any, prefix: str = ''):

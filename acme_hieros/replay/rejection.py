@@ -107,7 +107,9 @@ class _Acceptor:
       )
     self._seen += 1
     number = int(number)
-    if number >= self._inserts or time.time() - self._looked > _LOOK_SECONDS:
+    if (
+      number >= self._inserts or time.monotonic() - self._looked > _LOOK_SECONDS
+    ):
       self._look()
     self._check(int(key), number)
     n = self._size
@@ -120,7 +122,7 @@ class _Acceptor:
 
   def _look(self):
     self._inserts, self._size = count_inserts(self._client, self._table)
-    self._looked = time.time()
+    self._looked = time.monotonic()
     self._looks.append((self._seen, self._inserts - self._size))
     while self._seen - self._looks[0][0] > self._in_flight:
       self._oldest_for_sure = self._looks.popleft()[1]

@@ -1,5 +1,7 @@
 """Gymnasium's environments keep their meaning under dm_env."""
 
+import sys
+
 from dm_env import specs
 import gymnasium
 from gymnasium import spaces
@@ -258,6 +260,40 @@ def test_unsupported_spaces_are_named(space):
 def test_namespaced_id():
   environment = make_environment('gym/ALE/Pong-v5')
   assert environment.reset().observation.shape == (210, 160, 3)
+
+
+def refusal(name):
+  with pytest.raises(ValueError) as caught:
+    make_environment(name)
+  assert '\n' not in str(caught.value) and str(caught.value).endswith('.')
+  return str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['my_environments', 'my_environments.one'])
+@pytest.mark.parametrize('file', ['my_environments.py', 'my_environments/'])
+def test_a_module_beside_the_user_is_not_called_uninstalled(
+  tmp_path, monkeypatch, name, file
+):
+  monkeypatch.chdir(tmp_path)
+  elsewhere = [path for path in sys.path if path not in ('', '.')]
+  monkeypatch.setattr(sys, 'path', elsewhere)
+  said = refusal(f'gym/{name}:Env-v0')
+  assert "no module 'my_environments'" in said and 'PYTHONPATH' in said
+  assert 'this directory' not in said
+  if file.endswith('/'):
+    (tmp_path / file).mkdir()
+  else:
+    (tmp_path / file).touch()
+  said = refusal(f'gym/{name}:Env-v0')
+  assert 'this directory' in said and 'PYTHONPATH=.' in said
+  assert 'not installed' not in said
+
+
+def test_what_a_module_needs_is_told(tmp_path, monkeypatch):
+  (tmp_path / 'needy_module.py').write_text('import no_such_thing_at_all')
+  monkeypatch.syspath_prepend(tmp_path)
+  said = refusal('gym/needy_module:Env-v0')
+  assert "installed: No module named 'no_such_thing_at_all'" in said
 
 
 def test_module_that_registers_the_id_is_imported(tmp_path, monkeypatch):

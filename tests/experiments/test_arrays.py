@@ -2,10 +2,14 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import builtins
+import errno
 import os
 import pickle
 import re
+import tracemalloc
 from typing import NamedTuple
+import zipfile
 
 import jax
 import numpy as np
@@ -62,7 +66,7 @@ def test_nothing_else_is_left_in_the_directory(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'function', ['np.lib.format.write_array', 'os.fsync', 'os.replace']
+  'function', ['numpy.lib.format.write_array', 'os.fsync', 'os.replace']
 )
 def test_a_failure_while_writing_leaves_the_old_file(
   path, tmp_path, monkeypatch, function
@@ -70,7 +74,7 @@ def test_a_failure_while_writing_leaves_the_old_file(
   def fail(*unused_arguments, **unused_fields):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(f'{arrays.__name__}.{function}', fail)
+  monkeypatch.setattr(function, fail)
   with pytest.raises(OSError, match='No space'):
     arrays.save(path, make_tree(scale=2), {})
   monkeypatch.undo()
@@ -138,3 +142,69 @@ def test_a_file_of_another_kind_is_refused(path, kind):
 def test_the_checkpoint_of_another_agent_is_refused(path, name, value):
   sentence = assert_refused(path, {**make_tree(), name: value})
   assert re.search(rf"another agent.*\['{name}'\]", sentence)
+
+
+def test_what_wrote_other_arrays_can_be_told(path):
+  with pytest.raises(arrays.OtherArraysError) as caught:
+    arrays.load(path, {**make_tree(), 'more': np.zeros(1)})
+  assert caught.value.metadata == METADATA
+
+
+def pack(path, entries, compression=zipfile.ZIP_STORED):
+  """Writes an archive of other headers or packing than `arrays.save`."""
+  with zipfile.ZipFile(path, 'w', compression) as archive:
+    for name, content in entries.items():
+      archive.writestr(f'{name}.npy', content)
+
+
+def unpack(path):
+  with zipfile.ZipFile(path) as archive:
+    return {n.removesuffix('.npy'): archive.read(n) for n in archive.namelist()}
+
+
+@pytest.mark.parametrize('bomb', ['compressed', 'header', 'metadata'])
+def test_nothing_is_unpacked_that_is_larger_than_it_must_be(path, bomb):
+  entries = unpack(path)
+  huge = 1 << 28
+  if bomb == 'compressed':
+    entries["['nan']"] += bytes(huge)
+    pack(path, entries, zipfile.ZIP_DEFLATED)
+  elif bomb == 'header':
+    # It says that there is more than there is.
+    name, more = "['floats']", b"'shape': (%d, 3), }" % huge
+    less = b"'shape': (2, 3), }"
+    less += b' ' * (len(more) - len(less))
+    assert less in entries[name]
+    entries[name] = entries[name].replace(less, more)
+    pack(path, entries)
+  else:
+    entries['metadata'] = b'{' * huge
+    pack(path, entries, zipfile.ZIP_DEFLATED)
+  assert os.path.getsize(path) < huge / 100
+  tracemalloc.start()
+  try:
+    assert_refused(path)
+    assert tracemalloc.get_traced_memory()[1] < huge / 100
+  finally:
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+  'number', [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE]
+)
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
+  path, monkeypatch, number
+):
+  def fail(*unused_arguments, **unused_fields):
+    raise OSError(number, os.strerror(number))
+
+  # When it is opened, and when it is read.
+  with monkeypatch.context() as patch:
+    patch.setattr(builtins, 'open', fail)
+    with pytest.raises(OSError) as caught:
+      arrays.load(path, make_tree())
+    assert caught.value.errno == number
+  monkeypatch.setattr(zipfile.ZipExtFile, 'read', fail)
+  with pytest.raises(OSError) as caught:
+    arrays.load(path, make_tree())
+  assert caught.value.errno == number

@@ -2,7 +2,9 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import builtins
 import errno
+import json
 import os
 import pathlib
 import shutil
@@ -24,8 +26,8 @@ def state(value):
 class Run:
   """A replay of numbers, and the checkpoints that it belongs to."""
 
-  def __init__(self, directory, keep=2, template=None):
-    self.store = checkpoints.Checkpoints(str(directory), keep)
+  def __init__(self, directory, keep=2, template=None, **others):
+    self.store = checkpoints.Checkpoints(str(directory), keep, **others)
     self.restored = self.store.restore(template or TEMPLATE)
     self._server = reverb.Server(
       [
@@ -139,7 +141,219 @@ def test_the_one_before_stands_in_for_a_damaged_one(tmp_path, name, damage):
     run.advance(3)
   with Run(tmp_path) as run:
     assert run.restored.metadata == {'steps': 3}
-  assert [n for n in names(tmp_path) if n[0] != '.'] == ['000001', '000003']
+  assert [n for n in names(tmp_path) if n[0] != '.'] == [
+    '000001',
+    '000002.unusable',
+    '000003',
+  ]
+  # It is no longer looked at, and stays.
+  with Run(tmp_path) as run:
+    assert run.restored.skipped == []
+    run.advance(4)
+  assert '000002.unusable' in names(tmp_path)
+
+
+def snapshot(path):
+  return {
+    str(file): file.read_bytes() if file.is_file() else None
+    for file in pathlib.Path(path).rglob('*')
+  }
+
+
+def read_badly(monkeypatch, directory, name, number):
+  """Has the file of checkpoint 2 not be read."""
+  real = builtins.open
+
+  def fail(path, *arguments, **keywords):
+    if str(path) == str(directory / '000002' / name):
+      raise OSError(number, os.strerror(number))
+    return real(path, *arguments, **keywords)
+
+  monkeypatch.setattr(builtins, 'open', fail)
+
+
+@pytest.mark.parametrize('number', [errno.ESTALE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize('name', ['learner.npz', 'manifest.json'])
+def test_an_error_of_reading_is_no_damage(tmp_path, monkeypatch, name, number):
+  with Run(tmp_path) as run:
+    run.advance(1)
+    run.advance(2)
+  before = snapshot(tmp_path)
+  store = checkpoints.Checkpoints(str(tmp_path), 2)
+  with monkeypatch.context() as patch:
+    read_badly(patch, tmp_path, name, number)
+    for read in (
+      store.restore,
+      lambda template: checkpoints.read_learner(str(tmp_path), template),
+    ):
+      with pytest.raises(checkpoints.CheckpointError) as caught:
+        read(TEMPLATE)
+      sentence = str(caught.value)
+      assert os.strerror(number) in sentence and 'damaged' not in sentence
+      assert str(tmp_path / '000002') in sentence and '\n' not in sentence
+  assert snapshot(tmp_path) == before
+  # It has passed.
+  assert store.restore(TEMPLATE).metadata == {'steps': 2}
+  with Run(tmp_path) as run:
+    run.advance(3)
+  assert [n for n in names(tmp_path) if n[0] != '.'] == ['000002', '000003']
+
+
+def test_a_directory_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+  def fail(path):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+  monkeypatch.setattr(os, 'listdir', fail)
+  with pytest.raises(checkpoints.CheckpointError, match='Input/output error'):
+    checkpoints.Checkpoints(str(tmp_path), 2).restore(TEMPLATE)
+
+
+def test_reading_syncs_nothing(three, monkeypatch):
+  def fail(descriptor):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+  monkeypatch.setattr(os, 'fsync', fail)
+  store = checkpoints.Checkpoints(str(three), 3)
+  assert store.restore(TEMPLATE).metadata == {'steps': 3}
+  assert checkpoints.read_learner(str(three), TEMPLATE).name == '000003'
+
+
+def watch(monkeypatch):
+  """The order in which things are synced, renamed and removed."""
+  done = []
+
+  def note(function, name):
+    real = getattr(function, name)
+
+    def noting(what, *arguments, **keywords):
+      result = real(what, *arguments, **keywords)
+      path = what
+      if isinstance(what, int):
+        path = os.readlink(f'/proc/self/fd/{what}')
+      done.append((name, str(path)))
+      return result
+
+    monkeypatch.setattr(function, name, noting)
+
+  note(os, 'fsync')
+  note(os, 'rename')
+  note(shutil, 'rmtree')
+  return done
+
+
+def test_all_is_on_the_disk_before_a_name_is_given_or_an_older_one_goes(
+  tmp_path, monkeypatch
+):
+  logs = tmp_path / 'logs[1]'
+  (logs / 'more').mkdir(parents=True)
+  (logs / 'episodes.csv').write_text('row')
+  store = tmp_path / 'checkpoints'
+  # One that is not there is no reason not to save.
+  others = {'logs': [str(logs), str(tmp_path / 'none')]}
+  with Run(store, keep=1, **others) as run:
+    run.advance(1)
+    done = watch(monkeypatch)
+    run.advance(2)
+  named = done.index(('rename', str(store / '.partial')))
+  synced = [path for what, path in done[:named] if what == 'fsync']
+  partial = store / '.partial'
+  for name in FILES:
+    # The manifest is synced under its first name.
+    assert any(path.startswith(str(partial / name)) for path in synced), name
+  assert str(partial) in synced and str(partial / 'replay') in synced
+  assert str(logs / 'episodes.csv') in synced
+  kept = done.index(('fsync', str(store)), named)
+  removed = done.index(('rmtree', str(store / '000001')))
+  assert named < kept < removed
+
+
+def test_if_the_new_name_is_not_on_the_disk_the_older_one_stays(
+  tmp_path, monkeypatch
+):
+  real = os.fsync
+
+  def fail(descriptor):
+    if os.readlink(f'/proc/self/fd/{descriptor}') == str(tmp_path):
+      raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return real(descriptor)
+
+  with Run(tmp_path, keep=1) as run:
+    run.advance(1)
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(checkpoints.CheckpointError, match='Input/output'):
+      run.advance(2)
+  assert '000001' in names(tmp_path)
+
+
+@pytest.mark.parametrize('missing', FILES[:1] + FILES[2:] + ['all'])
+def test_a_manifest_lists_what_a_checkpoint_must_have(spoilt, missing):
+  path = spoilt / '000003' / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  if missing == 'all':
+    manifest = {}
+  else:
+    del manifest[missing]
+    os.remove(spoilt / '000003' / missing)
+  path.write_text(json.dumps(manifest))
+  restored = checkpoints.Checkpoints(str(spoilt), 3).restore(TEMPLATE)
+  assert restored.name == '000002'
+  assert '000003' in restored.skipped[0]
+
+
+@pytest.mark.parametrize('content', ['[]', '3', '[' * 100_000, '\xff', ''])
+def test_a_manifest_of_another_kind_is_damage(spoilt, content):
+  (spoilt / '000003' / 'manifest.json').write_text(content, encoding='latin-1')
+  restored = checkpoints.Checkpoints(str(spoilt), 3).restore(TEMPLATE)
+  assert restored.name == '000002' and len(restored.skipped) == 1
+
+
+def test_a_replay_that_did_not_come_back_is_told(three):
+  restored = checkpoints.Checkpoints(str(three), 3).restore(TEMPLATE)
+  assert restored.origin['tables'] == {'table': 3}
+  with Run(three) as run:
+    restored.check_replay(run.client)
+    run.client.insert(np.int64(4), {'table': 1.0})  # Of an actor.
+    restored.check_replay(run.client)
+  for tables in ([reverb.Table.queue('table', 100)], []):
+    tables = tables or [reverb.Table.queue('other', 100)]
+    server = reverb.Server(tables, port=None)
+    with pytest.raises(checkpoints.CheckpointError) as caught:
+      restored.check_replay(reverb.Client(f'localhost:{server.port}'))
+    server.stop()
+    sentence = str(caught.value)
+    assert '0 items, and 3 were saved' in sentence and str(three) in sentence
+    assert '\n' not in sentence
+
+
+def test_a_checkpoint_says_what_wrote_it(tmp_path):
+  origin = {'version': '9.8', 'commit': 'abc', 'config': {'seed': 3}}
+  with Run(tmp_path, origin=origin) as run:
+    run.advance(1)
+  restored = checkpoints.read_learner(str(tmp_path), TEMPLATE)
+  assert restored.origin.items() >= origin.items()
+  said = f'version 9.8 of acme_hieros (commit abc) at {restored.origin["date"]}'
+  assert restored.written_by == said
+  # And where its arrays are of no use.
+  with pytest.raises(checkpoints.CheckpointError) as caught:
+    checkpoints.read_learner(str(tmp_path), {'weights': np.zeros(4)})
+  assert said in str(caught.value)
+
+
+def test_one_from_before_they_said_what_wrote_them_can_be_used(three, tmp_path):
+  """As version 0.3.0 wrote them: the caller's metadata alone."""
+  path = shutil.copytree(three, tmp_path / 'old')
+  file = str(path / '000003' / 'learner.npz')
+  arrays.save(file, state(3), {'steps': 3})
+  manifest = json.loads((path / '000003' / 'manifest.json').read_text())
+  manifest['learner.npz'] = checkpoints._sum(file)
+  (path / '000003' / 'manifest.json').write_text(json.dumps(manifest))
+  with Run(path, keep=3) as run:
+    assert run.restored.skipped == [] and run.restored.metadata == {'steps': 3}
+    assert run.size() == 3
+    run.restored.check_replay(run.client)
+    assert '0.3.0' in run.restored.written_by
+  sentence = refused(path, 3, template={'weights': np.zeros(4)})
+  assert 'version 0.3.0 of acme_hieros or an older one' in sentence
 
 
 def test_without_any_whole_one_the_run_is_refused(tmp_path):

@@ -2,21 +2,31 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import ast
 import csv
+import dataclasses
 import io
 import json
+import pathlib
 import shlex
 import shutil
+import time
+import types
 
+import numpy as np
 import pytest
 import smallest
+import tqdm
 
 from acme_hieros import config as config_lib
+from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.environments import debug
 from acme_hieros.experiments import (
+  checkpoints,
   console,
   environment_loop,
+  nodes,
   running,
   runs,
   visualization,
@@ -124,6 +134,123 @@ def test_the_live_line_tells_the_cpu_time_that_ends_the_run():
   with console.LiveLine(100, 0, file) as line:
     line.show(7, 3, None, (1.5, 30.0))
   assert 'CPU minutes=1.5/30' in file.getvalue()
+
+
+def set_clock(monkeypatch, hours):
+  """Has the clock be set by so many hours whenever it is looked at."""
+  now, looks = time.time, []
+
+  def clock():
+    looks.append(None)
+    return now() + 3600 * hours * len(looks)
+
+  monkeypatch.setattr(time, 'time', clock)
+  monkeypatch.setattr(tqdm.std, 'time', clock)
+
+
+# Where it is time after each step, and where it is not within the run.
+@pytest.mark.parametrize(
+  'hours,minutes,times', [(-1, 1e-9, 20 + 1), (1, 10.0, 1)]
+)
+def test_a_clock_that_is_set_changes_nothing(
+  tmp_path, monkeypatch, hours, minutes, times
+):
+  saves = []
+  save = checkpoints.Checkpoints.save
+
+  def counting_save(self, *arguments):
+    saves.append(None)
+    save(self, *arguments)
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', counting_save)
+  # No update.
+  config = config_lib.override(CONFIG, {'replay.ratio': 0.01, 'depth': 1})
+  run = make_run(
+    tmp_path, config=config, num_steps=20, checkpoint_minutes=minutes
+  )
+  start = time.monotonic()
+  set_clock(monkeypatch, hours)
+  summary = running.Trainer(run).train()
+  assert 0 <= summary.seconds <= time.monotonic() - start
+  rows = read_episodes(tmp_path)
+  assert len(rows) == summary.episodes == 5
+  walltimes = [float(row['walltime']) for row in rows]
+  assert walltimes == sorted(walltimes) and walltimes[-1] <= summary.seconds
+  assert len(saves) == times
+
+
+@pytest.mark.parametrize('hours', [-1, 1])
+def test_the_live_line_goes_on_when_the_clock_is_set(monkeypatch, hours):
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  set_clock(monkeypatch, hours)
+  with console.LiveLine(100, 0, Terminal()) as line:
+    time.sleep(0.6)
+    line.show(7, 3, None)
+    assert '7/100 [00:0' in line._file.getvalue()
+
+
+@pytest.mark.parametrize('hours', [-1, 1])
+def test_a_program_s_seconds_are_not_those_of_the_clock(
+  tmp_path, monkeypatch, hours
+):
+  run = make_run(tmp_path, launch='local_mt')
+  runs.prepare(run).workdir.close()
+  set_clock(monkeypatch, hours)
+  coordinator = nodes.Coordinator(run, None)
+  for _ in range(3):
+    coordinator.add_steps(4, [(1.0, 4, True, 0)])
+  assert 0 <= coordinator.save()['seconds'] < 60
+  assert len(read_episodes(tmp_path)) == 3
+
+
+def test_no_interval_is_taken_by_a_clock_that_can_be_set():
+  root = pathlib.Path(__file__).parents[2]
+  found = [
+    f'{path.name}:{node.lineno}'
+    for part in ('acme_hieros', 'launchers', 'benchmarks')
+    for path in (root / part).rglob('*.py')
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Attribute) and ast.unparse(node) == 'time.time'
+  ]
+  assert found == []
+
+
+def test_a_run_goes_on_and_says_by_what_it_was_saved(spent, tmp_path, caplog):
+  path = shutil.copytree(spent[0], tmp_path / 'run')
+  prepared = runs.prepare(runs.read_run(str(path)))
+  prepared.workdir.close()
+  said = prepared.restored.written_by
+  assert f'version {version.VERSION} of acme_hieros' in said
+  assert 'another configuration' not in caplog.text
+  # Somebody has changed what is run.
+  config = json.loads((path / 'config.json').read_text())
+  config['agent']['actor_critic']['entropy_scale'] *= 2
+  (path / 'config.json').write_text(json.dumps(config))
+  prepared = runs.prepare(runs.read_run(str(path)))
+  prepared.workdir.close()
+  assert 'differs in agent.actor_critic.entropy_scale;' in caplog.text
+  origin = prepared.restored.origin
+  assert origin['config']['agent'] != config['agent']
+  assert origin['packages']['dm-acme'] == '0.4.0'
+  assert set(origin) >= {'commit', 'date', 'python', 'version'}
+
+
+def test_a_replay_that_does_not_come_back_ends_the_start(
+  spent, tmp_path, monkeypatch
+):
+  """Reverb begins empty without a word where it finds nothing to restore."""
+  path = shutil.copytree(spent[0], tmp_path / 'run')
+  real = checkpoints.Checkpoints.replay_checkpointer
+  monkeypatch.setattr(
+    checkpoints.Checkpoints,
+    'replay_checkpointer',
+    lambda self, replay: real(self, None),
+  )
+  with pytest.raises(checkpoints.CheckpointError, match='did not come back'):
+    running.Trainer(runs.read_run(str(path)))
 
 
 def test_cpu_time_is_counted_on_in_a_run_that_goes_on(
@@ -266,3 +393,63 @@ def test_a_run_is_drawn_at_its_end(tmp_path, monkeypatch, minutes, times):
   running.Trainer(run).train()
   assert [steps for _, steps in drawn] == [60] * times
   assert all(len(params) == 2 for params, _ in drawn)
+
+
+def test_numbers_of_numpy_are_plain_in_a_run(tmp_path):
+  run = make_run(
+    tmp_path,
+    num_steps=np.int64(60),
+    seed=np.uint32(3),
+    cpu_minutes=np.float32(0.5),
+    checkpoint_minutes=np.float64(2.0),
+    environment_options={'rows': np.int64(5), 'observation': 'vector'},
+    config=dataclasses.replace(CONFIG, batch_size=np.int64(4)),
+  )
+  runs.prepare(run).workdir.close()
+  found = runs.read_run(str(tmp_path))
+  assert (found.num_steps, found.seed, found.cpu_minutes) == (60, 3, 0.5)
+  assert found.environment_options == {'rows': 5, 'observation': 'vector'}
+  assert found.config.batch_size == 4
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [{'num_steps': np.float64(60)}, {'seed': 1.0}, {'num_actors': True}],
+)
+def test_counts_are_whole_numbers(tmp_path, changes):
+  with pytest.raises(ValueError, match='must be a whole number'):
+    runs.prepare(make_run(tmp_path / 'run', **changes))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_platform_that_is_absent_is_told(tmp_path, monkeypatch):
+  def fail(*unused_arguments, backend=None):
+    raise RuntimeError(
+      "Unable to initialize backend 'cuda': no such thing\nmore of it"
+    )
+
+  monkeypatch.setattr(learning.jax, 'local_devices', fail)
+  assert "backend 'cuda'" in refusal_of_platforms(tmp_path)
+
+
+def refusal_of_platforms(tmp_path):
+  with pytest.raises(ValueError) as caught:
+    runs.prepare(make_run(tmp_path / 'run'))
+  sentence = str(caught.value)
+  assert 'JAX_PLATFORMS=' in sentence
+  assert '\n' not in sentence and sentence.endswith('.')
+  return sentence
+
+
+def test_the_cpu_that_was_added_does_not_stand_in_for_an_accelerator(
+  tmp_path, monkeypatch
+):
+  # JAX takes the next of the list without a word.
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(
+    learning.jax, 'config', types.SimpleNamespace(jax_platforms='cuda,cpu')
+  )
+  assert 'JAX_PLATFORMS=cuda names' in refusal_of_platforms(tmp_path)
+  # Who names both means it.
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda,cpu')
+  learning.check_platforms()

@@ -239,7 +239,7 @@ def test_a_run_is_drawn_when_it_is_time(tmp_path, monkeypatch):
   run = make_run(tmp_path / 'run', 10.0)
   networks, params = make_agent(run.make_environment(0), depth=1)
   now = 1000.0
-  monkeypatch.setattr(visualization.time, 'time', lambda: now)
+  monkeypatch.setattr(visualization.time, 'monotonic', lambda: now)
   said = []
   drawing = visualization.PeriodicPictures(run, networks, said.append)
   drawing.draw_if_due(lambda: (params, 50))

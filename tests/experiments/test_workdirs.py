@@ -3,11 +3,14 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import errno
+import fcntl
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
 import socket
+import time
 
 import psutil
 import pytest
@@ -43,22 +46,26 @@ def assert_refused(path, identity=IDENTITY, num_steps=10, resume=False):
 def path(tmp_path):
   """A run that was begun."""
   path = tmp_path / 'run'
-  workdir = workdirs.Workdir(str(path))
-  workdir.open(IDENTITY, {'num_steps': 10}, resume=False)
+  begin(path, {'num_steps': 10})
   return path
+
+
+def begin(path, extent, resume=False):
+  """Opens a work directory, and leaves it."""
+  workdir = workdirs.Workdir(str(path))
+  workdir.open(IDENTITY, extent, resume)
+  workdir.close()
 
 
 def test_a_new_run_writes_its_configuration_and_no_litter(path):
   config = json.loads((path / 'config.json').read_text())
   assert config == {**json.loads(json.dumps(IDENTITY)), 'num_steps': 10}
-  assert sorted(os.listdir(path)) == ['config.json', 'logs']
+  assert sorted(os.listdir(path)) == ['.lock', 'config.json', 'logs']
 
 
 def test_directories_that_hold_other_things_may_be_used(tmp_path):
   (tmp_path / 'notes.txt').write_text('mine')
-  workdirs.Workdir(str(tmp_path)).open(
-    IDENTITY, {'num_steps': 10}, resume=False
-  )
+  begin(tmp_path, {'num_steps': 10})
   assert (tmp_path / 'notes.txt').read_text() == 'mine'
 
 
@@ -67,7 +74,7 @@ def test_an_existing_run_is_not_started_anew(path):
 
 
 def test_an_existing_run_can_be_resumed_and_be_made_longer(path):
-  workdirs.Workdir(str(path)).open(IDENTITY, {'num_steps': 20}, resume=True)
+  begin(path, {'num_steps': 20}, resume=True)
   config = workdirs.Workdir(str(path)).read_config()
   assert config['num_steps'] == 20
 
@@ -91,6 +98,104 @@ def test_one_process_at_a_time(path):
   first.close()
   second.lock()
   second.close()
+
+
+def test_who_opens_holds_the_lock_and_nobody_else_writes_there(tmp_path):
+  first = workdirs.Workdir(str(tmp_path / 'run'))
+  first.open(IDENTITY, {'num_steps': 10}, resume=False)
+  first.lock()  # It has it.
+  before = snapshot(tmp_path)
+  for resume in (False, True):
+    second = workdirs.Workdir(str(tmp_path / 'run'))
+    with pytest.raises(workdirs.WorkdirError):
+      second.open(IDENTITY, {'num_steps': 20}, resume)
+    second.close()
+  assert snapshot(tmp_path) == before
+  first.close()
+
+
+def start_at_once(path, seed, barrier, results):
+  workdir = workdirs.Workdir(path)
+  barrier.wait()
+  try:
+    workdir.open({'seed': seed}, {'num_steps': 1}, False)
+    results.put(seed)
+  except workdirs.WorkdirError:
+    results.put(None)
+  barrier.wait()
+
+
+def test_of_two_starts_at_one_moment_the_winner_s_configuration_stays(tmp_path):
+  context = multiprocessing.get_context('fork')
+  for trial in range(20):
+    path = str(tmp_path / str(trial))
+    barrier, results = context.Barrier(2), context.Queue()
+    both = [
+      context.Process(target=start_at_once, args=(path, seed, barrier, results))
+      for seed in range(2)
+    ]
+    for process in both:
+      process.start()
+    (winner,) = {results.get(timeout=60) for _ in both} - {None}
+    for process in both:
+      process.join()
+    assert workdirs.Workdir(path).read_config()['seed'] == winner
+
+
+def test_a_run_that_began_and_ended_meanwhile_is_not_overwritten(
+  tmp_path, monkeypatch
+):
+  """Between the first look and the lock."""
+  path = tmp_path / 'run'
+  workdir = workdirs.Workdir(str(path))
+  lock = workdir.lock
+
+  def late_lock():
+    monkeypatch.setattr(workdir, 'lock', lock)
+    begin(path, {'num_steps': 10})
+    lock()
+
+  monkeypatch.setattr(workdir, 'lock', late_lock)
+  with pytest.raises(workdirs.WorkdirError, match='already holds a run'):
+    workdir.open({'seed': 7}, {'num_steps': 20}, resume=False)
+  assert workdirs.Workdir(str(path)).read_config()['num_steps'] == 10
+  workdir.close()
+
+
+@pytest.mark.parametrize(
+  'number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO]
+)
+def test_a_file_system_without_locks_is_told_as_what_it_is(
+  path, monkeypatch, number
+):
+  def flock(*unused_arguments):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(fcntl, 'flock', flock)
+  with pytest.raises(workdirs.WorkdirError) as caught:
+    workdirs.Workdir(str(path)).lock()
+  sentence = str(caught.value)
+  assert 'in use' not in sentence and os.strerror(number) in sentence
+  assert str(path) in sentence and '\n' not in sentence
+
+
+def test_directories_made_in_one_second_have_names_of_their_own(tmp_path):
+  made = [
+    workdirs.make_new(str(tmp_path / 'runs'), 'debug_catch-1') for _ in range(3)
+  ]
+  assert len(set(made)) == 3
+  assert all(
+    os.path.isdir(path)
+    and os.path.basename(path).startswith('debug_catch-1')
+    and os.path.dirname(path) == str(tmp_path / 'runs')
+    for path in made
+  )
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path):
+  (tmp_path / 'runs').write_text('a file')
+  with pytest.raises(workdirs.WorkdirError, match='cannot be written'):
+    workdirs.make_new(str(tmp_path / 'runs'), 'debug_catch')
 
 
 def test_checkpoints_without_a_configuration_are_left_alone(path):
@@ -357,6 +462,19 @@ def test_a_failed_write_leaves_the_old_json(tmp_path, monkeypatch):
   with pytest.raises(TypeError):
     workdirs.write_json(path, {'steps': object()})
   assert json.loads((tmp_path / 'summary.json').read_text()) == {'steps': 1}
+
+
+@pytest.mark.parametrize('hours', [-1, 1])
+def test_a_clock_that_is_set_loses_no_row(path, monkeypatch, hours):
+  workdir = workdirs.Workdir(str(path))
+  logger = workdir.make_logger('episodes')
+  logger.write({'actor_steps': 0})
+  now = time.time
+  monkeypatch.setattr(time, 'time', lambda: now() + 3600 * hours)
+  logger.write({'actor_steps': 1})
+  workdir.close()
+  lines = (path / 'logs' / 'episodes.csv').read_text().split()
+  assert lines == ['actor_steps', '0', '1']
 
 
 def test_loggers_append_and_keep_one_header(path):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import gymnasium
 import jax
@@ -20,6 +21,7 @@ import smallest
 from acme_hieros.agent import learning
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import arrays
+from acme_hieros.experiments import running
 from acme_hieros.experiments import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -389,6 +391,41 @@ def test_the_same_run_gives_the_same(launch, finished, tmp_path):
   assert one.files == other.files
   for name in set(one.files) - {'metadata'}:
     np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_refused_run_leaves_no_directory_of_its_own(
+  launch, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  assert_sentence(launch(*SMALLEST, '--num_steps=1'), ['1 steps'])
+  assert list(tmp_path.rglob('*')) in ([], [tmp_path / 'runs'])
+
+
+def test_runs_that_start_in_one_second_have_directories_of_their_own(
+  launch, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  prepared = []
+
+  def trainer(run):
+    prepared.append(runs.prepare(run).workdir)
+    raise ValueError('No more is needed.')
+
+  monkeypatch.setattr(running, 'Trainer', trainer)
+  moment = types.SimpleNamespace(strftime=lambda form: '20260101-120000')
+  monkeypatch.setattr(
+    sys.modules['run_hieros'],
+    'datetime',
+    types.SimpleNamespace(datetime=types.SimpleNamespace(now=lambda: moment)),
+  )
+  for seed in range(3):
+    launch(*SMALLEST, '--num_steps=80', f'--seed={seed}')
+  paths = {workdir.path for workdir in prepared}
+  assert len(paths) == 3
+  assert {os.path.dirname(path) for path in paths} == {str(tmp_path / 'runs')}
+  for seed, workdir in enumerate(prepared):
+    assert workdir.read_config()['seed'] == seed
+    workdir.close()
 
 
 def test_resume_without_a_work_directory_is_refused(launch):

@@ -15,6 +15,9 @@ from acme_hieros.experiments import arrays, workdirs
 _LEARNER = 'learner.npz'
 _REPLAY = 'replay'
 _MANIFEST = 'manifest.json'
+_EMERGENCY = (
+  'emergency'  # Empty; only in those that were saved in an emergency.
+)
 
 # What begins so is not complete.
 _PARTIAL = '.partial'
@@ -74,6 +77,7 @@ class Checkpoints:
     state: Any,
     metadata: Callable[[], Mapping[str, Any]],
     replay: reverb.Client,
+    emergency: bool = False,
   ):
     """Writes a checkpoint; those before it stay until it is complete.
 
@@ -82,6 +86,9 @@ class Checkpoints:
       metadata: gives plain values, counters for one. Where others go on writing
         to the replay it is asked last, so that the replay is not ahead of it.
       replay: a client of the server with `replay_checkpointer`.
+      emergency: the run is ending by an error, which may be in the checkpoint
+        too and be met again: the newest one that is not of this kind stays,
+        however many of them there are.
 
     Raises:
       CheckpointError: it could not be written. Those before it are untouched.
@@ -94,6 +101,8 @@ class Checkpoints:
       os.makedirs(partial)
       os.rename(_save_replay(replay), os.path.join(partial, _REPLAY))
       arrays.save(os.path.join(partial, _LEARNER), state, metadata())
+      if emergency:
+        open(os.path.join(partial, _EMERGENCY), 'w').close()
       manifest = {
         name: _sum(os.path.join(partial, name)) for name in _files(partial)
       }
@@ -109,8 +118,17 @@ class Checkpoints:
         'before, if there is one, is still there to be resumed.'
       ) from error
     usable = [n for n in _names(self._directory) if n not in self._unusable]
-    for name in [*self._unusable, *usable[: -self._keep]]:
-      shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+    kept = usable[-self._keep :] + self._without_emergencies(usable)[-1:]
+    for name in [*self._unusable, *usable]:
+      if name not in kept:
+        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+
+  def _without_emergencies(self, names: Sequence[str]) -> list[str]:
+    return [
+      name
+      for name in names
+      if not os.path.exists(os.path.join(self._directory, name, _EMERGENCY))
+    ]
 
   def restore(self, template: Any) -> Restored | None:
     """Reads the newest checkpoint that is whole; None if there never was one.

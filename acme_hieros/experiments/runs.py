@@ -17,7 +17,12 @@ from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, episodes, workdirs
+from acme_hieros.experiments import (
+  checkpoints,
+  environment_loop,
+  episodes,
+  workdirs,
+)
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
@@ -368,7 +373,7 @@ def prepare(run: Run) -> Preparation:
 def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
   environment = run.make_environment(run.seed)
   environment_spec = specs.make_environment_spec(environment)
-  environment.close()
+  environment_loop.close(environment, logging.warning)
   return environment_spec
 
 

@@ -42,14 +42,15 @@ class Checker:
     their channels last (`images.channels_come_first`).
   """
 
-  def __init__(self, name: str, observation_spec: Any):
+  def __init__(self, name: str | None, observation_spec: Any):
     """Creates a checker.
 
     Args:
-      name: of the environment, for the messages.
+      name: of the environment, for the messages; None if nobody knows it.
       observation_spec: of what the environment returns, nested or not.
     """
-    self._who = f'Environment {name!r} returned'
+    who = 'The environment' if name is None else f'Environment {name!r}'
+    self._who = f'{who} returned'
     self._observation = _part(observation_spec, '', self._who)
     self.observation_spec = self._observation.spec
 
@@ -135,8 +136,8 @@ class _Array:
       array = self._cast(array)
     if self._is_float and not _all_finite(array):
       raise UnfitValueError(
-        f'{self._who} {self._what} with {_not_finite(_as_array(value))} in it: all '
-        'numbers have to be finite.'
+        f'{self._who} {self._what} with {_not_finite(_as_array(value))} in it: '
+        'all numbers have to be finite.'
       )
     if self._bounds is not None:
       self._check_bounds(array)
@@ -157,7 +158,7 @@ class _Array:
       )
     with np.errstate(invalid='ignore'):
       cast = array.astype(self._dtype)
-    if not np.array_equal(cast, array):
+    if not (cast == array).all():
       raise UnfitValueError(
         f'{self._who} {self._what} as {array.dtype}{_range(array)}, which '
         f'{self._dtype} of its spec cannot hold.'

@@ -140,14 +140,11 @@ class EnvironmentLoop:
     if self._environments[i] is not None:
       close(self._environments[i], lambda unused: None)  # It is broken.
       self._environments[i] = None
-    if isinstance(error, checking.UnfitValueError):
-      reason = str(error).rstrip('.')
-    else:
-      reason = in_one_line(error)
+    reason = in_one_line(error)
     if self._breakdowns[i] >= _MOST_BREAKDOWNS:
       raise BrokenEnvironmentError(
         f'The environment broke down {self._breakdowns[i]} times in a row '
-        f'without ending an episode, the last time so: {reason}.'
+        f'without ending an episode, the last time by {reason}.'
       ) from error
     self._report(f'The environment broke down and is built anew ({reason}).')
 
@@ -163,4 +160,7 @@ def close(environment: dm_env.Environment, report: Callable[[str], None]):
 def in_one_line(error: BaseException) -> str:
   """What an error is, and the first line of what it says."""
   text = str(error).strip().partition('\n')[0]
-  return f'{type(error).__name__}: {text}'[:_MOST_CHARACTERS].rstrip('.: ')
+  text = f'{type(error).__name__}: {text}'
+  if not isinstance(error, checking.UnfitValueError):  # Its advice comes last.
+    text = text[:_MOST_CHARACTERS]
+  return text.rstrip('.: ')

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from acme_hieros.environments import gymnasium_adapter
+from acme_hieros.environments import checking, gymnasium_adapter
 from acme_hieros.experiments import environment_loop
 
 
@@ -228,6 +228,12 @@ def test_breakdowns_between_whole_episodes_are_forgiven():
 )
 def test_errors_fit_into_a_sentence(error, says):
   assert environment_loop.in_one_line(error) == says
+
+
+def test_what_is_wrong_with_a_value_is_told_to_the_end():
+  message = 'x' * 250 + ', which should be y.'
+  said = environment_loop.in_one_line(checking.UnfitValueError(message))
+  assert said == f'UnfitValueError: {message}'.rstrip('.')
 
 
 def test_long_errors_are_cut():

@@ -16,7 +16,12 @@ from absl import app, flags, logging
 import jax
 
 from acme_hieros import command_line
-from acme_hieros.experiments import runs, visualization, workdirs
+from acme_hieros.experiments import (
+  environment_loop,
+  runs,
+  visualization,
+  workdirs,
+)
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Of the run. It may be at work, and is not disturbed.'
@@ -80,7 +85,7 @@ def main(argv: Sequence[str]):
       directory,
       _DETERMINISTIC.value,
     )
-    environment.close()
+    environment_loop.close(environment, logging.warning)
   except (ValueError, OSError) as error:
     sys.exit(f'visualize: {error}')
   except KeyboardInterrupt:

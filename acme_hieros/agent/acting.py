@@ -9,12 +9,15 @@ from acme.agents.jax import actors
 from acme.jax import networks as networks_lib
 from acme.jax import variable_utils
 import dm_env
+from dm_env import specs
 import jax
 import numpy as np
 import tree
 
 from acme_hieros.agent import networks as hieros_networks
 from acme_hieros.agent.adders import Extras
+from acme_hieros.environments import checking
+from acme_hieros.models import spaces
 
 # Actors work on the CPU, wherever the learner works.
 _BACKEND = 'cpu'
@@ -25,6 +28,9 @@ class HierosActor(actors.GenericActor):
 
   Acme's loops ask for no action there, but the upper levels' replay needs to
   know what they saw at the end.
+
+  In these loops an environment may be anybody's. What its networks or replay
+  would choke on raises `checking.UnfitValueError` before it reaches them.
   """
 
   def __init__(
@@ -40,6 +46,10 @@ class HierosActor(actors.GenericActor):
     )
     self._end = jax.jit(policy.end, backend=_BACKEND)
     self._action_dtype = policy.action_dtype
+    self._checker = checking.Checker(
+      None,
+      {name: _spec(space) for name, space in policy.observation.items()},
+    )
 
   def select_action(
     self, observation: networks_lib.Observation
@@ -48,15 +58,37 @@ class HierosActor(actors.GenericActor):
     action = super().select_action(observation)
     return np.asarray(action, self._action_dtype)
 
+  def observe_first(self, timestep: dm_env.TimeStep):
+    self._check_observation(timestep)
+    super().observe_first(timestep)
+
   def observe(
     self, action: networks_lib.Action, next_timestep: dm_env.TimeStep
   ):
+    self._check_observation(next_timestep)
+    self._checker.reward(next_timestep.reward)
+    self._checker.discount(next_timestep.discount)
     if self._adder:
       extras = self._get_extras(self._state)
       if next_timestep.last():
         end = self._end(self._params, next_timestep.observation, self._state)
         extras = extras._replace(end=jax.device_get(end))
       self._adder.add(action, next_timestep, extras=extras)
+
+  def _check_observation(self, timestep: dm_env.TimeStep):
+    self._checker.observation(spaces.flatten_observation(timestep.observation))
+
+
+def _spec(space: spaces.ObservationSpace) -> specs.Array:
+  """What arrays in a space have to be like."""
+  if isinstance(space, spaces.OneHot):
+    return specs.BoundedArray(space.shape, space.dtype, 0, space.classes - 1)
+  # JAX has no 64 bits.
+  dtype = jax.dtypes.canonicalize_dtype(space.dtype)
+  if dtype != space.dtype and dtype.kind in 'iu':
+    limits = np.iinfo(dtype)
+    return specs.BoundedArray(space.shape, space.dtype, limits.min, limits.max)
+  return specs.Array(space.shape, space.dtype)
 
 
 class BatchActor:

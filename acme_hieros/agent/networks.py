@@ -1,6 +1,6 @@
 """The hierarchy for an environment, and its policy as an Acme actor core."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -33,9 +33,11 @@ class HierosPolicy(actor_core.ActorCore[hierarchy.ActorState, adders.Extras]):
   """An actor core that can also say how an episode's end looks to each level.
 
   end: (params, last observation, state) -> the upper levels' windows.
+  observation: what the environment shows, by name.
   action_dtype: of the environment's action spec.
   """
 
+  observation: Mapping[str, spaces.ObservationSpace]
   end: Callable[[Any, Any, hierarchy.ActorState], Sequence[hierarchy.Window]]
   action_dtype: np.dtype
 
@@ -112,6 +114,7 @@ def make_policy(
     end=lambda params, observation, state: row(
       networks.end(params, batch(observation), state), 0
     ),
+    observation=networks.observation,
     action_dtype=networks.action.dtype,
   )
 

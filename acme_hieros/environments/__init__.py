@@ -6,6 +6,7 @@ from typing import Any
 import dm_env
 
 from acme_hieros.environments import base
+from acme_hieros.environments.foreign import checked
 
 # Families are imported when they are asked for: the emulator and Gymnasium take
 # a while. Each module has `make(rest_of_name, seed, options)` and `names()`.
@@ -23,7 +24,8 @@ def make_environment(
   """Makes an environment.
 
   Rewards and discounts are float32; the discount is 0 where an episode
-  terminated and 1 where it was truncated.
+  terminated and 1 where it was truncated. What it returns is checked
+  (`checking.UnfitValueError`); `checked` does that for environments of others.
 
   Args:
     name: One of
@@ -68,4 +70,4 @@ def environment_names() -> list[str]:
   ]
 
 
-__all__ = ('environment_names', 'make_environment')
+__all__ = ('checked', 'environment_names', 'make_environment')

@@ -4,12 +4,15 @@ import abc
 from collections.abc import Callable, Sequence
 import copy
 import difflib
+import functools
 import inspect
 from typing import Any
 
 import dm_env
 from dm_env import specs
 import numpy as np
+
+from acme_hieros.environments import checking
 
 # (observation, reward, terminated, truncated)
 Transition = tuple[Any, float, bool, bool]
@@ -21,9 +24,16 @@ class EpisodicEnvironment(dm_env.Environment):
   Rewards and discounts are float32 scalars. The discount of an episode's last
   step is 0 if the episode terminated and 1 if it was merely truncated, so that
   a learner may bootstrap there; an episode that does both has terminated.
+
+  Whatever `_reset` and `_step` return is checked; `checking.UnfitValueError`
+  says what is wrong with it.
   """
 
   _needs_reset = True
+
+  @functools.cached_property
+  def _checker(self) -> checking.Checker:
+    return checking.Checker(type(self).__name__, self.observation_spec())
 
   @abc.abstractmethod
   def _reset(self) -> Any:
@@ -34,7 +44,7 @@ class EpisodicEnvironment(dm_env.Environment):
     """Takes a step of an episode that has not ended."""
 
   def reset(self) -> dm_env.TimeStep:
-    observation = self._reset()
+    observation = self._checker.observation(self._reset())
     self._needs_reset = False
     return dm_env.restart(observation)
 
@@ -42,16 +52,18 @@ class EpisodicEnvironment(dm_env.Environment):
     if self._needs_reset:
       return self.reset()
     observation, reward, terminated, truncated = self._step(action)
-    self._needs_reset = bool(terminated or truncated)
+    check = self._checker
+    terminated = check.flag(terminated, 'terminated')
+    self._needs_reset = terminated or check.flag(truncated, 'truncated')
     # `dm_env.termination` and its like would give Python floats, which are
     # float64 to every reader.
     return dm_env.TimeStep(
       step_type=(
         dm_env.StepType.LAST if self._needs_reset else dm_env.StepType.MID
       ),
-      reward=np.float32(reward),
+      reward=check.reward(reward),
       discount=np.float32(0 if terminated else 1),
-      observation=observation,
+      observation=check.observation(observation),
     )
 
   def get_state(self) -> Any:

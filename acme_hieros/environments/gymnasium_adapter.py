@@ -1,6 +1,7 @@
 """Gymnasium's environments as `dm_env` ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import contextlib
 import importlib
 import inspect
 import os
@@ -13,7 +14,7 @@ import gymnasium
 from gymnasium import spaces
 import numpy as np
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, checking
 
 # Importing ale_py only offers its games; this puts them into the registry.
 gymnasium.register_envs(ale_py)
@@ -31,14 +32,16 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
   Spaces become specs as follows, for observations and actions alike:
 
   - Box: BoundedArray, or Array if no float is bounded; floats are float32, and
-    other dtypes stay what they are.
+    other dtypes stay what they are. In observations, integers beyond 32 bits
+    are float32, and images have their channels last.
   - Discrete: DiscreteArray, int32, counted from 0 wherever the space starts.
   - MultiDiscrete: BoundedArray, int32, counted from 0 likewise.
   - MultiBinary: BoundedArray, int32.
   - Dict: dict.
   - Tuple: dict with the keys '0', '1', ...
 
-  Actions are clipped to the bounds of a Box and cast to the space's dtype.
+  Actions are clipped to the bounds of a Box and cast to the space's dtype. What
+  the environment returns has to be what its space says (`checking.Checker`).
   """
 
   def __init__(self, environment: gymnasium.Env, seed: int | None = None):
@@ -55,20 +58,42 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
     self._seed = seed
     self._observation = _codec(environment.observation_space, 'observation')
     self._action = _codec(environment.action_space, 'action')
+    self._name = _name(environment)
+    self._checker = checking.Checker(self._name, self._observation.spec)
 
   def _reset(self) -> Any:
-    observation, _ = self._environment.reset(seed=self._seed)
+    returned = self._environment.reset(seed=self._seed)
     self._seed = None
-    return self._observation.encode(observation)
+    if not (
+      isinstance(returned, tuple)
+      and len(returned) == 2
+      and isinstance(returned[1], Mapping | None)
+    ):
+      raise self._of_another_interface(
+        'reset', 'the observation and a dict of information'
+      )
+    return self._observation.encode(returned[0])
 
   def _step(self, action: Any) -> base.Transition:
-    observation, reward, terminated, truncated, _ = self._environment.step(
-      self._action.decode(action)
-    )
+    returned = self._environment.step(self._action.decode(action))
+    if not (isinstance(returned, tuple) and len(returned) == 5):
+      raise self._of_another_interface(
+        'step', 'observation, reward, terminated, truncated and information'
+      )
+    observation, reward, terminated, truncated, _ = returned
     return self._observation.encode(observation), reward, terminated, truncated
 
+  def _of_another_interface(
+    self, method: str, wanted: str
+  ) -> checking.UnfitValueError:
+    return checking.UnfitValueError(
+      f'Environment {self._name!r} returned from {method}() something else '
+      f'than Gymnasium wants, a tuple of {wanted}: it may be written for '
+      'an older interface.'
+    )
+
   def observation_spec(self) -> Any:
-    return self._observation.spec
+    return self._checker.observation_spec
 
   def action_spec(self) -> Any:
     return self._action.spec
@@ -77,11 +102,19 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
     self._environment.close()
 
 
+def _name(environment: gymnasium.Env) -> str:
+  """Its id; of one that was not made by an id, its class."""
+  if environment.spec:
+    return environment.spec.id
+  return type(environment.unwrapped).__name__
+
+
 class _Codec(NamedTuple):
   """How values of a Gymnasium space look to a user of `dm_env`."""
 
   spec: Any
-  # From Gymnasium. Copies, since some environments reuse their buffers.
+  # From Gymnasium: nested as the spec is, and counted from 0. Types and shapes
+  # are as they come, right or wrong.
   encode: Callable[[Any], Any]
   # To Gymnasium.
   decode: Callable[[Any], Any]
@@ -100,19 +133,19 @@ def _codec(space: spaces.Space, name: str) -> _Codec:
     start = int(space.start)
     return _Codec(
       specs.DiscreteArray(int(space.n), np.int32, name=name),
-      lambda value: np.array(int(value) - start, np.int32),
+      lambda value: _from_zero(value, start),
       lambda value: space.dtype.type(int(value) + start),
     )
   if isinstance(space, spaces.MultiDiscrete):
     return _Codec(
       specs.BoundedArray(space.shape, np.int32, 0, space.nvec - 1, name),
-      lambda value: np.array(value - space.start, np.int32),
+      lambda value: _from_zero(value, space.start),
       lambda value: (np.asarray(value) + space.start).astype(space.dtype),
     )
   if isinstance(space, spaces.MultiBinary):
     return _Codec(
       specs.BoundedArray(space.shape, np.int32, 0, 1, name),
-      lambda value: np.array(value, np.int32),
+      lambda value: value,
       lambda value: np.asarray(value).astype(space.dtype),
     )
   raise ValueError(
@@ -138,9 +171,19 @@ def _box_codec(space: spaces.Box, name: str) -> _Codec:
       )
   return _Codec(
     spec,
-    lambda value: np.array(value, dtype),
+    lambda value: value,
     lambda value: np.clip(value, space.low, space.high).astype(space.dtype),
   )
+
+
+def _from_zero(value: Any, start: Any) -> Any:
+  """Integers that are counted from `start`, or whatever else it may be."""
+  with contextlib.suppress(Exception):
+    array = np.asanyarray(value)
+    if array.dtype.kind in 'iu':
+      # Of unsigned ones there is nothing below 0.
+      return array.astype(np.int64) - start
+  return value
 
 
 def _nested_codec(
@@ -153,12 +196,14 @@ def _nested_codec(
   }
 
   def encode(value):
-    values = (
-      value
-      if isinstance(value, dict)
-      else dict(zip(codecs, value, strict=True))
-    )
-    return {key: codec.encode(values[key]) for key, codec in codecs.items()}
+    if isinstance(value, (tuple, list)) and container is not dict:
+      value = {str(i): part for i, part in enumerate(value)}
+    if not isinstance(value, Mapping):
+      return value
+    return {
+      key: codecs[key].encode(part) if key in codecs else part
+      for key, part in value.items()
+    }
 
   def decode(value):
     return container(

@@ -20,6 +20,9 @@ _LEARNER = 'learner.npz'
 _REPLAY = 'replay'
 _MANIFEST = 'manifest.json'
 
+# An empty file in those that were saved in an emergency.
+_EMERGENCY = 'emergency'
+
 # Without these it is none.
 _REQUIRED = (
   _LEARNER,
@@ -137,6 +140,7 @@ class Checkpoints:
     state: Any,
     metadata: Callable[[], Mapping[str, Any]],
     replay: reverb.Client,
+    emergency: bool = False,
   ):
     """Writes a checkpoint; those before it stay until it is complete.
 
@@ -145,6 +149,9 @@ class Checkpoints:
       metadata: gives plain values, counters for one. Where others go on writing
         to the replay it is asked last, so that the replay is not ahead of it.
       replay: a client of the server with `replay_checkpointer`.
+      emergency: the run is ending by an error, which may be in the checkpoint
+        too and be met again: the newest one that is not of this kind stays,
+        however many of them there are.
 
     Raises:
       CheckpointError: it could not be written. Those before it are untouched.
@@ -166,6 +173,8 @@ class Checkpoints:
       arrays.save(
         os.path.join(partial, _LEARNER), state, {**metadata(), _ORIGIN: origin}
       )
+      if emergency:
+        open(os.path.join(partial, _EMERGENCY), 'w').close()
       files.sync_tree(partial)
       manifest = {
         name: _sum(os.path.join(partial, name)) for name in _files(partial)
@@ -191,8 +200,17 @@ class Checkpoints:
       with contextlib.suppress(OSError):
         os.rename(path, path + _UNUSABLE)
     usable = [n for n in _names(self._directory) if n not in self._unusable]
-    for name in usable[: -self._keep]:
-      shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+    kept = usable[-self._keep :] + self._without_emergencies(usable)[-1:]
+    for name in usable:
+      if name not in kept:
+        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
+
+  def _without_emergencies(self, names: Sequence[str]) -> list[str]:
+    return [
+      name
+      for name in names
+      if not os.path.exists(os.path.join(self._directory, name, _EMERGENCY))
+    ]
 
   def restore(self, template: Any) -> Restored | None:
     """Reads the newest checkpoint that is whole; None if there never was one.

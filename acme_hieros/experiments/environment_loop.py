@@ -1,12 +1,12 @@
 """Steps the environments of one actor, and rebuilds those that break down."""
 
 from collections.abc import Callable, Sequence
-import contextlib
 
 import dm_env
 import numpy as np
 
 from acme_hieros.agent import acting
+from acme_hieros.environments import checked, checking
 from acme_hieros.experiments.episodes import Episode
 
 # An environment that broke down so often without ending an episode stays so.
@@ -17,13 +17,15 @@ _MOST_CHARACTERS = 200
 
 
 class BrokenEnvironmentError(RuntimeError):
-  """An environment raises again and again; the message says what."""
+  """An environment breaks down again and again; the message says how."""
 
 
 class EnvironmentLoop:
   """The environments of one actor, which takes a step in all of them at once.
 
-  One that raises is closed and built anew; its episode is over without an end.
+  One that raises, or returns what it should not (`environments.checked`), is
+  closed and built anew; its episode is over without an end, and what it has
+  returned last goes nowhere.
   """
 
   def __init__(
@@ -43,7 +45,8 @@ class EnvironmentLoop:
       num_environments: to step.
       seeds: of the environments.
       update: is called after each step, for newer parameters.
-      report: is told, in a sentence, that an environment was rebuilt.
+      report: is told, in a sentence, that an environment was rebuilt or could
+        not be closed.
     """
     self._actor = actor
     self._make_environment = make_environment
@@ -106,17 +109,17 @@ class EnvironmentLoop:
     self._at_work.remove(i)
 
   def close(self):
-    """Closes the environments."""
+    """Closes the environments; one that raises is reported."""
     for environment in self._environments:
       if environment is not None:
-        environment.close()
+        close(environment, self._report)
 
   def _start_episode(self, i: int):
     while True:
       try:
         if self._environments[i] is None:
           seed = int(self._rngs[i].integers(2**32))
-          self._environments[i] = self._make_environment(seed)
+          self._environments[i] = checked(self._make_environment(seed))
         timestep = self._environments[i].reset()
         break
       except Exception as error:
@@ -135,8 +138,7 @@ class EnvironmentLoop:
   def _break_down(self, i: int, error: Exception):
     self._breakdowns[i] += 1
     if self._environments[i] is not None:
-      with contextlib.suppress(Exception):  # It is broken.
-        self._environments[i].close()
+      close(self._environments[i], lambda unused: None)  # It is broken.
       self._environments[i] = None
     reason = in_one_line(error)
     if self._breakdowns[i] >= _MOST_BREAKDOWNS:
@@ -147,7 +149,18 @@ class EnvironmentLoop:
     self._report(f'The environment broke down and is built anew ({reason}).')
 
 
-def in_one_line(error: Exception) -> str:
+def close(environment: dm_env.Environment, report: Callable[[str], None]):
+  """Closes it; one that raises costs nothing but a report, a sentence."""
+  try:
+    environment.close()
+  except (Exception, SystemExit) as error:
+    report(f'An environment could not be closed ({in_one_line(error)}).')
+
+
+def in_one_line(error: BaseException) -> str:
   """What an error is, and the first line of what it says."""
   text = str(error).strip().partition('\n')[0]
-  return f'{type(error).__name__}: {text}'[:_MOST_CHARACTERS].rstrip('.: ')
+  text = f'{type(error).__name__}: {text}'
+  if not isinstance(error, checking.UnfitValueError):  # Its advice comes last.
+    text = text[:_MOST_CHARACTERS]
+  return text.rstrip('.: ')

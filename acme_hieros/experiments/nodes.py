@@ -339,7 +339,8 @@ class Learner(core.VariableSource):
       except Exception as error:
         if isinstance(error, learning.NonFiniteLossError):
           running.save_failure(self._workdir, self._learner, error)
-        self._try_to_save()  # The first error is what is to be told.
+        # The first error is what is to be told.
+        self._try_to_save(emergency=True)
         raise
       self._save()
       self._workdir.close()
@@ -357,14 +358,14 @@ class Learner(core.VariableSource):
         saved = time.monotonic()
         self._try_to_save()
 
-  def _try_to_save(self):
+  def _try_to_save(self, emergency: bool = False):
     try:
-      self._save()
+      self._save(emergency)
     except checkpoints.CheckpointError as error:
       # There may be room again by the next time.
       self._coordinator.warn(str(error))
 
-  def _save(self):
+  def _save(self, emergency: bool = False):
     self._checkpoints.save(
       self._learner.save(),
       lambda: {
@@ -372,6 +373,7 @@ class Learner(core.VariableSource):
         **self._coordinator.save(),
       },
       self._replay,
+      emergency,
     )
 
 

@@ -153,12 +153,13 @@ class Trainer:
           if isinstance(error, learning.NonFiniteLossError):
             save_failure(self._workdir, self._learner, error)
           try:
-            self.save()
+            self.save(emergency=True)
           except checkpoints.CheckpointError as second:
             line.write(str(second))  # The first is what is to be told.
           raise
         finally:
           self._close()
+          self._write_warnings(line)
       summary = runs.summarise(
         run,
         self._workdir,
@@ -171,8 +172,12 @@ class Trainer:
       workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
       return summary
 
-  def save(self):
-    """Writes a checkpoint; raises CheckpointError if that is not possible."""
+  def save(self, emergency: bool = False):
+    """Writes a checkpoint; raises CheckpointError if that is not possible.
+
+    Args:
+      emergency: see `Checkpoints.save`.
+    """
     self._checkpoints.save(
       self._learner.save(),
       lambda: {
@@ -184,6 +189,7 @@ class Trainer:
         **self._episodes.save(),
       },
       self._client,
+      emergency,
     )
 
   def _close(self):

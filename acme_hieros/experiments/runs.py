@@ -21,6 +21,7 @@ from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import foreign_module, make_environment
 from acme_hieros.experiments import (
   checkpoints,
+  environment_loop,
   episodes,
   provenance,
   trust,
@@ -442,7 +443,7 @@ def _warn_of_another_configuration(
 def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
   environment = run.make_environment(run.seed)
   environment_spec = specs.make_environment_spec(environment)
-  environment.close()
+  environment_loop.close(environment, logging.warning)
   return environment_spec
 
 

@@ -215,7 +215,7 @@ class PeriodicPictures:
       key = jax.random.PRNGKey(int(seeds[1]))
       self._visualizer.draw(params, environment, key, path)
     finally:
-      environment.close()
+      environment_loop.close(environment, self._report)
     self._workdir.log_pictures(files(path), steps)
     self._thin()
 

@@ -68,10 +68,14 @@ def check_images(config: WorldModelConfig, observation: Spaces):
       patches = ''
       if config.patch_size > 1:
         patches = f'patches of {config.patch_size} pixels and '
+      height, width = (
+        max(1, round(side / stride)) * stride for side in shape[:2]
+      )
       raise ValueError(
-        f'No encoder fits the observation {name!r} of shape {shape}: '
-        f'{patches}{halvings(config)} halvings (world_model.cnn_depths) need '
-        f'sides that are multiples of {stride}.'
+        f'No encoder fits the observation {name!r} of shape {shape}, [height, '
+        f'width, channels]: {patches}{halvings(config)} halvings '
+        f'(world_model.cnn_depths) need sides that are multiples of {stride}; '
+        f'resize it, for example to {height} x {width}.'
       )
     cells = cell_count(config, observation[name])
     if config.cell_latents and config.categoricals % cells:

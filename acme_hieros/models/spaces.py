@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import distributions, linear
+from acme_hieros.models import distributions, images, linear
 
 Array = jax.Array
 
@@ -187,8 +187,15 @@ def observation_spaces(
   if hasattr(spec, 'num_values'):
     return {name: OneHot(shape, int(spec.num_values), dtype)}
   if dtype == np.uint8 and len(shape) == 3:
+    if images.channels_come_first(shape):
+      raise ValueError(
+        f'No encoder fits the observation {name!r} of shape {shape}, an image '
+        'whose channels come first: encoders want [height, width, channels], '
+        f'here {shape[1:] + shape[:1]}, as acme_hieros.environments.checked '
+        'makes them.'
+      )
     return {name: Image(shape)}
-  if np.issubdtype(dtype, np.number) or dtype == np.bool_:
+  if dtype.kind in 'biuf':
     if len(shape) < 3 and 0 not in shape:
       return {name: Vector(shape, dtype)}
   raise ValueError(

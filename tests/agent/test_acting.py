@@ -4,6 +4,7 @@ import types
 
 import acme
 from acme import core, specs
+import dm_env
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from acme_hieros.agent import acting
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
-from acme_hieros.environments import make_environment
+from acme_hieros.environments import checking, make_environment
 from acme_hieros.models import level as level_lib
+from acme_hieros.models import spaces
 
 
 class Recorder:
@@ -172,6 +174,7 @@ def test_actions_come_from_the_parameters_given_last(make_config):
     select_action=lambda params, observation, state: (params, state),
     get_extras=lambda state: None,
     end=lambda params, observation, state: None,
+    observation={'observation': spaces.Vector((1,))},
     action_dtype=np.dtype(np.float32),
   )
   source = Source()
@@ -307,3 +310,65 @@ def test_an_environment_that_broke_down_starts_again(make_batch_actor):
     for episode in adder.episodes[:-1]:
       assert episode[-1][1].last()
       assert bool(episode[1][2].steps[1].ticked)
+
+
+# Environments of others, in Acme's loops.
+
+
+def make_watching_actor(observation):
+  """Sees these spaces; the policy does nothing with them."""
+  policy = networks_lib.HierosPolicy(
+    init=lambda key: key,
+    select_action=lambda params, observation, state: (params, state),
+    get_extras=lambda state: None,
+    end=lambda params, observation, state: None,
+    observation=observation,
+    action_dtype=np.dtype(np.float32),
+  )
+  return acting.HierosActor(policy, jax.random.PRNGKey(0), None, Recorder())
+
+
+@pytest.mark.parametrize(
+  'space,good,bad,word',
+  [
+    (spaces.Vector((2,)), np.ones(2), np.array([1, np.nan]), 'nan'),
+    (spaces.Vector((2,)), np.ones(2), np.ones((1, 2)), r'\(1, 2\)'),
+    (spaces.Vector((), np.dtype(np.int64)), 2**31 - 1, 2**31, '2147483648'),
+    (spaces.Vector((), np.dtype(np.float64)), 1e38, 1e39, 'float32'),
+    (spaces.OneHot((), 4), 3, 4, 'bounds from 0 to 3'),
+    (
+      spaces.Image((8, 8, 3)),
+      np.zeros((8, 8, 3), np.uint8),
+      np.full((8, 8, 3), 0.7),
+      'uint8',
+    ),
+  ],
+)
+def test_an_actor_refuses_what_networks_cannot_take(space, good, bad, word):
+  actor = make_watching_actor({'a/b': space})
+  actor.observe_first(dm_env.restart({'a': {'b': good}}))
+  actor.observe(0, dm_env.transition(1.0, {'a': {'b': good}}))
+  with pytest.raises(checking.UnfitValueError, match=f"'a/b'.*{word}"):
+    actor.observe_first(dm_env.restart({'a': {'b': bad}}))
+  with pytest.raises(checking.UnfitValueError, match=f"'a/b'.*{word}"):
+    actor.observe(0, dm_env.transition(1.0, {'a': {'b': bad}}))
+  assert len(actor._adder.calls) == 1
+
+
+@pytest.mark.parametrize(
+  'reward,discount,words',
+  [
+    (np.nan, 1.0, 'reward nan'),
+    (np.ones(1), 1.0, r'reward .*\(1,\)'),
+    (None, 1.0, 'reward None'),
+    (0.0, np.nan, 'discount nan'),
+    (0.0, 1.5, 'discount 1.5'),
+  ],
+)
+def test_an_actor_refuses_what_would_spoil_the_replay(reward, discount, words):
+  actor = make_watching_actor({'observation': spaces.Vector(())})
+  actor.observe_first(dm_env.restart(0.0))
+  timestep = dm_env.TimeStep(dm_env.StepType.MID, reward, discount, 0.0)
+  with pytest.raises(checking.UnfitValueError, match=words):
+    actor.observe(0, timestep)
+  assert not actor._adder.calls

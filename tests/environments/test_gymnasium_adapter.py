@@ -1,5 +1,6 @@
 """Gymnasium's environments keep their meaning under dm_env."""
 
+import fractions
 import sys
 
 from dm_env import specs
@@ -7,8 +8,10 @@ import gymnasium
 from gymnasium import spaces
 import numpy as np
 import pytest
+import tree
 
 from acme_hieros.environments import gymnasium_adapter, make_environment
+from acme_hieros.models import spaces as model_spaces
 
 _BIT = spaces.Discrete(2)
 
@@ -342,3 +345,344 @@ def test_refused_options_are_named():
     make_environment('gym/FrozenLake-v1', map_name='x')
   with pytest.raises(ValueError, match="'max_episode_steps': 0"):
     make_environment('gym/CartPole-v1', max_episode_steps=0)
+
+
+# What an environment returns against its space.
+
+_THREE = spaces.Box(-10, 10, (3,), np.float32)
+_PIXELS = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+_BODY = spaces.Dict({'speed': _THREE, 'on': spaces.Discrete(2)})
+_STILL = np.zeros(3, np.float32)
+
+
+def observe(space, value):
+  """What the agent gets of an observation, at the start and in a step."""
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=space, observations=[value])
+  )
+  first = environment.reset().observation
+  later = environment.step(0).observation
+  for a, b, spec in zip(
+    *map(tree.flatten, (first, later, environment.observation_spec())),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+    assert type(a) is np.ndarray and a.dtype == b.dtype == spec.dtype
+    assert a.shape == b.shape == spec.shape
+  return first
+
+
+@pytest.mark.parametrize(
+  'space,value,words',
+  [
+    # Numbers that are none.
+    (_THREE, np.array([0, np.nan, 0], np.float32), ['nan', 'finite']),
+    (_THREE, np.array([0, np.inf, 0]), ['inf', 'finite']),
+    (_THREE, np.array([0, -np.inf, 0]), ['-inf', 'finite']),
+    (_THREE, [0.0, 1e39, 0.0], ['1e+39', 'float32', 'finite']),
+    (_THREE, np.array([0, np.nan, 0], np.float16), ['nan']),
+    (_BODY, {'speed': _STILL * np.nan, 'on': 1}, ["'speed'", 'nan']),
+    # Other types.
+    (_THREE, None, ['object', 'None', 'float32']),
+    (_THREE, np.array([0, None, 1], object), ['object', 'None']),
+    (_THREE, [0.0, 1.0j, 0.0], ['complex128']),
+    (_THREE, ['0', '1', '2'], ["'1'", 'float32']),
+    (_THREE, [[0.0], [1.0, 2.0], 3.0], ['object']),
+    (_THREE, np.ma.masked_invalid([0.0, np.nan, 1.0]), ['--']),
+    (_THREE, np.zeros(3, 'datetime64[s]'), ['datetime64']),
+    # Other shapes.
+    (_THREE, np.zeros((1, 3), np.float32), ['(1, 3)', '(3,)']),
+    (_THREE, np.zeros(4, np.float32), ['(4,)', '(3,)']),
+    (_THREE, np.float32(1), ['()', '(3,)']),
+    (_THREE, {'speed': _STILL}, ['object', 'speed']),
+    (spaces.Box(-1, 1, (), np.float32), np.zeros(1), ['(1,)', '()']),
+    (_PIXELS, np.zeros((16, 16), np.uint8), ['(16, 16)', '(16, 16, 3)']),
+    (spaces.Discrete(3), np.array([1]), ['(1,)', '()']),
+    # Casts that lose something.
+    (_PIXELS, np.full((16, 16, 3), 0.7), ['0.7', 'uint8', '0 to 255']),
+    (_PIXELS, np.ones((16, 16, 3), np.float32), ['1.0', 'uint8', '0 to 255']),
+    (_PIXELS, np.full((16, 16, 3), -1), ['-1', 'uint8']),
+    (_PIXELS, np.full((16, 16, 3), 256), ['256', 'uint8']),
+    (spaces.Discrete(3), 1.5, ['1.5', 'int32']),
+    (spaces.MultiBinary(2), [0.0, 0.5], ['0.5', 'int32']),
+    (spaces.MultiBinary(2), [0, np.nan], ['nan', 'int32']),
+    (spaces.Box(0, 1, (2,), bool), [0, 2], ['2', 'bool']),
+    # Beyond the bounds of whole numbers.
+    (spaces.Discrete(3), 3, ['3', 'bounds']),
+    (spaces.Discrete(3), -1, ['-1', 'bounds']),
+    (spaces.Discrete(3, start=10), 13, ['3', 'bounds']),
+    (spaces.Discrete(3, start=10), np.uint8(9), ['-1', 'bounds']),
+    (spaces.Discrete(3), None, ['object', 'None']),
+    (spaces.Discrete(3), 2**40, ['1099511627776', 'int32']),
+    (spaces.MultiDiscrete([2, 3]), [1, 3], ['3', 'bounds']),
+    (spaces.MultiBinary(2), [0, 2], ['2', 'bounds']),
+    (spaces.Box(0, 9, (2,), np.uint8), [1, 10], ['10', 'bounds', '9']),
+    (spaces.Box(0, 99, (2,), np.int64), [1, 2**40], ['1099511627776', '99']),
+    # Keys.
+    (_BODY, {'speed': _STILL}, ["'on'", 'without']),
+    (_BODY, _STILL, ["'speed'", 'dict']),
+    (_BODY, None, ["'speed'", 'dict']),
+    (spaces.Tuple((_THREE, _BIT)), (_STILL,), ["'1'", 'without']),
+    (spaces.Tuple((_THREE, _BIT)), None, ["'0'", "'1'"]),
+    (
+      spaces.Dict({'a': _BODY}),
+      {'a': {'speed': _STILL, 'on': 2}},
+      ["'a/on'", '2', 'bounds'],
+    ),
+  ],
+)
+def test_what_does_not_fit_the_space_is_refused(space, value, words):
+  with pytest.raises(ValueError) as error:
+    observe(space, value)
+  said = str(error.value)
+  for word in ["Environment 'Scripted' returned", 'observation', *words]:
+    assert word in said
+  assert '\n' not in said and said.endswith('.') and len(said) < 300
+
+
+@pytest.mark.parametrize(
+  'space,value,seen',
+  [
+    (_THREE, [1, 2, 3], [1, 2, 3]),
+    (_THREE, (True, False, True), [1, 0, 1]),
+    (_THREE, np.array([0.1, 0.2, 0.3]), np.float32([0.1, 0.2, 0.3])),
+    (_THREE, np.array([1, 2, 3], np.float16), [1, 2, 3]),
+    (_THREE, np.ma.array([1.0, 2.0, 3.0]), [1, 2, 3]),
+    (_THREE, np.array([1, 2, 3], '>f4'), [1, 2, 3]),
+    (spaces.Box(-1, 1, (), np.float32), 0.5, 0.5),
+    (spaces.Box(-1, 1, (), np.float32), np.array(0.5), 0.5),
+    (_PIXELS, np.full((16, 16, 3), 255, np.int64), np.full((16, 16, 3), 255)),
+    (spaces.Discrete(3), 2.0, 2),
+    (spaces.Discrete(3), np.array(2), 2),
+    (spaces.Discrete(3), True, 1),
+    (spaces.Discrete(3, start=-5), np.uint8(0) - 4, 1),
+    (spaces.MultiBinary(2), [0.0, 1.0], [0, 1]),
+    (spaces.Box(0, 1, (2,), bool), [0, 1], [False, True]),
+    # More than 32 bits hold.
+    (
+      spaces.Box(0, 2**62, (2,), np.int64),
+      [2**40, 1_700_000_000_000],
+      np.float32([2**40, 1_700_000_000_000]),
+    ),
+    (
+      spaces.Box(0, 2**64 - 1, (1,), np.uint64),
+      np.array([2**63], np.uint64),
+      [2.0**63],
+    ),
+    (spaces.Box(0, 99, (2,), np.int64), [1, 99], [1, 99]),
+  ],
+)
+def test_what_fits_the_space_keeps_its_meaning(space, value, seen):
+  np.testing.assert_array_equal(observe(space, value), seen)
+
+
+@pytest.mark.parametrize(
+  'dtype,bound,used',
+  [
+    (np.int64, 2**31 - 1, np.int64),
+    (np.int64, 2**31, np.float32),
+    (np.uint64, 2**32 - 1, np.uint64),
+    (np.uint64, 2**32, np.float32),
+    (np.uint32, 2**32 - 1, np.uint32),
+  ],
+)
+def test_integers_that_need_64_bits_are_seen_as_floats(dtype, bound, used):
+  space = spaces.Box(0, bound, (1,), dtype)
+  spec = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=space)
+  ).observation_spec()
+  assert spec.dtype == used and spec.maximum == used(bound)
+  # Actions are not what JAX computes with.
+  spec = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(action_space=space)
+  ).action_spec()
+  assert spec.dtype == dtype
+
+
+def test_the_world_model_sees_large_integers_as_they_are():
+  space = spaces.Box(0, 2**62, (2,), np.int64)
+  value = np.array([2**40 + 1, 1_700_000_000_000])
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=space, observations=[value])
+  )
+  seen = model_spaces.observation_spaces(environment.observation_spec())
+  encoded = seen['observation'].encode(environment.reset().observation)
+  np.testing.assert_allclose(encoded, np.log1p(value), rtol=1e-6)
+
+
+def test_images_get_their_channels_last():
+  space = spaces.Box(
+    np.arange(4, dtype=np.uint8)[:, None, None].repeat(20, 1).repeat(9, 2),
+    255,
+    (4, 20, 9),
+    np.uint8,
+  )
+  space.seed(0)
+  value = space.sample()
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=space, observations=[value])
+  )
+  spec = environment.observation_spec()
+  assert spec.shape == (20, 9, 4)
+  assert spec.minimum[3, 2].tolist() == [0, 1, 2, 3]
+  seen = environment.reset().observation
+  assert seen.flags.c_contiguous
+  assert all(
+    seen[y, x, c] == value[c, y, x] for c, y, x in np.ndindex(value.shape)
+  )
+  with pytest.raises(ValueError, match=r'\(20, 9, 4\).*\(4, 20, 9\)'):
+    observe(space, seen)
+
+
+def test_floats_beyond_their_bounds_are_taken_with_one_warning():
+  value = np.array([0, 10.5, 0], np.float32)
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=_THREE, observations=[value])
+  )
+  with pytest.warns(UserWarning, match='-10.0 to 10.0') as warned:
+    for _ in range(3):
+      assert environment.reset().observation.tolist() == [0, 10.5, 0]
+  assert len(warned) == 1 and 'Scripted' in str(warned[0].message)
+
+
+@pytest.mark.filterwarnings('error')
+def test_bounds_are_those_of_rounded_numbers():
+  space = spaces.Box(0.0, 0.1, (1,), np.float64)
+  assert observe(space, np.array([0.1])) == np.float32(0.1)
+
+
+def test_keys_that_the_space_does_not_have_are_dropped_with_one_warning():
+  value = {'speed': _STILL, 'on': 1, 'goal': 3}
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=_BODY, observations=[value])
+  )
+  with pytest.warns(UserWarning, match="'goal'") as warned:
+    for _ in range(3):
+      assert environment.reset().observation.keys() == _BODY.keys()
+  assert len(warned) == 1
+
+
+def test_buffers_may_be_used_again():
+  buffer = np.zeros(3, np.float32)
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    Scripted(observation_space=_THREE, observations=[buffer])
+  )
+  seen = environment.reset().observation
+  buffer[:] = 1
+  assert seen.tolist() == [0, 0, 0]
+
+
+class Returning(Scripted):
+  """Returns what it was given from `reset` or `step`."""
+
+  def __init__(self, reset=None, step=None):
+    super().__init__()
+    self._returned = {'reset': reset, 'step': step}
+
+  def reset(self, **options):
+    super().reset(**options)
+    given = self._returned['reset']
+    return (0, {}) if given is None else given
+
+  def step(self, action):
+    return self._returned['step']
+
+
+def play(**returned):
+  environment = gymnasium_adapter.GymnasiumAdapter(Returning(**returned))
+  environment.reset()
+  return environment.step(0)
+
+
+@pytest.mark.parametrize(
+  'reward',
+  [
+    np.nan,
+    -np.inf,
+    np.float32(np.inf),
+    1e39,
+    10**400,
+    None,
+    'one',
+    '1.0',
+    1j,
+    np.array([1.0]),
+    [1.0],
+    np.array(None),
+    {},
+    np.ma.masked,
+    np.datetime64(1, 's'),
+    fractions.Fraction(1, 2),
+  ],
+  ids=repr,
+)
+def test_a_reward_is_one_finite_number(reward):
+  with pytest.raises(ValueError, match='returned the reward .*finite number'):
+    play(step=(0, reward, False, False, {}))
+
+
+@pytest.mark.parametrize(
+  'reward,number',
+  [
+    (3, 3),
+    (True, 1),
+    (np.bool_(True), 1),
+    (np.array(0.5), 0.5),
+    (np.float16(0.5), 0.5),
+    (np.float64(0.1), np.float32(0.1)),
+    (np.int64(-7), -7),
+    (1e38, np.float32(1e38)),
+    (np.ma.array(2.0), 2),
+  ],
+  ids=repr,
+)
+def test_rewards_may_be_numbers_of_any_type(reward, number):
+  step = play(step=(0, reward, False, False, {}))
+  assert type(step.reward) is np.float32 and step.reward == number
+
+
+@pytest.mark.parametrize('name', ['terminated', 'truncated'])
+@pytest.mark.parametrize(
+  'value', [None, np.nan, 2, 'no', {}, 0.0, np.array([True, False])], ids=repr
+)
+def test_ends_are_truth_values(name, value):
+  ends = {'terminated': False, 'truncated': False, name: value}
+  with pytest.raises(ValueError, match=f'{name}=.*True or False'):
+    play(step=(0, 0.0, *ends.values(), {}))
+
+
+@pytest.mark.parametrize(
+  'value', [True, np.True_, 1, np.array(True), np.array([True])], ids=repr
+)
+def test_ends_may_be_numpys_truth_values(value):
+  assert play(step=(0, 0.0, value, False, {})).discount == 0
+  assert play(step=(0, 0.0, False, value, {})).discount == 1
+  assert play(step=(0, 0.0, False, value, None)).last()
+
+
+@pytest.mark.parametrize(
+  'returned',
+  [
+    {'reset': np.array([0.0, 1.0])},
+    {'reset': 0},
+    {'reset': (0, 1)},
+    {'reset': (0, {}, 1)},
+    {'step': (0, 0.0, False, {})},
+    {'step': None},
+    {'step': np.zeros(5)},
+  ],
+  ids=repr,
+)
+def test_another_interface_is_told(returned):
+  (method,) = returned
+  with pytest.raises(ValueError, match=rf"'Returning'.*{method}\(\).*older"):
+    play(**returned)
+
+
+def test_an_environment_is_called_by_its_id():
+  environment = gymnasium_adapter.GymnasiumAdapter(
+    gymnasium.make('NestedForTests-v0', disable_env_checker=True)
+  )
+  environment._environment.unwrapped._observations = [{}]
+  with pytest.raises(ValueError, match="'NestedForTests-v0' returned"):
+    environment.reset()

@@ -46,13 +46,13 @@ class Run:
   def __exit__(self, *unused_error):
     self._server.stop()
 
-  def advance(self, value):
+  def advance(self, value, **how):
     """Inserts a number and saves."""
     self.client.insert(np.int64(value), {'table': 1.0})
-    self.save(value)
+    self.save(value, **how)
 
-  def save(self, value):
-    self.store.save(state(value), lambda: {'steps': value}, self.client)
+  def save(self, value, **how):
+    self.store.save(state(value), lambda: {'steps': value}, self.client, **how)
 
   def size(self):
     return self.client.server_info()['table'].current_size
@@ -94,6 +94,37 @@ def test_the_newest_stay(tmp_path):
     '000011',
     '000012',
   ]
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_emergencies_leave_the_last_one_that_is_none(tmp_path, keep):
+  with Run(tmp_path, keep) as run:
+    run.advance(1)
+    run.advance(2)
+    for value in (3, 4, 5):
+      run.advance(value, emergency=True)
+  with Run(tmp_path, keep) as run:
+    # The newest is what is resumed.
+    assert run.restored.metadata == {'steps': 5}
+    run.advance(6, emergency=True)
+    kept = [n for n in names(tmp_path) if not n.startswith('.')]
+    assert kept == ['000002', *('000005', '000006')[-keep:]]
+    # One that is none makes room.
+    run.advance(7)
+    kept = [n for n in names(tmp_path) if not n.startswith('.')]
+    assert kept == ['000006', '000007'][-keep:]
+
+
+def test_a_damaged_one_is_not_kept_for_being_no_emergency(tmp_path):
+  with Run(tmp_path) as run:
+    for value in (1, 2, 3):
+      run.advance(value)
+  (tmp_path / '000003' / 'learner.npz').unlink()
+  with Run(tmp_path) as run:
+    for value in (4, 5):
+      run.advance(value, emergency=True)
+  kept = [n for n in names(tmp_path) if not n.startswith('.')]
+  assert kept == ['000002', '000004', '000005']
 
 
 @pytest.mark.parametrize('keep', [0, -1])

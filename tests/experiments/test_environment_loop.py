@@ -3,9 +3,12 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import dm_env
+from dm_env import specs
+import gymnasium
 import numpy as np
 import pytest
 
+from acme_hieros.environments import checking, gymnasium_adapter
 from acme_hieros.experiments import environment_loop
 
 
@@ -34,7 +37,7 @@ class Actor:
     self.updates += 1
 
 
-class Environment:
+class Environment(dm_env.Environment):
   """Episodes of `length` steps, a reward of 1 each; breaks when told to."""
 
   def __init__(self, length, breaks=lambda: False, truncate=False):
@@ -55,6 +58,12 @@ class Environment:
       return dm_env.transition(1.0, np.float32(self.time))
     end = dm_env.truncation if self.truncate else dm_env.termination
     return end(1.0, np.float32(self.time))
+
+  def observation_spec(self):
+    return specs.Array((), np.float32)
+
+  def action_spec(self):
+    return specs.DiscreteArray(2)
 
   def close(self):
     self.closed = True
@@ -221,5 +230,155 @@ def test_errors_fit_into_a_sentence(error, says):
   assert environment_loop.in_one_line(error) == says
 
 
+def test_what_is_wrong_with_a_value_is_told_to_the_end():
+  message = 'x' * 250 + ', which should be y.'
+  said = environment_loop.in_one_line(checking.UnfitValueError(message))
+  assert said == f'UnfitValueError: {message}'.rstrip('.')
+
+
 def test_long_errors_are_cut():
   assert len(environment_loop.in_one_line(OSError('x' * 9999))) == 200
+
+
+# What an environment returns.
+
+
+class Scripted(gymnasium.Env):
+  """Episodes of 3 steps of Gymnasium; the n-th step of all is edited."""
+
+  observation_space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
+  action_space = gymnasium.spaces.Discrete(99)
+
+  def __init__(self, edit, when=lambda n: n == 5):
+    self.edit, self.when, self.n = edit, when, 0
+
+  def reset(self, seed=None, options=None):
+    self.time = 0
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    self.n += 1
+    self.time += 1
+    step = {
+      'observation': np.full(2, self.time, np.float32),
+      'reward': 1.0,
+      'terminated': self.time == 3,
+      'truncated': False,
+    }
+    return *(step | self.edit if self.when(self.n) else step).values(), {}
+
+
+class Native(Environment):
+  """The same of dm_env's."""
+
+  def __init__(self, edit, when=lambda n: n == 5):
+    super().__init__(3)
+    self.edit, self.when, self.n = edit, when, 0
+
+  def step(self, action):
+    self.n += 1
+    timestep = super().step(action)
+    return timestep._replace(**self.edit) if self.when(self.n) else timestep
+
+
+def play(make, steps=12):
+  """What the actor is told, the episodes, and what is reported."""
+  actor, reports = Actor(1), []
+  loop = make_loop(actor, lambda seed: make(), reports)
+  ended = [episode for _ in range(steps) for episode in loop.step()[1]]
+  return [timesteps[0] for timesteps in actor.observed], ended, reports
+
+
+def check_one_breakdown(make, words):
+  """The fifth step of all is bad; a new environment has it again."""
+  observed, ended, reports = play(make)
+  # 3 steps, 1 step and the bad one, twice, and 2 steps of a whole episode.
+  assert [timestep is None for timestep in observed] == (
+    [False, False, False, False, True] * 2 + [False, False]
+  )
+  assert [episode.episode_length for episode in ended] == [3, 3]
+  for timestep in filter(None, observed):
+    assert timestep.reward == 1 and timestep.discount in (0, 1)
+    assert np.isfinite(timestep.observation).all()
+  assert len(reports) == 2
+  for word in ('is built anew', *words):
+    assert word in reports[0]
+  assert '\n' not in reports[0]
+
+
+@pytest.mark.parametrize(
+  'edit,words',
+  [
+    ({'observation': np.array([0, np.nan], np.float32)}, ["'observation'"]),
+    ({'observation': np.zeros((1, 2))}, ['(1, 2)', '(2,)']),
+    ({'observation': None}, ['None']),
+    ({'reward': np.nan}, ['reward nan']),
+    ({'reward': -np.inf}, ['reward -inf']),
+    ({'reward': None}, ['reward None']),
+    ({'reward': np.array([1.0])}, ['(1,)']),
+    ({'terminated': None}, ['terminated=None']),
+    ({'truncated': np.nan}, ['truncated=nan']),
+  ],
+  ids=repr,
+)
+def test_a_bad_value_is_a_breakdown_and_goes_nowhere(edit, words):
+  check_one_breakdown(
+    lambda: gymnasium_adapter.GymnasiumAdapter(Scripted(edit)),
+    ["Environment 'Scripted' returned", *words],
+  )
+
+
+@pytest.mark.parametrize(
+  'edit,words',
+  [
+    ({'observation': np.float32(np.inf)}, ["'observation'", 'inf']),
+    ({'observation': np.zeros(1, np.float32)}, ['(1,)', '()']),
+    ({'reward': np.nan}, ['reward nan']),
+    ({'reward': None}, ['reward None']),
+    ({'reward': np.ones((1,))}, ['(1,)']),
+    ({'discount': np.nan}, ['discount nan']),
+    ({'discount': None}, ['discount None']),
+    ({'discount': 1.5}, ['discount 1.5', '0 and 1']),
+    ({'discount': -1.0}, ['discount -1', '0 and 1']),
+  ],
+  ids=repr,
+)
+def test_so_it_is_of_environments_of_others(edit, words):
+  check_one_breakdown(
+    lambda: Native(edit), ["Environment 'Native' returned", *words]
+  )
+
+
+def test_one_that_always_returns_bad_values_is_given_up_with_the_reason():
+  loop = make_loop(
+    Actor(1), lambda seed: Native({'reward': np.nan}, lambda n: n > 1)
+  )
+  with pytest.raises(
+    environment_loop.BrokenEnvironmentError,
+    match="5 times.*'Native' returned the reward nan.*finite number",
+  ):
+    for _ in range(20):
+      loop.step()
+
+
+@pytest.mark.parametrize(
+  'error', [AttributeError("'NoneType' has no close"), SystemExit(3)], ids=repr
+)
+def test_closing_never_raises(error):
+  made, reports = [], []
+
+  def make_environment(seed):
+    made.append(Environment(2))
+    return made[-1]
+
+  loop = make_loop(Actor(3), make_environment, reports)
+  loop.step()
+
+  def fail():
+    raise error
+
+  made[1].close = fail
+  loop.close()
+  assert [environment.closed for environment in made] == [True, False, True]
+  (report,) = reports
+  assert 'could not be closed' in report and type(error).__name__ in report

@@ -350,6 +350,17 @@ def test_episodes_that_break_down_are_played_anew(workdir, monkeypatch, capsys):
   assert said.count('(ConnectionError: the emulator is gone)') == Fragile.broken
 
 
+def test_closing_that_fails_costs_no_evaluation(workdir, monkeypatch, capsys):
+  def close(self):
+    raise AttributeError('there is nothing to close')
+
+  monkeypatch.setattr(debug.RandomLength, 'close', close)
+  _, lines, summary = evaluate(workdir, 7, 3)
+  assert len(lines) == summary['episodes'] == 7
+  said = capsys.readouterr().err
+  assert said.count('Warning: An environment could not be closed') == 3
+
+
 def test_an_environment_that_never_works_ends_it(workdir, monkeypatch):
   before = put_older(workdir)
   agent = runs.read_agent(str(workdir))

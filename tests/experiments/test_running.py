@@ -40,6 +40,8 @@ CONFIG = config_lib.override(
   smallest.OVERRIDES | {'depth': 2, 'replay.ratio': 4},
 )
 
+ACTING = config_lib.override(CONFIG, {'replay.ratio': 0.01})  # No update.
+
 
 def make_run(path, **changes):
   settings = {
@@ -345,6 +347,81 @@ def test_one_that_never_works_ends_the_run_which_is_saved(
   assert (tmp_path / 'checkpoints' / '000001' / 'manifest.json').exists()
 
 
+def test_a_bad_value_never_reaches_the_replay(tmp_path, monkeypatch, capsys):
+  class Poisonous(debug.Catch):
+    """The reward of each 7th step of all is none."""
+
+    steps = 0
+
+    def _step(self, action):
+      Poisonous.steps += 1
+      observation, reward, *end = super()._step(action)
+      return observation, [reward, np.nan][Poisonous.steps % 7 == 0], *end
+
+  monkeypatch.setattr(
+    runs,
+    'make_environment',
+    lambda name, seed, **options: Poisonous(seed, **options),
+  )
+  trainer = running.Trainer(make_run(tmp_path, config=ACTING))
+  close = trainer._close
+  rewards = []
+
+  def read_rewards():
+    for adder in trainer._adders:
+      adder.flush()
+    for sample in trainer._client.sample('level_0', 50):
+      rewards.extend(np.ravel(sample[0].data[2]))
+    close()
+
+  trainer._close = read_rewards
+  summary = trainer.train()
+  assert (summary.steps, summary.episodes) == (60, 10)
+  assert np.isfinite(summary.mean_return)
+  assert len(rewards) >= 50 and np.isfinite(rewards).all()
+  assert capsys.readouterr().err.count('returned the reward nan') == 9
+
+
+def test_what_is_saved_before_an_error_stays(tmp_path, monkeypatch):
+
+  def step(self, action):
+    if (tmp_path / 'checkpoints' / '000002').exists():
+      raise ConnectionError('the emulator is gone')
+    return type(self)._true_step(self, action)
+
+  monkeypatch.setattr(debug.Catch, '_true_step', debug.Catch._step, False)
+  monkeypatch.setattr(debug.Catch, '_step', step)
+  run = make_run(
+    tmp_path, config=ACTING, checkpoint_minutes=1e-6, keep_checkpoints=1
+  )
+  with pytest.raises(environment_loop.BrokenEnvironmentError):
+    running.Trainer(run).train()
+  directory = tmp_path / 'checkpoints'
+  *_, before, last = sorted(
+    p for p in directory.iterdir() if p.name.isdecimal()
+  )
+  assert int(before.name) >= 2 and int(last.name) == int(before.name) + 1
+  assert not (before / 'emergency').exists() and (last / 'emergency').exists()
+
+
+def test_closing_that_fails_costs_nothing(tmp_path, monkeypatch, capsys):
+  """Neither before the start, of the one that was asked for its specs, nor at
+  the end."""
+  closed = []
+
+  def close(self):
+    closed.append(self)
+    raise AttributeError('there is nothing to close')
+
+  monkeypatch.setattr(debug.Catch, 'close', close)
+  summary = running.Trainer(make_run(tmp_path, config=ACTING)).train()
+  assert len(closed) == 2
+  assert summary.steps == 60
+  assert json.loads((tmp_path / 'summary.json').read_text())['steps'] == 60
+  said = capsys.readouterr().err
+  assert 'could not be closed (AttributeError: there is nothing' in said
+
+
 @pytest.mark.parametrize(
   'changes,says',
   [
@@ -388,8 +465,7 @@ def test_a_run_is_drawn_at_its_end(tmp_path, monkeypatch, minutes, times):
     'draw',
     lambda self, read: drawn.append(read()),
   )
-  config = config_lib.override(CONFIG, {'replay.ratio': 0.01})  # No update.
-  run = make_run(tmp_path, picture_minutes=minutes, config=config)
+  run = make_run(tmp_path, picture_minutes=minutes, config=ACTING)
   running.Trainer(run).train()
   assert [steps for _, steps in drawn] == [60] * times
   assert all(len(params) == 2 for params, _ in drawn)

@@ -55,6 +55,7 @@ def test_nested_observations_and_their_specs_get_the_same_path_names():
   [
     ({'eye': FRAME}, ["'eye'", '(8, 6, 3)', 'float32']),
     ({'a': [specs.Array((2, 3, 4, 5), np.uint8)]}, ["'a/0'", '(2, 3, 4, 5)']),
+    (specs.Array((2,), np.complex64), ["'observation'", 'complex64']),
     ({'name': specs.StringArray(())}, ["'name'", 'images are uint8']),
     (specs.Array((0,), np.float32), ["'observation'", '(0,)']),
     ({}, ['empty']),

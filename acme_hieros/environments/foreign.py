@@ -1,0 +1,84 @@
+"""Environments that others have written, with what they return checked."""
+
+from typing import Any
+
+import dm_env
+from dm_env import specs
+import numpy as np
+
+from acme_hieros.environments import base, checking
+
+
+def checked(environment: dm_env.Environment) -> dm_env.Environment:
+  """The environment, with every value checked that it returns.
+
+  Observations, rewards, discounts and the marks of first and last steps have to
+  be as the specs say, and all numbers finite; otherwise `reset` and `step`
+  raise `checking.UnfitValueError`, which names environment, key, what is wanted
+  and what was returned. Rewards and discounts are float32 then; for what else
+  changes see `checking.Checker`.
+
+  Those of `make_environment`, which check themselves, are returned as they are.
+  """
+  if isinstance(environment, (base.EpisodicEnvironment, _Checked)):
+    return environment
+  return _Checked(environment)
+
+
+class _Checked(dm_env.Environment):
+  """What `checked` returns; other attributes are those of what it wraps."""
+
+  def __init__(self, environment: dm_env.Environment):
+    self._environment = environment
+    self._name = type(environment).__name__
+    self._checker = checking.Checker(self._name, environment.observation_spec())
+
+  def reset(self) -> dm_env.TimeStep:
+    timestep = self._check(self._environment.reset())
+    if not timestep.first():
+      raise checking.UnfitValueError(
+        f'Environment {self._name!r} returned from reset() a step that is not '
+        'the first of an episode.'
+      )
+    return timestep
+
+  def step(self, action: Any) -> dm_env.TimeStep:
+    return self._check(self._environment.step(action))
+
+  def _check(self, timestep: dm_env.TimeStep) -> dm_env.TimeStep:
+    if not isinstance(timestep, dm_env.TimeStep):
+      raise checking.UnfitValueError(
+        f'Environment {self._name!r} returned a {type(timestep).__name__}, '
+        'where dm_env wants a TimeStep.'
+      )
+    check = self._checker
+    timestep = timestep._replace(
+      observation=check.observation(timestep.observation)
+    )
+    # Nothing came before the first step.
+    if timestep.first():
+      return timestep._replace(reward=None, discount=None)
+    return timestep._replace(
+      reward=check.reward(timestep.reward),
+      discount=check.discount(timestep.discount),
+    )
+
+  def observation_spec(self) -> Any:
+    return self._checker.observation_spec
+
+  def action_spec(self) -> Any:
+    return self._environment.action_spec()
+
+  def reward_spec(self) -> specs.Array:
+    return specs.Array((), np.float32, name='reward')
+
+  def discount_spec(self) -> specs.BoundedArray:
+    return specs.BoundedArray((), np.float32, 0, 1, name='discount')
+
+  def close(self):
+    self._environment.close()
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith('__'):
+      raise AttributeError(name)
+    return getattr(self._environment, name)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from absl import logging
 from acme.utils import loggers
@@ -406,7 +406,7 @@ class _Process:
     return self._process.pid
 
   def start(self):
-    with open(self._workdir.node_file(self.name, 'log'), 'a') as log:
+    with self._open_log() as log:
       self._process = subprocess.Popen(
         [*_BIND, str(os.getpid()), *self._command],
         env=self._environment,
@@ -416,6 +416,12 @@ class _Process:
         # Ctrl-C is for the launcher, which knows who has to stop first.
         start_new_session=True,
       )
+
+  def _open_log(self) -> IO:
+    try:
+      return open(self._workdir.node_file(self.name, 'log'), 'a')
+    except OSError:  # A full disk does not end a program that is at work.
+      return open(os.devnull, 'a')
 
   def poll(self) -> int | None:
     if self._process is None:

@@ -153,6 +153,7 @@ class Coordinator:
     with _node(run, COORDINATOR):
       self._run = run
       self._workdir = workdirs.Workdir(run.workdir)
+      self._workdir.warn = self.warn
       # Held by whoever changes anything, from the first change to the last.
       self._lock = threading.RLock()
       self._counts = dict(runs.NO_COUNTS)
@@ -307,6 +308,7 @@ class Learner(core.VariableSource):
       self._replay = replay
       self._coordinator = coordinator
       self._workdir = workdirs.Workdir(run.workdir)
+      self._workdir.warn = coordinator.warn
       self._checkpoints = runs.make_checkpoints(run)
       builder = _make_builder(run, self._workdir.make_learner_logger)
       self._dataset = builder.make_dataset_iterator(replay)

@@ -101,6 +101,7 @@ class Trainer:
       variable_source=self._learner,
     )
     self._warnings = []
+    self._workdir.warn = self._warnings.append
     self._environments = environment_loop.EnvironmentLoop(
       actor,
       run.make_environment,
@@ -178,6 +179,7 @@ class Trainer:
     Args:
       emergency: see `Checkpoints.save`.
     """
+    self._workdir.make_again()
     self._checkpoints.save(
       self._learner.save(),
       lambda: {

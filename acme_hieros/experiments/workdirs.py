@@ -12,13 +12,20 @@ import re
 from typing import IO, Any
 import uuid
 
+from absl import logging
 from acme.utils import loggers
 from acme.utils.loggers import tf_summary
 import numpy as np
 from PIL import Image
 import tensorflow as tf
 
-from acme_hieros.experiments import cutting, files, json_lines, reading
+from acme_hieros.experiments import (
+  best_effort,
+  cutting,
+  files,
+  json_lines,
+  reading,
+)
 
 # The metrics of a level's updates are logged once in so many of them.
 _LOG_PERIOD = 10
@@ -66,8 +73,11 @@ class Workdir:
     self.nodes = self._file('nodes')
     self.programs = os.path.join(self.nodes, 'programs')
     self.pictures = self._file('pictures')
+    # Is told, in a sentence, what cannot be written and can be done without.
+    self.warn: Callable[[str], None] = logging.warning
     self._closing = contextlib.ExitStack()
     self._locked = False
+    self._written = None  # As config.json.
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
@@ -194,7 +204,23 @@ class Workdir:
       with open(probe, 'w') as file:
         file.write('can this directory be written?')
       os.remove(probe)
-      write_json(self.config, {**_plain(identity), **extent})
+      self._written = {**_plain(identity), **extent}
+      write_json(self.config, self._written)
+
+  def make_again(self):
+    """Makes an open directory anew, if somebody has removed it meanwhile."""
+    if self._written is None or os.path.exists(self.config):
+      return
+    # Where that cannot be done, whatever comes next says why.
+    with contextlib.suppress(OSError, WorkdirError):
+      files.make_directories(self.logs)
+      self._locked = False
+      self.lock()
+      write_json(self.config, self._written)
+      self.warn(
+        f'{self.path} was removed while the run was at work; it is made anew, '
+        'without what was in it.'
+      )
 
   def cut_logs(self, steps: int) -> list[str]:
     """Drops what was said of later steps, which are to come again.
@@ -259,30 +285,32 @@ class Workdir:
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
     """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
-    file = open(os.path.join(self.logs, f'{label}.csv'), 'a')
-    self._closing.callback(file.close)
-    logger = self._with_tensorboard(
-      # By its clock, which may be set back, it shall leave nothing out.
-      label,
-      loggers.CSVLogger(file, time_delta=-math.inf, flush_every=1),
-    )
+    path = os.path.join(self.logs, f'{label}.csv')
+    logger = self._with_tensorboard(label, lambda: _CsvLogger(path), path)
     return loggers.GatedFilter.periodic(logger, period)
 
   def make_evaluator_logger(self) -> loggers.Logger:
     """Writes to evaluation/evaluator.jsonl and TensorBoard."""
-    os.makedirs(self.evaluation, exist_ok=True)
     path = self.evaluation_file('evaluator', 'jsonl')
     return self._with_tensorboard(
-      'evaluation', json_lines.JsonLinesLogger(path)
+      'evaluation', lambda: json_lines.JsonLinesLogger(path), path
     )
 
   def _with_tensorboard(
-    self, label: str, logger: loggers.Logger
+    self, label: str, make_logger: Callable[[], loggers.Logger], path: str
   ) -> loggers.Logger:
+    def make_tensorboard():
+      return _TensorBoardLogger(
+        self.tensorboard, label, steps_key='actor_steps'
+      )
+
     both = loggers.Dispatcher(
       [
-        logger,
-        _TensorBoardLogger(self.tensorboard, label, steps_key='actor_steps'),
+        best_effort.BestEffortLogger(make, place, lambda text: self.warn(text))
+        for make, place in (
+          (make_logger, path),
+          (make_tensorboard, self.tensorboard),
+        )
       ]
     )
     self._closing.callback(both.close)
@@ -361,6 +389,17 @@ def write_json(path: str, values: Mapping[str, Any]):
   with files.replacing(path, 'w') as file:
     json.dump(values, file, indent=2)
     file.write('\n')
+
+
+class _CsvLogger(loggers.CSVLogger):
+  """Acme's, which owns its file and goes by no clock: that may be set back."""
+
+  def __init__(self, path: str):
+    super().__init__(open(path, 'a'), time_delta=-math.inf, flush_every=1)
+
+  def close(self):
+    with contextlib.closing(self._file):
+      super().close()
 
 
 class _TensorBoardLogger(tf_summary.TFSummaryLogger):

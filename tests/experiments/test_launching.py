@@ -49,9 +49,34 @@ class Node:
     self.code = -9
 
 
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  """What is the same for all runs, and takes a while."""
+  prepared = runs.prepare(make_run(tmp_path_factory.mktemp('prepared')))
+  prepared.workdir.close()
+  return prepared
+
+
+def make_run(path):
+  return runs.Run(
+    environment='debug/catch',
+    config=config_lib.preset('tiny'),
+    num_steps=2000,
+    workdir=str(path / 'run'),
+    launch='local_mp',
+  )
+
+
 @pytest.fixture
-def launch(tmp_path, monkeypatch):
+def launch(tmp_path, monkeypatch, prepared):
   """Launches such nodes; returns the launcher's summary."""
+
+  def prepare(run):
+    workdir = workdirs.Workdir(run.workdir)
+    workdir.open(run.identity(), run.extent(), run.resume)
+    return prepared._replace(workdir=workdir)
+
+  monkeypatch.setattr(runs, 'prepare', prepare)
   monkeypatch.setattr(launching, '_POLL_SECONDS', 0.001)
   monkeypatch.setattr(launching, '_STOP_SECONDS', 0.01)
   monkeypatch.setattr(launching, '_PATIENCE_SECONDS', 0.1)
@@ -62,15 +87,7 @@ def launch(tmp_path, monkeypatch):
       '_make_processes',
       lambda program, workdir: {node.name: node for node in nodes},
     )
-    return launching.Launcher(
-      runs.Run(
-        environment='debug/catch',
-        config=config_lib.preset('tiny'),
-        num_steps=2000,
-        workdir=str(tmp_path / 'run'),
-        launch='local_mp',
-      )
-    ).train()
+    return launching.Launcher(make_run(tmp_path)).train()
 
   return launch
 

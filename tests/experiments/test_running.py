@@ -385,7 +385,7 @@ def test_a_bad_value_never_reaches_the_replay(tmp_path, monkeypatch, capsys):
 def test_what_is_saved_before_an_error_stays(tmp_path, monkeypatch):
 
   def step(self, action):
-    if (tmp_path / 'checkpoints' / '000002').exists():
+    if any((tmp_path / 'checkpoints').glob('[0-9]*')):
       raise ConnectionError('the emulator is gone')
     return type(self)._true_step(self, action)
 
@@ -400,25 +400,21 @@ def test_what_is_saved_before_an_error_stays(tmp_path, monkeypatch):
   *_, before, last = sorted(
     p for p in directory.iterdir() if p.name.isdecimal()
   )
-  assert int(before.name) >= 2 and int(last.name) == int(before.name) + 1
+  assert int(last.name) == int(before.name) + 1
   assert not (before / 'emergency').exists() and (last / 'emergency').exists()
 
 
-def test_closing_that_fails_costs_nothing(tmp_path, monkeypatch, capsys):
-  """Neither before the start, of the one that was asked for its specs, nor at
-  the end."""
-  closed = []
-
+def test_closing_that_fails_does_not_keep_a_run_from_starting(
+  tmp_path, monkeypatch, caplog
+):
   def close(self):
-    closed.append(self)
     raise AttributeError('there is nothing to close')
 
   monkeypatch.setattr(debug.Catch, 'close', close)
-  summary = running.Trainer(make_run(tmp_path, config=ACTING)).train()
-  assert len(closed) == 2
-  assert summary.steps == 60
-  assert json.loads((tmp_path / 'summary.json').read_text())['steps'] == 60
-  said = capsys.readouterr().err
+  prepared = runs.prepare(make_run(tmp_path))
+  prepared.workdir.close()
+  assert prepared.environment_spec.actions.num_values == 3
+  said = caplog.text
   assert 'could not be closed (AttributeError: there is nothing' in said
 
 

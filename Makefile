@@ -39,11 +39,12 @@ format: setup
 	$(python) -m ruff format $(checked)
 	$(python) -m ruff check --fix $(checked)
 
-# Keeps the versions in the lock that still satisfy setup.py; needs uv.
+# Keeps the versions in the lock that still satisfy setup.py; needs uv. pip
+# installs nothing whose hash is another.
 # `make lock ARGS=--upgrade` moves what setup.py leaves free.
 lock:
 	uv pip compile --quiet --custom-compile-command 'make lock' \
-	  --python-version 3.10 --extra test \
+	  --generate-hashes --python-version 3.10 --extra test \
 	  $(ARGS) -o requirements/lock.txt setup.py requirements/tools.in
 
 clean:

@@ -115,8 +115,11 @@ install() {
 }
 
 say 'installing about 110 packages (1.9 GB); this takes a minute or a few.'
-# First what installs the rest.
-install $(grep -E '^(pip|setuptools|wheel)==' "$lock")
+# First what installs the rest. pip compares the hashes, which it reads from files
+# alone.
+awk '/^[a-z]/ { tool = /^(pip|setuptools|wheel)==/ } tool' "$lock" \
+  >"$venv/tools.txt" || die "$venv cannot be written."
+install -r "$venv/tools.txt"
 install -r "$lock"
 "$python" scripts/find_libpython.py --link >/dev/null ||
   die "libpython3.10.so.1.0 cannot be linked into $venv."

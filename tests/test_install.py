@@ -49,8 +49,7 @@ def call(
 
 
 def read_lock() -> dict[str, str]:
-  lines = (line.split('#')[0].strip() for line in LOCK.read_text().splitlines())
-  pins = (re.fullmatch(r'([\w.-]+)==(\S+)', line) for line in lines if line)
+  pins = re.finditer(r'^([\w.-]+)==(\S+)', LOCK.read_text(), re.MULTILINE)
   return {canonicalize_name(pin[1]): pin[2] for pin in pins}
 
 
@@ -118,8 +117,9 @@ def test_the_cuda_extra_asks_for_the_pinned_jax(metadata):
 
 
 def test_the_lock_pins_every_line():
-  for line in LOCK.read_text().splitlines():
-    assert not line.strip() or re.match(r'\s*#|[\w.-]+==[\w.]+$', line), line
+  lock = re.sub(r'(?m)^ *#.*\n', '', LOCK.read_text())
+  pin = r'[\w.-]+==[\w.]+( \\\n    --hash=sha256:[0-9a-f]{64})+\n'
+  assert re.fullmatch(f'({pin})+', lock), re.sub(pin, '', lock)[:200]
 
 
 def test_the_lock_satisfies_setup(metadata):
@@ -237,7 +237,7 @@ class Machine:
     self.bin.mkdir()
     self.home.mkdir()
     self.env = {'PATH': str(self.bin), 'HOME': str(self.home)}
-    tools = 'cat cp dirname grep ls mkdir rm sh sort uname'
+    tools = 'awk cat cp dirname grep ls mkdir rm sh sort uname'
     for tool in tools.split():
       (self.bin / tool).symlink_to(shutil.which(tool))
 
@@ -371,8 +371,14 @@ def test_a_setup_that_succeeded_is_updated_in_place(machine):
   log = (machine.home / 'log').read_text()
   assert (machine.checkout / '.venv' / 'kept').exists()
   assert '-m venv' not in log
-  assert '-r requirements/lock.txt' in log
-  assert log.index('setuptools==') < log.index('-r requirements/lock.txt')
+  assert log.index('-r .venv/tools.txt') < log.index('-r requirements/lock.txt')
+  tools = (machine.checkout / '.venv' / 'tools.txt').read_text()
+  assert re.findall('^[a-z]+', tools, re.MULTILINE) == [
+    'pip',
+    'setuptools',
+    'wheel',
+  ]
+  assert tools.count('--hash=') >= 3
 
 
 def test_an_environment_without_its_python_is_replaced(machine):

@@ -203,7 +203,7 @@ def test_a_program_s_seconds_are_not_those_of_the_clock(
   set_clock(monkeypatch, hours)
   coordinator = nodes.Coordinator(run, None)
   for _ in range(3):
-    coordinator.add_steps(4, [(1.0, 4, True, 0)])
+    coordinator.add_steps(0, 4, [(1.0, 4, True, 0)])
   assert 0 <= coordinator.save()['seconds'] < 60
   assert len(read_episodes(tmp_path)) == 3
 

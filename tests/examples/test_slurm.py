@@ -73,7 +73,7 @@ def test_a_job_saves_before_its_end_and_goes_on_in_the_next(tmp_path):
   second = job(steps)
   said, _ = second.communicate()
   assert second.returncode == 0, said
-  assert f'Continuing after {summary["steps"]} steps.' in said
+  assert f'Continuing after {summary["steps"]} steps' in said
   assert requeued.read_text() == 'requeue 17\n'
   summary = json.loads((workdir / 'summary.json').read_text())
   assert (summary['steps'], summary['signal']) == (steps, None)

@@ -123,7 +123,7 @@ def test_a_damaged_one_is_not_kept_for_being_no_emergency(tmp_path):
   with Run(tmp_path) as run:
     for value in (4, 5):
       run.advance(value, emergency=True)
-  kept = [n for n in names(tmp_path) if not n.startswith('.')]
+  kept = [n for n in names(tmp_path) if n.isdecimal()]
   assert kept == ['000002', '000004', '000005']
 
 

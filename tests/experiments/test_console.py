@@ -18,9 +18,12 @@ def send(*numbers):
 def without_handlers():
   """Whatever a test leaves, the next one begins as a program does."""
   numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+  # The tests themselves may have been started by nohup.
+  nohup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
   before = [signal.getsignal(number) for number in numbers]
   yield
   assert [signal.getsignal(number) for number in numbers] == before
+  signal.signal(signal.SIGHUP, nohup)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,15 @@ def test_what_first_actions_bring_is_found_out(
   assert 'correlation_over_actions' in said and str(out) in said
 
 
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """Work directories of runs, by the names of their environments."""
+  place = tmp_path_factory.mktemp('runs')
+  for name in ('point', 'echo'):
+    untrained.make_workdir(place / name, f'debug/{name}', {})
+  return {name: place / name for name in ('point', 'echo')}
+
+
 @pytest.mark.parametrize(
   'arguments,sentence',
   [
@@ -73,10 +82,7 @@ def test_what_first_actions_bring_is_found_out(
   ],
 )
 def test_what_cannot_be_diagnosed_is_said_in_a_sentence(
-  diagnose, tmp_path, arguments, sentence
+  diagnose, runs, arguments, sentence
 ):
-  paths = {name: tmp_path / name for name in ('point', 'echo')}
-  for name, path in paths.items():
-    untrained.make_workdir(path, f'debug/{name}', {})
-  said = diagnose(*(text.format(**paths) for text in arguments))
+  said = diagnose(*(text.format(**runs) for text in arguments))
   assert sentence in said and '\n' not in said

@@ -173,7 +173,7 @@ def test_a_cell_tells_its_own_categoricals_and_no_others(patched, draw):
   [
     (
       {'patch_size': 5},
-      "'eye' of shape \\(16, 24, 3\\): patches of 5 pixels and 1 halvings",
+      "'eye' of shape \\(16, 24, 3\\), .*: patches of 5 pixels and 1 halvings",
     ),
     (
       {'cell_latents': True, 'categoricals': 4},

@@ -1,7 +1,23 @@
 """What tests of all folders share."""
 
-import jax
-import pytest
+import atexit
+import os
+import shutil
+import tempfile
+
+# Compiling is most of what tests cost, and many processes, workers and launchers,
+# compile the same small networks: what one has compiled is there for the next.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  _cache = tempfile.mkdtemp(prefix='compiled')
+  atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+  os.environ |= {
+    'JAX_COMPILATION_CACHE_DIR': _cache,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+  }
+
+import jax  # noqa: E402  It reads the environment when it is imported.
+import pytest  # noqa: E402
 
 # At the end of a run all workers shall have something to do.
 _LONG = ('launchers', 'experiments', 'examples')

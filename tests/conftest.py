@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 
-# Compiling is most of what tests cost, and many processes, workers and launchers,
+# Compiling is most of what tests cost, and many processes (workers, launchers)
 # compile the same small networks: what one has compiled is there for the next.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   _cache = tempfile.mkdtemp(prefix='compiled')

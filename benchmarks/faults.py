@@ -252,10 +252,10 @@ def closed_output(directory, stack):
   """Nobody reads any more what it says."""
   reader, writer = os.pipe()
   with open(writer, 'w') as output:
-    run = make_run(directory, stack).begin(num_steps=3000, stdout=output)
+    run = make_run(directory, stack).begin(num_steps=600, stdout=output)
   os.close(reader)
   run.end()
-  check(run.summary()['steps'] == 3000, 'it has ended early')
+  check(run.summary()['steps'] == 600, 'it has ended early')
 
 
 @fault

@@ -25,6 +25,7 @@ from acme_hieros import config as config_lib
 from acme_hieros.agent import learning
 from acme_hieros.experiments import (
   checkpoints,
+  console,
   environment_loop,
   launching,
   running,
@@ -145,6 +146,8 @@ def main(argv: Sequence[str]):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:
     summary = trainer.train()
+    if summary.signal:
+      console.ignore_requests()
   except (
     learning.NonFiniteLossError,
     environment_loop.BrokenEnvironmentError,

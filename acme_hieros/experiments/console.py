@@ -178,6 +178,12 @@ class Interruption:
     )
 
 
+def ignore_requests():
+  """For a process on its way out: those who asked for it may ask again."""
+  for number in _REQUESTS:
+    signal.signal(number, signal.SIG_IGN)
+
+
 class Unbreakable:
   """A text file of which a failure to write is nobody's concern.
 

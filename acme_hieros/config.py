@@ -27,15 +27,20 @@ def plain(value: Any) -> Any:
   return value
 
 
+def make_plain(part: Any):
+  """Makes the fields of a frozen dataclass plain, and lists tuples."""
+  for field in dataclasses.fields(part):
+    value = plain(getattr(part, field.name))
+    value = tuple(value) if isinstance(value, list) else value
+    object.__setattr__(part, field.name, value)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Part:
   """A dataclass of plain values that checks itself."""
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = plain(getattr(self, field.name))
-      value = tuple(value) if isinstance(value, list) else value
-      object.__setattr__(self, field.name, value)
+    make_plain(self)
     self._check()
 
   def _check(self):

@@ -70,4 +70,9 @@ def environment_names() -> list[str]:
   ]
 
 
-__all__ = ('checked', 'environment_names', 'make_environment')
+__all__ = (
+  'checked',
+  'environment_names',
+  'foreign_module',
+  'make_environment',
+)

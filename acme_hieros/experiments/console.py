@@ -179,7 +179,7 @@ class Interruption:
 
 
 def ignore_requests():
-  """For a process on its way out: those who asked for it may ask again."""
+  """For a process that others end, or that is on its way out already."""
   for number in _REQUESTS:
     signal.signal(number, signal.SIG_IGN)
 

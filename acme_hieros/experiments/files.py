@@ -59,6 +59,12 @@ def sync_tree(path: str):
   sync(path)
 
 
+def remove(path: str):
+  """Removes a file, if it is there."""
+  with contextlib.suppress(FileNotFoundError):
+    os.remove(path)
+
+
 def make_directories(path: str):
   """Makes a directory and what is missing above it, to stay."""
   path = os.path.abspath(path)

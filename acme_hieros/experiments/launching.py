@@ -37,6 +37,7 @@ from acme_hieros import tuning
 from acme_hieros.experiments import (
   console,
   episodes,
+  files,
   loopback,
   nodes,
   runs,
@@ -145,8 +146,7 @@ class Launcher:
     self._restored = prepared.restored and prepared.restored._replace(
       state=None
     )
-    restored = self._restored
-    self.written_by = restored.written_by if restored else None
+    self.written_by = prepared.written_by
     self._environment_spec = prepared.environment_spec
     self.parameter_counts = prepared.parameter_counts()
     counts, seconds = runs.NO_COUNTS, 0.0
@@ -186,8 +186,8 @@ class Launcher:
     run = self._run
     program = nodes.make_program(run, self._environment_spec, self._restored)
     os.makedirs(self._workdir.nodes, exist_ok=True)
-    _remove(self._workdir.progress)
-    _remove(self._workdir.node_file('pids', 'json'))
+    files.remove(self._workdir.progress)
+    files.remove(self._workdir.node_file('pids', 'json'))
     with contextlib.ExitStack() as stack:
       stack.callback(self._workdir.close)
       stack.enter_context(loopback.only())
@@ -291,7 +291,7 @@ class Launcher:
 
   def _start(self, worker: _Worker):
     # Of a death before this life.
-    _remove(self._workdir.node_file(worker.name, 'error'))
+    files.remove(self._workdir.node_file(worker.name, 'error'))
     worker.start()
 
   def _error(self, what: str) -> LaunchError:
@@ -478,11 +478,6 @@ class _Thread:
 
   def kill(self):
     """Nobody can; it ends with the process."""
-
-
-def _remove(path: str):
-  with contextlib.suppress(FileNotFoundError):
-    os.remove(path)
 
 
 def _make_processes(

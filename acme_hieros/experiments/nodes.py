@@ -32,6 +32,7 @@ from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
   checkpoints,
+  console,
   environment_loop,
   episodes,
   evaluation,
@@ -548,8 +549,7 @@ def _stop_by(number: signal.Signals):
   knows who has to stop first.
   """
   event = lp.stop_event()
-  for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-    signal.signal(other, signal.SIG_IGN)
+  console.ignore_requests()
   signal.signal(number, lambda *unused: event.set())
 
 

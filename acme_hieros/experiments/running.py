@@ -45,7 +45,7 @@ class Trainer:
     self._checkpoints = prepared.checkpoints
     self.parameter_counts = prepared.parameter_counts()
     restored = prepared.restored
-    self.written_by = restored.written_by if restored else None
+    self.written_by = prepared.written_by
     # Counts are wanted as they are at each step, whatever the clock says.
     self._counter = counting.Counter(time_delta=-math.inf)
     self._counter.increment(**runs.NO_COUNTS)

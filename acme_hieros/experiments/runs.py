@@ -80,9 +80,7 @@ class Run:
   picture_minutes: float = 0.0
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = config_lib.plain(getattr(self, field.name))
-      object.__setattr__(self, field.name, value)
+    config_lib.make_plain(self)
 
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
@@ -169,8 +167,11 @@ def read_run(workdir: str, environment: str | None = None) -> Run:
     raise ValueError(f'{_other_version(workdir, found)}: {error}') from error
   named = found['environment']
   module = foreign_module(named)
-  trusted = named == environment or trust.is_own(named, found.get('signature'))
-  if module and not trusted:
+  if not (
+    module is None
+    or named == environment
+    or trust.is_own(named, found.get('signature'))
+  ):
     raise ValueError(
       f'{workdir} was run by somebody else, on {named}: the code of the module '
       f'{module!r} would be run here. If you trust it, say --env={named}.'
@@ -359,6 +360,11 @@ class Preparation(NamedTuple):
   environment_spec: specs.EnvironmentSpec
   networks: hierarchy.Hierarchy
   shapes: learning.TrainingState
+
+  @property
+  def written_by(self) -> str | None:
+    """Who wrote the checkpoint that is continued, if there is one."""
+    return self.restored.written_by if self.restored else None
 
   def parameter_counts(self) -> list[int]:
     """Parameters of each level, slow critics included, as the paper counts."""

@@ -33,8 +33,9 @@ def _read_key() -> bytes | None:
   path = os.path.join(state, 'acme_hieros', 'key')
   with contextlib.suppress(OSError):
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-      _create(path, secrets.token_bytes(32))
+    if not os.path.exists(path):
+      with contextlib.suppress(FileExistsError):
+        _create(path, secrets.token_bytes(32))
     with open(path, 'rb') as file:
       key = file.read()
     return key if len(key) == 32 else None

@@ -255,11 +255,11 @@ class Workdir:
           with open(path + _DAMAGED, 'ab') as file:
             file.writelines(found.damaged)
       # All is known to be good: what is left is to give the files their names.
-      _remove(self.summary)
+      files.remove(self.summary)
       evaluator = self.evaluation_file('evaluator', 'jsonl')
       if os.path.exists(evaluator):
         # Of episodes that may be gone; it comes again with the next one.
-        _remove(self.evaluation_file('evaluator', 'json'))
+        files.remove(self.evaluation_file('evaluator', 'json'))
     return [
       f'{len(found.damaged)} of the lines in {path} cannot be read and are now '
       f'in {path}{_DAMAGED}.'
@@ -444,11 +444,6 @@ def _unreadable(path: str, error: OSError) -> WorkdirError:
   return WorkdirError(
     f'{path} cannot be read ({error.strerror}); repair it, or move it away.'
   )
-
-
-def _remove(path: str):
-  with contextlib.suppress(FileNotFoundError):
-    os.remove(path)
 
 
 def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -203,39 +203,26 @@ def make_run(
   return run
 
 
-def _asked_to_end(directory, stack, number: signal.Signals, times: int):
-  run = make_run(directory, stack).begin()
-  run.wait_for_episodes()
-  for _ in range(times):
-    run.process.send_signal(number)
-    time.sleep(0.3)
-  run.end(128 + number)
-  check(run.summary()['signal'] == number.name, 'the summary has another cause')
-  run.resumes()
+def _asked_to_end(name: str, number: signal.Signals, times: int, what: str):
+  def asked(directory, stack):
+    run = make_run(directory, stack).begin()
+    run.wait_for_episodes()
+    for _ in range(times):
+      run.process.send_signal(number)
+      time.sleep(0.3)
+    run.end(128 + number)
+    check(run.summary()['signal'] == number.name, 'it says another cause')
+    run.resumes()
+
+  asked.__name__ = name
+  asked.__doc__ = what
+  fault(asked)
 
 
-@fault
-def sigterm(directory, stack):
-  """SIGTERM three times."""
-  _asked_to_end(directory, stack, signal.SIGTERM, 3)
-
-
-@fault
-def hangup(directory, stack):
-  """The terminal is closed (SIGHUP)."""
-  _asked_to_end(directory, stack, signal.SIGHUP, 1)
-
-
-@fault
-def usr1(directory, stack):
-  """SIGUSR1, by which schedulers announce the end."""
-  _asked_to_end(directory, stack, signal.SIGUSR1, 2)
-
-
-@fault
-def ctrl_c(directory, stack):
-  """Ctrl-C."""
-  _asked_to_end(directory, stack, signal.SIGINT, 1)
+_asked_to_end('sigterm', signal.SIGTERM, 3, 'SIGTERM three times.')
+_asked_to_end('hangup', signal.SIGHUP, 1, 'The terminal is closed (SIGHUP).')
+_asked_to_end('usr1', signal.SIGUSR1, 2, 'SIGUSR1, as schedulers send it.')
+_asked_to_end('ctrl_c', signal.SIGINT, 1, 'Ctrl-C.')
 
 
 @fault

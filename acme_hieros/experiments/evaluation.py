@@ -195,8 +195,7 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
       else:
         os.remove(under_way)
   if summary:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(incomplete)
+    files.remove(incomplete)
     return Outcome(summary, len(records), [path, summary_path])
   return Outcome(None, len(records), [incomplete] if records else [])
 

@@ -8,6 +8,7 @@ import os
 import pathlib
 import tempfile
 
+import damage
 import hypothesis
 from hypothesis import strategies as st
 import pytest
@@ -15,13 +16,7 @@ import pytest
 from acme_hieros.experiments import cutting, json_lines, workdirs
 from acme_hieros.reports import results
 
-quickly = hypothesis.settings(
-  max_examples=100,
-  derandomize=True,
-  deadline=None,
-  database=None,
-  suppress_health_check=list(hypothesis.HealthCheck),
-)
+quickly = damage.quickly(100)
 
 STEPS = st.integers(0, 12)
 

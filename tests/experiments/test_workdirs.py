@@ -9,9 +9,9 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import socket
 import time
 
+import damage
 import psutil
 import pytest
 
@@ -339,13 +339,8 @@ def test_files_of_somebody_else_are_left_alone(path, name):
   assert os.listdir(path / 'logs') == [name]
 
 
-UNREADABLE = {
-  'directory': lambda log: log.mkdir(),
-  'pipe': os.mkfifo,
-  'socket': lambda log: socket.socket(socket.AF_UNIX).bind(str(log)),
-  'loop': lambda log: log.symlink_to(log),
+UNREADABLE = damage.NO_FILES | {
   'nowhere': lambda log: log.symlink_to('nothing'),
-  'device': lambda log: log.symlink_to('/dev/zero'),
 }
 
 

@@ -6,9 +6,9 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import tempfile
 
+import damage
 import hypothesis
 from hypothesis import strategies as st
 import made_up
@@ -174,13 +174,7 @@ def test_damage_is_named(case, runs):
   assert reason and part in reason
 
 
-PLACES = {
-  'directory': lambda path: path.mkdir(),
-  'pipe': os.mkfifo,
-  'socket': lambda path: socket.socket(socket.AF_UNIX).bind(str(path)),
-  'loop': lambda path: path.symlink_to(path),
-  'device': lambda path: path.symlink_to('/dev/zero'),
-}
+PLACES = damage.NO_FILES
 
 
 @pytest.mark.timeout(30)
@@ -412,13 +406,7 @@ ODD_FIELDS = st.sampled_from(
 FILES = (CONFIG, SUMMARY, EVALUATION, EVALUATOR, EPISODES, 'logs/level_0.csv')
 JSON_FILES = FILES[:3]
 
-quickly = hypothesis.settings(
-  max_examples=50,
-  derandomize=True,
-  deadline=None,
-  database=None,
-  suppress_health_check=list(hypothesis.HealthCheck),
-)
+quickly = damage.quickly(50)
 
 
 @pytest.fixture(scope='module')

@@ -3,6 +3,7 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 import threading
 import time
 from typing import Any
@@ -100,7 +101,7 @@ class LevelDataset(Iterator[LevelBatches]):
   def _take(self, level: int) -> reverb_base.Step | None:
     try:
       return next(self._iterators[level])
-    except (StopIteration, TimeoutError):  # As TensorFlow's and ours end.
+    except (StopIteration, futures.TimeoutError):  # TensorFlow's, and ours.
       logging.warning(
         'The replay table %s was emptied by another program; its level learns '
         'on when it is filled again.',
@@ -179,24 +180,19 @@ def _within(seconds: float, function: Callable[[], Any]) -> Any:
   """What a function returns that may wait in C++ for ever, deaf to signals.
 
   Raises:
-    TimeoutError: it is waiting still, in a thread that ends with the process.
+    futures.TimeoutError: it waits still, in a thread that dies with the
+      process.
   """
-  results, errors = [], []
+  future = futures.Future()
 
   def call():
     try:
-      results.append(function())
+      future.set_result(function())
     except Exception as error:
-      errors.append(error)
+      future.set_exception(error)
 
-  thread = threading.Thread(target=call, daemon=True)
-  thread.start()
-  thread.join(seconds)
-  if errors:
-    raise errors[0]
-  if not results:
-    raise TimeoutError(f'No answer within {seconds:g} s.')
-  return results[0]
+  threading.Thread(target=call, daemon=True).start()
+  return future.result(seconds)
 
 
 def foreign_batches(

@@ -168,15 +168,20 @@ class Source(core.VariableSource):
     return [jnp.float32(self.requests) for _ in names]
 
 
-def test_actions_come_from_the_parameters_given_last(make_config):
-  policy = networks_lib.HierosPolicy(
+def make_idle_policy(observation):
+  """Sees these spaces, and its action is its parameters."""
+  return networks_lib.HierosPolicy(
     init=lambda key: key,
     select_action=lambda params, observation, state: (params, state),
     get_extras=lambda state: None,
     end=lambda params, observation, state: None,
-    observation={'observation': spaces.Vector((1,))},
+    observation=observation,
     action_dtype=np.dtype(np.float32),
   )
+
+
+def test_actions_come_from_the_parameters_given_last(make_config):
+  policy = make_idle_policy({'observation': spaces.Vector((1,))})
   source = Source()
   actor = builder_lib.HierosBuilder(
     make_config(variable_update_period=3)
@@ -317,14 +322,7 @@ def test_an_environment_that_broke_down_starts_again(make_batch_actor):
 
 def make_watching_actor(observation):
   """Sees these spaces; the policy does nothing with them."""
-  policy = networks_lib.HierosPolicy(
-    init=lambda key: key,
-    select_action=lambda params, observation, state: (params, state),
-    get_extras=lambda state: None,
-    end=lambda params, observation, state: None,
-    observation=observation,
-    action_dtype=np.dtype(np.float32),
-  )
+  policy = make_idle_policy(observation)
   return acting.HierosActor(policy, jax.random.PRNGKey(0), None, Recorder())
 
 

@@ -125,6 +125,8 @@ class S5Config(_Part):
 class WorldModelConfig(_Part):
   """One level's world model (algorithm: Hieros, section 3.1)."""
 
+  # What the memory is, see `models.cores`.
+  core: str = 's5'
   s5: S5Config = S5Config()
   # Stochastic state z: this many categoricals of this many classes each.
   categoricals: int = 32
@@ -173,10 +175,10 @@ class WorldModelConfig(_Part):
   # z says more, and says it surely, so that it can be foreseen.
   information_scale: float = 0.0
   representation_scale: float = 0.1
-  # Learning rate of the S5 stack, as a share of the optimizer's. A large rate
+  # Learning rate of the core, as a share of the optimizer's. A large rate
   # otherwise moves what the heads read faster than they can follow; the S5
   # paper likewise gives its state space parameters a rate of their own.
-  s5_learning_rate_scale: float = 1.0
+  core_learning_rate_scale: float = 1.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-8, 1000.0)
 
   def _check(self):
@@ -193,7 +195,7 @@ class WorldModelConfig(_Part):
       'head_layers',
       'head_units',
       'posterior_init_scale',
-      's5_learning_rate_scale',
+      'core_learning_rate_scale',
     )
     _require_fraction(self, 'unimix')
     # Replay stores z as one byte a categorical, one value of which is padding.

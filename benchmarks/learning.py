@@ -103,7 +103,7 @@ CASES = {
       # layer finds it, two narrow ones do not.
       '--override=world_model.categoricals=4',
       '--override=world_model.posterior_init_scale=8',
-      '--override=world_model.s5_learning_rate_scale=0.1',
+      '--override=world_model.core_learning_rate_scale=0.1',
       '--override=world_model.head_layers=1',
       '--override=world_model.head_units=256',
       '--override=world_model.free_nats=1',

@@ -243,7 +243,7 @@ def _judge(level, params, key, sequence) -> Judgement:
     )
 
   middle = image.shape[1] // 2
-  before = jax.tree.map(lambda x: x[:, middle - 1], state)
+  before = model.starts(state, slice(middle - 1, middle))
   then = came.previous_action[:, middle : middle + _AHEAD]
 
   def forecast(i, action):

@@ -1,6 +1,7 @@
 """Actors: Acme's GenericActor on the hierarchy's policy, and one for many."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
 from typing import Any
 
 from acme import adders as adders_lib
@@ -18,6 +19,7 @@ from acme_hieros.agent import networks as hieros_networks
 from acme_hieros.agent.adders import Extras
 from acme_hieros.environments import checking
 from acme_hieros.models import spaces
+from acme_hieros.models.ops import backend
 
 # Actors work on the CPU, wherever the learner works.
 _BACKEND = 'cpu'
@@ -41,10 +43,14 @@ class HierosActor(actors.GenericActor):
     adder: adders_lib.Adder | None = None,
   ):
     """Creates an actor; see `actors.GenericActor`."""
+    # GenericActor compiles it itself.
+    policy = dataclasses.replace(
+      policy, select_action=backend.for_cpu(policy.select_action)
+    )
     super().__init__(
       policy, random_key, variable_client, adder, backend=_BACKEND
     )
-    self._end = jax.jit(policy.end, backend=_BACKEND)
+    self._end = _jit(policy.end)
     self._action_dtype = policy.action_dtype
     self._checker = checking.Checker(
       None,
@@ -116,9 +122,9 @@ class BatchActor:
     self._variable_client = variable_client
     self._adders = adders
     self._action_dtype = policy.action_dtype
-    self._select_actions = jax.jit(policy.select_actions, backend=_BACKEND)
+    self._select_actions = _jit(policy.select_actions)
     self._level_steps = policy.level_steps
-    self._end = jax.jit(policy.end, backend=_BACKEND)
+    self._end = _jit(policy.end)
     init = jax.jit(policy.init, static_argnums=1, backend=_BACKEND)
     self._state = init(random_key, len(adders))
     self._starting = np.ones(len(adders), bool)
@@ -187,6 +193,10 @@ class BatchActor:
     return jax.device_get(
       self._end(self._variable_client.params, _stack(observations), self._state)
     )
+
+
+def _jit(function: Callable) -> Callable:
+  return jax.jit(backend.for_cpu(function), backend=_BACKEND)
 
 
 def _stack(values: Sequence[types.NestedArray]) -> types.NestedArray:

@@ -12,7 +12,8 @@ import numpy as np
 from acme_hieros.config import HierosConfig
 from acme_hieros.experiments import recording as recording_lib
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import s5, spaces
+from acme_hieros.models import spaces
+from acme_hieros.models.cores import s5
 
 Figure = figure_lib.Figure
 Spaces = Mapping[str, spaces.ObservationSpace]

@@ -6,14 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import (
-  distributions,
-  linear,
-  spaces,
-  subgoals,
-  world_model,
-)
+from acme_hieros.models import distributions, spaces, subgoals, world_model
 from acme_hieros.models import level as level_lib
+from acme_hieros.models.ops import linear
 
 Array = jax.Array
 
@@ -106,7 +101,7 @@ def picture_subgoals(
   stoch = jax.tree.map(lambda x: x[nearest], states.stoch)
   deter = distributions.symexp(goal)
   for i in reversed(range(len(levels))):
-    state = levels[i].initial_state(len(goal))
+    state = levels[i].world_model.initial_context(len(goal)).state
     state = state._replace(stoch=stoch, deter=deter)
     seen = levels[i].world_model.decode(params[i].world_model, state)
     if i:

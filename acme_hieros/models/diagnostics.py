@@ -158,7 +158,7 @@ def _prediction_errors(
     level,
     params,
     key,
-    jax.tree.map(lambda x: x[:, context - 1], state),
+    level.world_model.starts(state, slice(context - 1, context)),
     came.previous_action[:, context:],
   )
   # A new episode cannot be foreseen.

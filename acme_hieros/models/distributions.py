@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import linear, placement, reductions
+from acme_hieros.models.ops import linear, placement, reductions
 
 Array = jax.Array
 

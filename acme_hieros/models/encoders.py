@@ -14,13 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models import (
+from acme_hieros.models import mlp, spaces
+from acme_hieros.models.ops import (
   convolution,
   linear,
-  mlp,
   normalization,
   reductions,
-  spaces,
 )
 
 Array = jax.Array

@@ -15,7 +15,8 @@ import numpy as np
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import packing, spaces, subgoals, world_model
+from acme_hieros.models import spaces, subgoals, world_model
+from acme_hieros.models.ops import packing
 
 Array = jax.Array
 
@@ -331,7 +332,7 @@ class Hierarchy:
       )
       memories.append(
         LevelMemory(
-          context=level.initial_context(batch_size),
+          context=level.world_model.initial_context(batch_size),
           action=jnp.zeros((batch_size, level.action.size)),
           log_prob=jnp.zeros(batch_size),
           window=window,

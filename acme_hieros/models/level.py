@@ -17,13 +17,11 @@ from acme_hieros.models import (
   actor_critic,
   distributions,
   encoders,
-  linear,
-  packing,
-  s5,
   spaces,
   subgoals,
   world_model,
 )
+from acme_hieros.models.ops import linear, packing
 
 Array = jax.Array
 
@@ -179,7 +177,7 @@ class Level:
     self.optimizers = Params(
       world_model=optax.chain(
         _make_optimizer(config.world_model.optimizer),
-        _scale_s5(config.world_model.s5_learning_rate_scale),
+        _scale_core(config.world_model.core_learning_rate_scale),
       ),
       actor=_make_optimizer(settings.optimizer),
       critics=_make_optimizer(settings.optimizer),
@@ -222,25 +220,6 @@ class Level:
       scales={name: jnp.zeros(()) for name in self.streams},
       key=key,
       steps=jnp.zeros((), jnp.int32),
-    )
-
-  def initial_state(self, batch_size: int) -> world_model.State:
-    """A State [B, ...] of zeros, no z; the first step resets it anyway."""
-    config = self._config.world_model
-    stoch = world_model.no_choices(config, batch_size)
-    return world_model.State(
-      stoch=stoch,
-      log_probs=jnp.zeros_like(stoch.value),
-      deter=jnp.zeros((batch_size, config.deter_size)),
-      memory=s5.initial_state(config.s5, batch_size),
-    )
-
-  def initial_context(self, batch_size: int) -> world_model.Context:
-    """The Context [B, ...] before an episode's first step."""
-    return world_model.Context(
-      state=self.initial_state(batch_size),
-      younger=s5.initial_state(self._config.world_model.s5, batch_size),
-      age=jnp.zeros(batch_size, jnp.int32),
     )
 
   def policy_inputs(
@@ -375,7 +354,10 @@ class Level:
     def flatten(x):
       return jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
 
-    start, prediction = jax.tree.map(flatten, (posterior, prediction))
+    start = jax.lax.stop_gradient(
+      self.world_model.starts(posterior, slice(None))
+    )
+    prediction = jax.tree.map(flatten, prediction)
     code = None
     if self.subgoal:
       code = flatten(self.subgoal.encode(batch.subgoal))
@@ -648,7 +630,7 @@ def unpack_policy(params: PolicyParams) -> PolicyParams:
 
 
 def parameter_count(params: Any) -> int:
-  """Numbers in a tree; the complex B and C of S5 count as one each.
+  """Numbers in a tree; complex ones count as one each.
 
   Means of images are none: nobody learns them.
   """
@@ -657,7 +639,7 @@ def parameter_count(params: Any) -> int:
     module, name = (str(getattr(key, 'key', key)) for key in path[-2:])
     if encoders.is_mean(module):
       continue
-    halves = 's5_layer' in module and name in ('b', 'c')
+    halves = name.startswith('complex_')
     count += value.size // 2 if halves else value.size
   return count
 
@@ -677,12 +659,13 @@ def _make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   )
 
 
-def _scale_s5(scale: float) -> optax.GradientTransformation:
-  """Scales the steps of the S5 stack's parameters."""
+def _scale_core(scale: float) -> optax.GradientTransformation:
+  """Scales the steps of the core's parameters."""
 
   def scaled(path, step):
-    module = path[0].key
-    return step * scale if 's5' in module.split('/') else step
+    parts = path[0].key.split('/')
+    # Not how h is read, which is to keep up.
+    return step * scale if 'core' in parts and 'deter' not in parts else step
 
   return optax.stateless(
     lambda steps, _: jax.tree_util.tree_map_with_path(scaled, steps)

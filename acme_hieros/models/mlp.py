@@ -4,7 +4,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import linear, normalization
+from acme_hieros.models.ops import linear, normalization
 
 Array = jax.Array
 

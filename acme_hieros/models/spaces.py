@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.models import distributions, images, linear
+from acme_hieros.models import distributions, images
+from acme_hieros.models.ops import linear
 
 Array = jax.Array
 

@@ -1,27 +1,22 @@
-"""The S5 world model of one level (Hieros, section 3.1; S5WM).
+"""The world model of one level (Hieros, section 3.1).
 
 The posterior sees only the observation, so a whole sequence is inferred in
-parallel: all z_t at once, then one S5 scan over them gives priors and h_t.
+parallel: all z_t at once, then one scan of the core over them gives priors and
+h_t. With the core S5 this is the paper's S5WM.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models import (
-  distributions,
-  encoders,
-  linear,
-  mlp,
-  placement,
-  s5,
-  spaces,
-)
+from acme_hieros.models import cores, distributions, encoders, mlp, spaces
+from acme_hieros.models.cores import base
+from acme_hieros.models.ops import linear
 
 Array = jax.Array
 Observation = Mapping[str, Array]
@@ -34,13 +29,13 @@ class State(NamedTuple):
   log_probs: the distribution z was drawn from, like its values: the posterior
     where an observation was seen, the prior in imagination.
   deter: h, float32 [..., deter_size].
-  memory: of the S5 stack.
+  memory: of the core; in `observe`'s answer its trace.
   """
 
   stoch: linear.OneHots
   log_probs: Array
   deter: Array
-  memory: s5.State
+  memory: base.Memory
 
 
 class Context(NamedTuple):
@@ -56,7 +51,7 @@ class Context(NamedTuple):
   """
 
   state: State
-  younger: s5.State
+  younger: base.Memory
   age: Array
 
 
@@ -134,9 +129,12 @@ class WorldModel(NamedTuple):
   """The pure functions of one level's world model.
 
   init: key -> params.
+  initial_context: B -> the Context [B, ...] before an episode's first step.
   observe: (params, key, observation [B, T, ...], previous_action [B, T, A],
     start_of_episode [B, T]) -> State [B, T, ...]. The first step finds an empty
     memory, also in mid-episode.
+  starts: (State [B, T, ...] of `observe`, slice of steps) -> State
+    [B * steps, ...], from which imagination starts.
   observe_step: (params, key, Context [B, ...], previous_action [B, A],
     observation [B, ...], start_of_episode [B]) -> Context [B, ...].
   imagine_step: (params, key, State [B, ...], action [B, A]) -> State [B, ...].
@@ -148,7 +146,9 @@ class WorldModel(NamedTuple):
   """
 
   init: Callable[..., hk.Params]
+  initial_context: Callable[[int], Context]
   observe: Callable[..., State]
+  starts: Callable[[State, slice], State]
   observe_step: Callable[..., Context]
   imagine_step: Callable[..., State]
   predict: Callable[..., Prediction]
@@ -191,9 +191,12 @@ def make_world_model(
     ValueError: an image does not fit the convolutions.
   """
   encoders.check_images(config, observation)
+  core = cores.make(config, dtype)
 
   def modules():
-    model = _S5WorldModel(config, observation, action, context_length, dtype)
+    model = _WorldModel(
+      config, observation, action, core, context_length, dtype
+    )
 
     def init():
       return model.loss(
@@ -222,7 +225,9 @@ def make_world_model(
   observe, observe_step, imagine_step, predict, decode, loss = apply
   return WorldModel(
     init=init,
+    initial_context=functools.partial(_initial_context, config, core),
     observe=observe,
+    starts=functools.partial(_starts, core),
     observe_step=observe_step,
     imagine_step=imagine_step,
     predict=lambda params, *args: predict(params, None, *args),
@@ -231,12 +236,38 @@ def make_world_model(
   )
 
 
-class _S5WorldModel(hk.Module):
+def _initial_context(
+  config: WorldModelConfig, core: base.Core, batch_size: int
+) -> Context:
+  stoch = no_choices(config, batch_size)
+  return Context(
+    state=State(
+      stoch=stoch,
+      log_probs=jnp.zeros_like(stoch.value),
+      deter=jnp.zeros((batch_size, config.deter_size)),
+      memory=core.initial_state(batch_size),
+    ),
+    younger=core.initial_state(batch_size),
+    age=jnp.zeros(batch_size, jnp.int32),
+  )
+
+
+def _starts(core: base.Core, state: State, times: slice) -> State:
+  memory = core.starts(state.memory, times)
+  state = jax.tree.map(
+    lambda x: x[:, times].reshape((-1, *x.shape[2:])),
+    state._replace(memory=()),
+  )
+  return state._replace(memory=memory)
+
+
+class _WorldModel(hk.Module):
   """The modules behind `WorldModel`; see there for the methods."""
 
-  def __init__(self, config, observation, action, context_length, dtype):
+  def __init__(self, config, observation, action, core, context_length, dtype):
     super().__init__('world_model')
     self._config = config
+    self._core = core
     self._context_length = context_length
     self._action = action
     self._dtype = dtype
@@ -263,13 +294,10 @@ class _S5WorldModel(hk.Module):
       1, config.hidden_units, z_size, dtype=dtype, name='prior'
     )
     self._persistence = mlp.MLP(0, 0, z_size, dtype=dtype, name='persistence')
-    self._stoch_input = mlp.Dense(config.s5.width, name='stoch_input')
-    self._action_input = mlp.Dense(config.s5.width, name='action_input')
-    self._input = mlp.Dense(config.s5.width, name='input')
-    self._stack = s5.S5Stack(config.s5, name='s5')
-    self._deter = linear.Linear(
-      config.deter_size, w_init=self._deter_init, name='deter'
-    )
+    self._stoch_input = mlp.Dense(core.width, name='stoch_input')
+    self._action_input = mlp.Dense(core.width, name='action_input')
+    self._input = mlp.Dense(core.width, name='input')
+    self._memory = core.make_module('core')
     self._reward = mlp.MLP(
       config.head_layers,
       config.head_units,
@@ -289,7 +317,7 @@ class _S5WorldModel(hk.Module):
     )
 
   def _foresee(self, output: Array, told: _Told | None) -> Array:
-    """The prior after the stack's output: [..., categoricals, classes]."""
+    """The prior after the core's output: [..., categoricals, classes]."""
     if told is None:
       return self._log_probs(self._prior(output))
     numbers = jnp.concatenate([output, told.action], -1)
@@ -306,14 +334,14 @@ class _S5WorldModel(hk.Module):
         logits += project(cells).reshape(logits.shape)
     return self._log_probs(logits)
 
-  def _stack_input(
+  def _core_input(
     self,
     stoch: linear.OneHots,
     action: Array,
     reset: Array | None = None,
     start: Array | None = None,
   ) -> tuple[Array, _Told | None]:
-    """u_t [..., width] from z_{t-1} and a_{t-1} [..., A], for the S5 stack.
+    """u_t [..., width] from z_{t-1} and a_{t-1} [..., A], for the core.
 
     Where the memory is reset, [...], neither z nor action counts. If there an
     episode starts, [...], something else does: in the place of a learned first
@@ -341,27 +369,6 @@ class _S5WorldModel(hk.Module):
     both = jnp.concatenate([self._stoch_input(stoch), action], -1)
     return self._input(both), _Told(stoch, action)
 
-  def _deter_init(self, shape, dtype) -> Array:
-    """Reads each S5 state in units of its response to a constant input.
-
-    Slow states add up whatever is the same at every step, until what differs is
-    a tenth of it; heads then take many thousand updates to find a cue given
-    some steps ago. The response of x_t = Abar x_{t-1} + Bbar u to a constant u
-    is |B / Lambda| u, and the rows of B have about unit length.
-    """
-    weights = hk.initializers.Orthogonal()(shape, dtype)
-    if self._config.deter_from == 'output':
-      return weights
-    magnitude = np.abs(s5.initial_eigenvalues(self._config.s5))
-    layers = shape[0] // len(magnitude)
-    return weights * np.tile(magnitude, layers)[:, None]
-
-  def _read_deter(self, output: Array, memory: s5.State) -> Array:
-    if self._config.deter_from == 'state':
-      output = s5.real_parts(memory)
-    deter = self._deter(output.astype(self._dtype)).astype(jnp.float32)
-    return distributions.symlog(placement.out_of_place(deter))
-
   def observe(self, observation, previous_action, start) -> State:
     state, _ = self._observe(observation, previous_action, start)
     return state
@@ -377,10 +384,10 @@ class _S5WorldModel(hk.Module):
     previous = jax.tree.map(
       lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1), stoch
     )
-    u, told = self._stack_input(previous, previous_action, reset, start)
-    empty = s5.initial_state(self._config.s5, len(u))
-    output, memory = self._stack.scan(u, reset, empty)
-    state = State(stoch, log_probs, self._read_deter(output, memory), memory)
+    u, told = self._core_input(previous, previous_action, reset, start)
+    empty = self._core.initial_state(len(u))
+    output, memory = self._memory.scan(u, reset, empty)
+    state = State(stoch, log_probs, self._memory.deter(output, memory), memory)
     return state, self._foresee(output, told)
 
   def observe_step(
@@ -408,23 +415,23 @@ class _S5WorldModel(hk.Module):
       return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     u = both(
-      self._stack_input(state.stoch, previous_action, reset, start)[0]
+      self._core_input(state.stoch, previous_action, reset, start)[0]
       for reset in resets
     )
-    output, memory = self._stack.step(u, both(resets), both(memories))
+    output, memory = self._memory.step(u, both(resets), both(memories))
     output, _ = jnp.split(output, 2)
     memory, younger = (
       jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], memory) for i in range(2)
     )
-    deter = self._read_deter(output, memory)
+    deter = self._memory.deter(output, memory)
     return Context(State(stoch, log_probs, deter, memory), younger, age + 1)
 
   def imagine_step(self, state, action) -> State:
-    u, told = self._stack_input(state.stoch, action)
-    output, memory = self._stack.step(u, None, state.memory)
+    u, told = self._core_input(state.stoch, action)
+    output, memory = self._memory.step(u, None, state.memory)
     log_probs = self._foresee(output, told)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    return State(stoch, log_probs, self._read_deter(output, memory), memory)
+    return State(stoch, log_probs, self._memory.deter(output, memory), memory)
 
   def _heads(self, state: State) -> tuple[Prediction, Array, Array]:
     latent = _latent(state)
@@ -515,11 +522,11 @@ class _S5WorldModel(hk.Module):
     """
     steps = min(self._config.overshooting, start.shape[1] - 1)
     first = (start.shape[1] - 1) % steps
+    before = _starts(self._core, state, slice(first, -1, steps))
 
     def pieces(x):
       return x.reshape((-1, steps) + x.shape[2:])
 
-    before = jax.tree.map(lambda x: pieces(x[:, first:-1])[:, 0], state)
     posterior, start, came = jax.tree.map(
       lambda x: pieces(x[:, first + 1 :]), (state.log_probs, start, came)
     )

@@ -12,13 +12,8 @@ import untrained
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.experiments import recording
-from acme_hieros.models import (
-  beliefs,
-  diagnostics,
-  distributions,
-  linear,
-  subgoals,
-)
+from acme_hieros.models import beliefs, diagnostics, distributions, subgoals
+from acme_hieros.models.ops import linear
 from acme_hieros.models import level as level_lib
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
@@ -216,8 +211,8 @@ def test_subgoals_of_upper_levels_are_decoded_level_by_level(agent, episode):
   deter = np.sign(deter) * np.expm1(np.abs(deter))
   state = (
     networks.levels[0]
-    .initial_state(1)
-    ._replace(
+    .world_model.initial_context(1)
+    .state._replace(
       stoch=linear.one_hots(stoch[None], config.classes),
       deter=jnp.asarray(deter[None]),
     )

@@ -138,6 +138,7 @@ def counting_level(drift):
 
   model = types.SimpleNamespace(
     observe=lambda params, key, observation, action, reset: observation['o'],
+    starts=lambda state, times: state[:, times].reshape((-1, 1)),
     imagine_step=lambda params, key, state, action: state + action + drift,
     predict=lambda params, state: world_model.Prediction(
       features=None,
@@ -347,7 +348,7 @@ def test_a_forecast_is_the_prior_followed_step_by_step(levels, monkeypatch):
   level, params = levels[0]
   model, params = level.world_model, params.world_model
   key = jax.random.PRNGKey(5)
-  state = level.initial_state(2)
+  state = model.initial_context(2).state
   rng = np.random.default_rng(5)
   action = level.action.encode(jnp.asarray(rng.integers(0, 3, (2, 4))))
   expected = diagnostics.forecast(level, params, key, state, action)

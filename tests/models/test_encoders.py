@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import encoders, linear, spaces, world_model
+from acme_hieros.models import encoders, spaces, world_model
+from acme_hieros.models.ops import linear
 
 IMAGE = spaces.Image((16, 24, 3))
 SEEN = {'eye': IMAGE, 'body': spaces.Vector((3,))}

@@ -7,14 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import (
-  distributions,
-  hierarchy,
-  packing,
-  spaces,
-  world_model,
-)
+from acme_hieros.models import distributions, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
+from acme_hieros.models.ops import packing
 
 SEEN = {'body': spaces.Vector((3,))}
 CHOICES = spaces.Discrete((2,), 3)

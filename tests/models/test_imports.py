@@ -10,7 +10,7 @@ import pytest
 import acme_hieros
 
 PACKAGE = pathlib.Path(acme_hieros.__file__).parent
-MODULES = sorted((PACKAGE / 'models').glob('*.py'))
+MODULES = sorted((PACKAGE / 'models').rglob('*.py'))
 FOREIGN = (
   'acme',
   'reverb',
@@ -34,7 +34,10 @@ def imported(path):
 
 
 def test_importing_the_models_imports_no_part_of_acme():
-  names = [f'acme_hieros.models.{p.stem}' for p in MODULES]
+  names = [
+    '.'.join(p.relative_to(PACKAGE.parent).with_suffix('').parts)
+    for p in MODULES
+  ]
   program = '\n'.join(
     [
       'import sys',
@@ -52,7 +55,11 @@ def test_importing_the_models_imports_no_part_of_acme():
   assert done.stdout.strip() == '[]'
 
 
-@pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+  'path',
+  MODULES,
+  ids=lambda p: '.'.join(p.relative_to(PACKAGE / 'models').parts),
+)
 def test_models_import_only_jax_haiku_optax_numpy_and_each_other(path):
   for name in imported(path):
     top, *rest = name.split('.')

@@ -14,12 +14,12 @@ from acme_hieros.models import (
   actor_critic,
   distributions,
   hierarchy,
-  linear,
   spaces,
   subgoals,
   world_model,
 )
 from acme_hieros.models import level as level_lib
+from acme_hieros.models.ops import linear
 
 SEEN = {'body': spaces.Vector((3,))}
 CHOICE = spaces.Discrete((), 3)
@@ -367,7 +367,7 @@ def test_replayed_returns_teach_only_the_extrinsic_critic(
 
 def some_state(level, batch_size):
   """States [N, ...] that are not zero."""
-  state = level.initial_state(batch_size)
+  state = level.world_model.initial_context(batch_size).state
   other = jax.tree.map(lambda x: x + 0.5, state)
   index = jnp.zeros_like(state.stoch.index)
   return other._replace(
@@ -444,7 +444,11 @@ def one_step_world(reward, config, action_size):
 
   return world_model.WorldModel(
     init=lambda key: {'unused': jnp.zeros(())},
+    initial_context=None,
     observe=None,
+    starts=lambda state, times: jax.tree.map(
+      lambda x: x[:, times].reshape((-1, *x.shape[2:])), state
+    ),
     observe_step=None,
     imagine_step=lambda params, key, state, action: state_of(action),
     predict=predict,

@@ -8,14 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import (
-  convolution,
-  hierarchy,
-  linear,
-  spaces,
-  world_model,
-)
+from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
+from acme_hieros.models.ops import convolution, linear
 
 SEEN = {'eye': spaces.Image((8, 8, 3)), 'body': spaces.Vector((3,))}
 

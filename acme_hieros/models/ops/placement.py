@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from acme_hieros.models.ops import backend
+
 Array = jax.Array
 
 
@@ -15,7 +17,7 @@ def out_of_place(x: Array) -> Array:
   times as long (jaxlib 0.6). XLA does not do that where an operand is also
   broadcast, here as a zero.
   """
-  if jax.default_backend() != 'cpu' or x.ndim == 0:
+  if not backend.on_cpu() or x.ndim == 0:
     return x
   first = jax.lax.stop_gradient(x[..., :1])
   # Also where it is infinite.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import linear
+from acme_hieros.models.ops import linear
 
 
 def draw(rows, count, classes, seed=0):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import reductions
+from acme_hieros.models.ops import reductions
 
 
 def draw(*shape):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import convolution, tiling
+from acme_hieros.models.ops import convolution, tiling
 
 # Images that are convolved by neighbourhoods: of few channels, not of tiles of
 # 4x4 pixels, or of too few tiles; and images that are convolved by tiles.

@@ -10,7 +10,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import placement, reductions
+from acme_hieros.models.ops import placement, reductions
 
 Array = jax.Array
 

@@ -11,7 +11,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import reductions
+from acme_hieros.models.ops import backend, reductions
 
 Array = jax.Array
 
@@ -82,7 +82,7 @@ def _forward(x, weights):
 def _backward(saved, gradient):
   x, weights = saved
   d_x = gradient @ weights.astype(x.dtype).T
-  if jax.default_backend() != 'cpu':
+  if not backend.on_cpu():
     d_weights = x.T @ gradient
   # The wider factor on the right is up to three times as fast on a CPU; without
   # the barriers XLA would exchange them.
@@ -110,7 +110,7 @@ def select(choices: OneHots, weights: Array) -> Array:
 @jax.custom_vjp
 def _select(index: Array, value: Array, weights: Array) -> Array:
   number, count = index.shape
-  if jax.default_backend() != 'cpu' or count > _MOST_CHOICES:
+  if not backend.on_cpu() or count > _MOST_CHOICES:
     return _matmul(value, weights)
   classes = len(weights) // count
   # Of many rows some choices at a time, in one loop over memory for each group.

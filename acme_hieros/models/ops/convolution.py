@@ -12,7 +12,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import linear, tiling
+from acme_hieros.models.ops import backend, linear, tiling
 
 Array = jax.Array
 
@@ -42,7 +42,7 @@ def in_pieces(
   # Of each pixel 9 combinations of 4 blocks, or the 4 neighbourhoods it is in.
   times = 9 / 4 if _is_tiled(number, *image) else 4
   most = max(1, int(_GATHERED_AT_A_TIME / (times * math.prod(image))))
-  if jax.default_backend() != 'cpu' or number <= most:
+  if not backend.on_cpu() or number <= most:
     return function(*inputs)
   size = max(n for n in range(1, most + 1) if number % n == 0)
   pieces = [x.reshape((-1, size) + x.shape[1:]) for x in inputs]
@@ -60,7 +60,7 @@ def downsample(x: Array, kernel: Array) -> Array:
   Returns:
     [N, h, w, D].
   """
-  if jax.default_backend() != 'cpu':
+  if not backend.on_cpu():
     return _convolve(x, kernel)
   if _is_tiled(*x.shape):
     kernels = tiling.block_kernels(kernel)
@@ -80,7 +80,7 @@ def upsample(x: Array, kernel: Array) -> Array:
   """
   n, h, w, depth = x.shape
   images = (n, 2 * h, 2 * w, kernel.shape[2])
-  if jax.default_backend() != 'cpu':
+  if not backend.on_cpu():
     transpose = jax.linear_transpose(
       lambda image: _convolve(image, kernel),
       jax.ShapeDtypeStruct(images, x.dtype),

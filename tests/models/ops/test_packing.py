@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from acme_hieros.models import packing
+from acme_hieros.models.ops import packing
 
 
 def test_packed_parameters_are_the_same():

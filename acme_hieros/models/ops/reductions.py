@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acme_hieros.models.ops import backend
+
 Array = jax.Array
 
 
@@ -21,7 +23,7 @@ def row_sums(x: Array, weights: Array | np.ndarray | float = 1.0) -> Array:
   Returns:
     [...].
   """
-  if jax.default_backend() != 'cpu':
+  if not backend.on_cpu():
     return jnp.sum(x * weights, -1)
   return x @ jnp.broadcast_to(weights, x.shape[-1:])
 
@@ -29,7 +31,7 @@ def row_sums(x: Array, weights: Array | np.ndarray | float = 1.0) -> Array:
 def column_sums(x: Array) -> Array:
   """[..., C] to [C]."""
   x = x.reshape(-1, x.shape[-1])
-  if jax.default_backend() != 'cpu':
+  if not backend.on_cpu():
     return jnp.sum(x, 0)
   # Two rows: with one XLA would compute x anew within a slow product of its own
   # where N is below 4096.
@@ -40,7 +42,7 @@ def row_max(x: Array) -> Array:
   """Largest of each row, without a gradient: [..., C] to [..., 1]."""
   x = jax.lax.stop_gradient(x)
   # The rest is left to XLA, which would compute it anew for each use of it.
-  while jax.default_backend() == 'cpu' and x.shape[-1] > 16:
+  while backend.on_cpu() and x.shape[-1] > 16:
     half = (x.shape[-1] + 1) // 2
     x = jnp.maximum(x[..., :half], x[..., -half:])
   return jnp.max(x, -1, keepdims=True)

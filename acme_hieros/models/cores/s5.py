@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros.config import S5Config
-from acme_hieros.models import linear, normalization, placement
+from acme_hieros.config import S5Config, WorldModelConfig
+from acme_hieros.models import distributions
+from acme_hieros.models.cores import base
+from acme_hieros.models.ops import backend, linear, normalization, placement
 
 Array = jax.Array
 # Of a stack: of each layer float32 [..., 2P].
@@ -57,13 +59,6 @@ def discrete_eigenvalues(params: hk.Params) -> dict[str, Array]:
 def _rate(layer: Mapping[str, Array]) -> Array:
   """Lambda. Its real part is minus an exponential: it stays negative."""
   return jax.lax.complex(-jnp.exp(layer['log_decay']), layer['frequency'])
-
-
-def initial_state(config: S5Config, batch_size: int) -> State:
-  """The State of a stack of layers [B, ...]: zeros."""
-  shape = (batch_size, 2 * config.state_size)
-  # Each an array of its own, which may be given away.
-  return tuple(jnp.zeros(shape) for _ in range(2 * config.num_blocks))
 
 
 def real_parts(state: State) -> Array:
@@ -168,7 +163,7 @@ def default_scan() -> Callable[..., Array]:
   with its gradient and the associative one 5.4 ms; an accelerator would wait
   for T dependent kernels.
   """
-  return sequential_scan if jax.default_backend() == 'cpu' else associative_scan
+  return sequential_scan if backend.on_cpu() else associative_scan
 
 
 class S5Layer(hk.Module):
@@ -211,8 +206,8 @@ class S5Layer(hk.Module):
       'frequency', [size], init=constant(eigenvalues.imag)
     )
     log_step = hk.get_parameter('log_step', [size], init=log_uniform)
-    b = hk.get_parameter('b', [width, 2 * size], init=rotated_b)
-    c = hk.get_parameter('c', [2 * size, width], init=rotated_c)
+    b = hk.get_parameter('complex_b', [width, 2 * size], init=rotated_b)
+    c = hk.get_parameter('complex_c', [2 * size, width], init=rotated_c)
     d = hk.get_parameter('d', [width], init=hk.initializers.RandomNormal())
 
     rate = _rate({'log_decay': log_decay, 'frequency': frequency})
@@ -223,40 +218,72 @@ class S5Layer(hk.Module):
     )
 
 
-class S5Stack(hk.Module):
+class S5(base.Core):
+  """A stack of S5 layers, of which h is read (Hieros, section 3.1)."""
+
+  def __init__(self, config: WorldModelConfig, dtype: jnp.dtype):
+    self.width = config.s5.width
+    self._config = config
+    self._dtype = dtype
+
+  def initial_state(self, batch_size: int) -> State:
+    config = self._config.s5
+    shape = (batch_size, 2 * config.state_size)
+    return tuple(jnp.zeros(shape) for _ in range(2 * config.num_blocks))
+
+  def make_module(self, name: str) -> base.CoreModule:
+    return S5Stack(self._config, self._dtype, name)
+
+
+class S5Stack(base.CoreModule):
   """Double blocks of S5 layers: x += GELU(W S5(LN x)) twice, x += LN x."""
 
-  def __init__(self, config: S5Config, name: str | None = None):
+  def __init__(self, config: WorldModelConfig, dtype: jnp.dtype, name: str):
     super().__init__(name)
-    self._config = config
+    self._config = config.s5
+    self._deter_from = config.deter_from
+    self._dtype = dtype
+    self._deter = linear.Linear(
+      config.deter_size, w_init=self._deter_init, name='deter'
+    )
 
-  def scan(self, u: Array, reset: Array, state: State) -> tuple[Array, State]:
-    """Runs over a sequence.
-
-    Args:
-      u: float [B, T, width].
-      reset: bool [B, T]; the state before such a step is dropped.
-      state: [B, ...], before the first step.
-
-    Returns:
-      Outputs [B, T, width] and states [B, T, ...].
-    """
+  def scan(self, u: Array, reset: Array, memory: State) -> tuple[Array, State]:
     run = default_scan()
     return self._apply(
       u,
-      state,
+      memory,
       lambda layer, x, u: to_halves(
         run(layer.a, layer.drive(u), reset, from_halves(x))
       ),
     )
 
   def step(
-    self, u: Array, reset: Array | None, state: State
+    self, u: Array, reset: Array | None, memory: State
   ) -> tuple[Array, State]:
-    """Runs one step: [B, width], bool [B] or None, [B, ...], as `scan`."""
     if reset is not None:
-      state = [jnp.where(reset[:, None], 0.0, x) for x in state]
-    return self._apply(u, state, Coefficients.step)
+      memory = [jnp.where(reset[:, None], 0.0, x) for x in memory]
+    return self._apply(u, memory, Coefficients.step)
+
+  def deter(self, output: Array, memory: State) -> Array:
+    if self._deter_from == 'state':
+      output = real_parts(memory)
+    deter = self._deter(output.astype(self._dtype)).astype(jnp.float32)
+    return distributions.symlog(placement.out_of_place(deter))
+
+  def _deter_init(self, shape, dtype) -> Array:
+    """Reads each S5 state in units of its response to a constant input.
+
+    Slow states add up whatever is the same at every step, until what differs is
+    a tenth of it; heads then take many thousand updates to find a cue given
+    some steps ago. The response of x_t = Abar x_{t-1} + Bbar u to a constant u
+    is |B / Lambda| u, and the rows of B have about unit length.
+    """
+    weights = hk.initializers.Orthogonal()(shape, dtype)
+    if self._deter_from == 'output':
+      return weights
+    magnitude = np.abs(initial_eigenvalues(self._config))
+    layers = shape[0] // len(magnitude)
+    return weights * np.tile(magnitude, layers)[:, None]
 
   def _apply(self, x: Array, before: State, advance) -> tuple[Array, State]:
     states = []

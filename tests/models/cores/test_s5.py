@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from acme_hieros.config import S5Config
-from acme_hieros.models import s5
+from acme_hieros.config import S5Config, WorldModelConfig
+from acme_hieros.models.cores import s5
 
 CONFIG = S5Config(num_blocks=2, width=6, state_size=8, hippo_blocks=2)
+CORE = s5.S5(WorldModelConfig(s5=CONFIG), jnp.float32)
 BATCH, LENGTH = 3, 7
 LAYER = 's5_layer'
 
@@ -29,13 +30,13 @@ def layer():
 @pytest.fixture(scope='module')
 def stack():
   def modules():
-    module = s5.S5Stack(CONFIG)
+    module = CORE.make_module('core')
     return module.scan, (module.scan, module.step)
 
   transformed = hk.without_apply_rng(hk.multi_transform(modules))
   scan, step = (jax.jit(f) for f in transformed.apply)
   u = jax.random.normal(jax.random.PRNGKey(1), (BATCH, LENGTH, CONFIG.width))
-  state = s5.initial_state(CONFIG, BATCH)
+  state = CORE.initial_state(BATCH)
   reset = jnp.zeros((BATCH, LENGTH), bool)
   params = transformed.init(jax.random.PRNGKey(0), u, reset, state)
   return params, scan, step, u
@@ -74,8 +75,8 @@ def test_hippo_normal_diagonalises_legs_plus_its_low_rank_part(size):
 
 def complex_projections(params):
   """B [P, H] and C [H, P] from their halves side by side."""
-  b_real, b_imag = np.split(np.asarray(params['b']), 2, 1)
-  c_real, c_minus_imag = np.split(np.asarray(params['c']), 2, 0)
+  b_real, b_imag = np.split(np.asarray(params['complex_b']), 2, 1)
+  c_real, c_minus_imag = np.split(np.asarray(params['complex_c']), 2, 0)
   return (b_real + 1j * b_imag).T, (c_real - 1j * c_minus_imag).T
 
 
@@ -206,7 +207,7 @@ def test_scan_of_the_stack_equals_repeated_steps(stack):
   rng = np.random.default_rng(0)
   state = tuple(
     jnp.asarray(rng.normal(size=x.shape), jnp.float32)
-    for x in s5.initial_state(CONFIG, BATCH)
+    for x in CORE.initial_state(BATCH)
   )
 
   outputs, states = scan(params, u, reset, state)
@@ -220,7 +221,7 @@ def test_scan_of_the_stack_equals_repeated_steps(stack):
 def test_outputs_after_a_reset_are_those_of_a_fresh_sequence(stack):
   params, scan, step, u = stack
   cut = 3
-  state = s5.initial_state(CONFIG, BATCH)
+  state = CORE.initial_state(BATCH)
   reset = jnp.zeros((BATCH, LENGTH), bool)
 
   other = tuple(x + 5.0 for x in state)
@@ -242,7 +243,7 @@ def test_outputs_after_a_reset_are_those_of_a_fresh_sequence(stack):
 
 def test_no_gradient_crosses_a_reset(stack):
   params, scan, _, u = stack
-  state = s5.initial_state(CONFIG, BATCH)
+  state = CORE.initial_state(BATCH)
   cut = 3
 
   @jax.jit
@@ -295,6 +296,6 @@ def test_double_block_is_two_residual_layers_and_a_norm(stack, layer):
       x = x + norm(f'norm_{i // 2}', x)
 
   reset = jnp.zeros((BATCH, LENGTH), bool)
-  state = s5.initial_state(CONFIG, BATCH)
+  state = CORE.initial_state(BATCH)
   outputs, _ = scan(params, u, reset, state)
   np.testing.assert_allclose(outputs, x, rtol=1e-3, atol=1e-4)

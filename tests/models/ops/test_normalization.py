@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import normalization
+from acme_hieros.models.ops import normalization
 
 
 def plain(x, scale, offset, silu):

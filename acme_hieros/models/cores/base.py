@@ -1,0 +1,83 @@
+"""What a core is: the memory by which a world model carries the past along.
+
+At each step it takes in u_t, made of z_{t-1} and a_{t-1}, and gives an output,
+from which the prior of z_t is told, and h_t. The posterior of z_t sees neither
+(see `WorldModelConfig.posterior`), so that what it takes in is the same for all
+cores. Of B sequences of T steps, `scan` gives what `step` gives one by one.
+"""
+
+import abc
+from typing import Any
+
+import haiku as hk
+import jax
+
+Array = jax.Array
+
+# A tree of arrays [B, ...] of real numbers: an actor keeps it in float32.
+Memory = Any
+# What `scan` leaves behind, [B, ...], and `starts` and `deter` can read.
+Trace = Any
+
+
+class Core(abc.ABC):
+  """A kind of memory and its sizes; nothing of it is learned.
+
+  Attributes:
+    width: numbers of u_t.
+  """
+
+  width: int
+
+  @abc.abstractmethod
+  def initial_state(self, batch_size: int) -> Memory:
+    """The Memory [B, ...] of which nothing counts; each array its own."""
+
+  @abc.abstractmethod
+  def make_module(self, name: str) -> 'CoreModule':
+    """What is learned; to be called where Haiku transforms."""
+
+  def starts(self, trace: Trace, times: slice) -> Memory:
+    """The memories after some steps, as rows [B * steps, ...] for `step`.
+
+    Args:
+      trace: from `scan`.
+      times: which of its steps.
+
+    Unless a core says otherwise, a trace is the memories after all steps,
+    [B, T, ...]; those of attention would repeat what they share.
+    """
+    return jax.tree.map(
+      lambda x: x[:, times].reshape((-1, *x.shape[2:])), trace
+    )
+
+
+class CoreModule(hk.Module, abc.ABC):
+  """The learned part of a core.
+
+  Parameters whose names start with `complex_` hold the real and imaginary
+  halves of complex numbers, which count as one each.
+  """
+
+  @abc.abstractmethod
+  def scan(self, u: Array, reset: Array, memory: Memory) -> tuple[Array, Trace]:
+    """Runs over sequences.
+
+    Args:
+      u: float [B, T, width].
+      reset: bool [B, T]; what came before such a step is forgotten.
+      memory: [B, ...], before the first step.
+
+    Returns:
+      Outputs [B, T, any] in the type of u, and the trace.
+    """
+
+  @abc.abstractmethod
+  def step(
+    self, u: Array, reset: Array | None, memory: Memory
+  ) -> tuple[Array, Memory]:
+    """Runs one step: [B, width], bool [B] or None, [B, ...], as `scan`."""
+
+  @abc.abstractmethod
+  def deter(self, output: Array, memory: Memory | Trace) -> Array:
+    """h, float32 [..., deter_size], of what `scan` or `step` gave."""

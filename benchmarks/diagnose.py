@@ -95,7 +95,7 @@ def main(argv: Sequence[str]):
       if flag.value < 1:
         raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
     agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
-    if not isinstance(agent.networks.action, spaces.Discrete):
+    if not isinstance(agent.networks.action_space, spaces.Discrete):
       raise ValueError(
         f'{agent.run.environment} has continuous actions; only discrete ones '
         'can be tried out one by one.'
@@ -200,11 +200,11 @@ class Diagnosis:
       rows.append(
         Play(
           observation=observation,
-          action=np.asarray(self._networks.action.encode(action)),
+          action=np.asarray(self._networks.action_space.encode(action)),
           reward=np.array([t.reward for t in timesteps]),
           discount=np.array([t.discount for t in timesteps]),
           start=start,
-          levels=jax.device_get(state.levels),
+          levels=jax.device_get(state.memories),
         )
       )
       # An episode's last observation is no step of its own here.
@@ -216,7 +216,7 @@ class Diagnosis:
   def _believe(self, levels: Sequence[np.ndarray]) -> 'Belief':
     """What level 0 takes of packed memories [N, n] of all levels."""
     memories = self._networks.memories(levels)
-    code = memories[1].action if self._level.subgoal else None
+    code = memories[1].action if self._level.subgoal_space else None
     return self._judge(memories[0].state, code)
 
   @functools.cached_property
@@ -350,8 +350,8 @@ class Diagnosis:
   def _actions(self, saved: Sequence[Saved]) -> dict[str, Any]:
     """Do first actions count for as much in imagination as in truth?"""
     horizon = self._settings.horizon
-    count = self._networks.action.classes
-    if self._networks.action.count != 1:
+    count = self._networks.action_space.classes
+    if self._networks.action_space.count != 1:
       return {}
     environments = self._make(count)
     emulated, imagined, bootstrapped, policy = [], [], [], []
@@ -368,7 +368,7 @@ class Diagnosis:
         }
       )
       _, state = self._step(self._policy, rows, state)
-      belief = self._believe(state.levels)
+      belief = self._believe(state.memories)
       policy.append(np.exp(np.asarray(belief.log_probs[0, 0])))
       emulated.append(
         [
@@ -452,7 +452,9 @@ class Diagnosis:
     """Discounted rewards [A] after each first action, then by the policy."""
     for environment in environments:
       environment.set_state(moment.environment)
-    actions = np.arange(len(environments), dtype=self._networks.action.dtype)
+    actions = np.arange(
+      len(environments), dtype=self._networks.action_space.dtype
+    )
     state = self._networks.replace_action(state, jnp.asarray(actions))
     state = state._replace(key=self._next_key())
     total = np.zeros(len(environments))
@@ -475,7 +477,7 @@ class Diagnosis:
   def _imagine(self):
     """Discounted rewards and last values [samples, A] after each action."""
     level, params = self._level, self._params
-    count = self._networks.action.classes
+    count = self._networks.action_space.classes
     settings = self._settings
 
     def imagine(key, state, features, code):
@@ -545,7 +547,7 @@ def _row(state: hierarchy.ActorState, index: int) -> hierarchy.ActorState:
   """One environment's part, as a batch of one."""
   rows = jax.tree.map(
     lambda x: np.asarray(x)[index : index + 1],
-    (state.step, state.levels, state.steps),
+    (state.time, state.memories, state.did),
   )
   return hierarchy.ActorState(np.asarray(state.key), *rows)
 

@@ -199,7 +199,7 @@ def prepare_policy(
   rng = np.random.default_rng(0)
   images = {
     name: rng.integers(0, 256, (1, *space.shape), np.uint8)
-    for name, space in agent.observation.items()
+    for name, space in agent.observation_spaces.items()
   }
   step = jax.jit(agent.step)
   state = agent.initial_state(jax.random.PRNGKey(0), 1)
@@ -227,13 +227,15 @@ def random_batch(config, level: level_lib.Level) -> level_lib.Batch:
 
   return level_lib.Batch(
     world_model.Sequence(
-      observation={n: draw(space) for n, space in level.observation.items()},
-      action=draw(level.action),
+      observation={
+        n: draw(space) for n, space in level.observation_spaces.items()
+      },
+      action=draw(level.action_space),
       reward=rng.normal(size=shape).astype(np.float32),
       discount=np.ones(shape, np.float32),
       start_of_episode=rng.random(shape) < 0.01,
     ),
-    draw(level.subgoal).astype(np.uint8) if level.subgoal else None,
+    draw(level.subgoal_space).astype(np.uint8) if level.subgoal_space else None,
     np.full(shape, -1.0, np.float32),
   )
 

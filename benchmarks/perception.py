@@ -195,7 +195,7 @@ def train(level: level_lib.Level, config, steps: world_model.Sequence):
 
 def _update(level, params, optimizer, steps, key, sequence):
   params = encoders.track_means(
-    params, sequence.observation, level.observation, steps
+    params, sequence.observation, level.observation_spaces, steps
   )
   (_, (*_, metrics)), gradient = jax.value_and_grad(
     level.world_model.loss, has_aux=True
@@ -220,7 +220,7 @@ class Judgement(NamedTuple):
 
 
 def _judge(level, params, key, sequence) -> Judgement:
-  came = world_model.arrivals(sequence, level.action)
+  came = world_model.arrivals(sequence, level.action_space)
   model = level.world_model
   state = model.observe(
     params,
@@ -231,7 +231,7 @@ def _judge(level, params, key, sequence) -> Judgement:
   )
   image = sequence.observation['image']
   changed = encoders.change_weights(image, 1.0) > 1.0
-  real = level.observation['image'].encode(image)
+  real = level.observation_spaces['image'].encode(image)
   mean = jnp.mean(real, 1, keepdims=True)
 
   def share(expected, real, changed):

@@ -13,7 +13,7 @@ PRESETS = pytest.mark.parametrize('name', config_lib.PRESETS)
 
 # Another valid value for each field that cannot simply be halved or doubled.
 OTHERS = {
-  'world_model.deter_from': 'output',
+  'world_model.s5.deter_from': 'output',
   'world_model.cnn_depths': (3, 5),
   'world_model.reward_bins': 41,
   'world_model.cell_latents': True,
@@ -167,7 +167,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.s5.dt_max', -1.0),
     ('world_model.classes', '256'),
     ('world_model.cnn_depths', '24,0'),
-    ('world_model.deter_from', 'memory'),
+    ('world_model.s5.deter_from', 'memory'),
     ('world_model.unimix', 1.5),
     ('world_model.reward_bins', '254'),
     ('world_model.reward_bins', '1'),

@@ -54,7 +54,7 @@ class HierosActor(actors.GenericActor):
     self._action_dtype = policy.action_dtype
     self._checker = checking.Checker(
       None,
-      {name: _spec(space) for name, space in policy.observation.items()},
+      {name: _spec(space) for name, space in policy.observation_spaces.items()},
     )
 
   def select_action(

@@ -114,7 +114,7 @@ class HierarchicalAdder(base.Adder):
           # The action that was really taken: a wrapper may have changed it.
           action=step.action if i else action,
           start_of_episode=self._first,
-          extras=_extras(step),
+          extras=step.extras,
         )
       level.receive(next_timestep.reward, next_timestep.discount)
       if next_timestep.last():
@@ -143,13 +143,6 @@ class HierarchicalAdder(base.Adder):
       level.close()
     if self._steps:
       self._steps.close()
-
-
-def _extras(step: hierarchy.LevelStep) -> dict[str, Any]:
-  extras = {'log_prob': step.log_prob}
-  if not isinstance(step.subgoal, tuple):
-    extras['subgoal'] = step.subgoal
-  return extras
 
 
 def _copy(values: types.NestedArray) -> types.NestedArray:

@@ -23,8 +23,8 @@ def make_networks(
   """Builds the hierarchy; raises ValueError if no encoder or actor fits."""
   return hierarchy.Hierarchy(
     config,
-    observation=spaces.observation_spaces(environment.observations),
-    action=spaces.action_space(environment.actions),
+    observation_spaces=spaces.observation_spaces(environment.observations),
+    action_space=spaces.action_space(environment.actions),
   )
 
 
@@ -33,11 +33,11 @@ class HierosPolicy(actor_core.ActorCore[hierarchy.ActorState, adders.Extras]):
   """An actor core that can also say how an episode's end looks to each level.
 
   end: (params, last observation, state) -> the upper levels' windows.
-  observation: what the environment shows, by name.
+  observation_spaces: what the environment shows, by name.
   action_dtype: of the environment's action spec.
   """
 
-  observation: Mapping[str, spaces.ObservationSpace]
+  observation_spaces: Mapping[str, spaces.ObservationSpace]
   end: Callable[[Any, Any, hierarchy.ActorState], Sequence[hierarchy.Window]]
   action_dtype: np.dtype
 
@@ -86,7 +86,7 @@ def make_batch_policy(
     select_actions=select_actions,
     level_steps=lambda state: _level_steps(networks, state),
     end=end,
-    action_dtype=networks.action.dtype,
+    action_dtype=networks.action_space.dtype,
   )
 
 
@@ -114,8 +114,8 @@ def make_policy(
     end=lambda params, observation, state: row(
       networks.end(params, batch(observation), state), 0
     ),
-    observation=networks.observation,
-    action_dtype=networks.action.dtype,
+    observation_spaces=networks.observation_spaces,
+    action_dtype=networks.action_space.dtype,
   )
 
 
@@ -123,7 +123,7 @@ def _level_steps(
   networks: hierarchy.Hierarchy, state: hierarchy.ActorState
 ) -> Sequence[hierarchy.LevelStep]:
   # Not under jit, where slices of JAX's arrays would be slow.
-  return networks.level_steps(jax.device_get(state.steps))
+  return networks.level_steps(jax.device_get(state.did))
 
 
 def row(batch: Any, index: int) -> Any:

@@ -78,11 +78,11 @@ class Recorder:
     self._max_steps = max_steps
     self._init = jax.jit(networks.initial_state, static_argnums=1)
     self._step = jax.jit(networks.step, static_argnums=3)
-    self._end = jax.jit(networks.infer_end)
+    self._end = jax.jit(lambda *args: networks.pack(networks.infer_end(*args)))
     self._encode = jax.jit(
       lambda observation: {
         name: space.encode(observation[name])
-        for name, space in networks.observation.items()
+        for name, space in networks.observation_spaces.items()
       }
     )
     self._examine = [
@@ -130,8 +130,8 @@ class Recorder:
         states.append(jax.device_get(self._end(policy, batch, state)))
         break
       action, state = self._step(policy, batch, state, deterministic)
-      states.append(jax.device_get(state.levels))
-      action = np.asarray(action[0], self._networks.action.dtype)
+      states.append(jax.device_get(state.memories))
+      action = np.asarray(action[0], self._networks.action_space.dtype)
       timestep = environment.step(action)
       actions.append(action)
       rewards.append(timestep.reward)
@@ -217,7 +217,7 @@ class Recorder:
     starts = np.arange(0, steps, horizon)
     ahead = starts[:, None] + np.arange(horizon)
     action = _pad(recording.action, self._max_steps)
-    action = np.asarray(level.action.encode(action))
+    action = np.asarray(level.action_space.encode(action))
     inputs = (
       jax.tree.map(lambda x: x[starts], record.state),
       action[np.minimum(ahead, steps - 1)],

@@ -125,7 +125,7 @@ class Visualizer:
     key: jax.Array,
     directory: str,
   ):
-    observation = self._networks.observation
+    observation = self._networks.observation_spaces
     starts, forecast = self._recorder.forecast(
       params, episode, key, self._horizon
     )

@@ -105,7 +105,7 @@ def picture_subgoals(
     state = state._replace(stoch=stoch, deter=deter)
     seen = levels[i].world_model.decode(params[i].world_model, state)
     if i:
-      stoch, deter = _newest(seen, levels[i].observation)
+      stoch, deter = _newest(seen, levels[i].observation_spaces)
   return seen, nearest, jnp.max(similarity, 1)
 
 

@@ -90,7 +90,7 @@ def diagnose(
   """
   observe_key, forecast_key, code_key = jax.random.split(key, 3)
   sequence = batch.sequence
-  came = world_model.arrivals(sequence, level.action)
+  came = world_model.arrivals(sequence, level.action_space)
   state = level.world_model.observe(
     params.world_model,
     observe_key,
@@ -109,14 +109,14 @@ def diagnose(
     metrics['autoencoder_unexplained'] = jnp.mean(coded.error) / _variance(
       target
     )
-  if level.subgoal:
-    code = level.subgoal.encode(batch.subgoal)
+  if level.subgoal_space:
+    code = level.subgoal_space.encode(batch.subgoal)
     goal = level.autoencoder.decode(params.autoencoder, code)
     metrics.update(
       subgoal_metrics(
         goal, batch.subgoal, state.deter, sequence.start_of_episode
       ),
-      **code_metrics(batch.subgoal, level.subgoal.classes),
+      **code_metrics(batch.subgoal, level.subgoal_space.classes),
     )
   return metrics
 
@@ -136,7 +136,7 @@ def _prediction_errors(
   context = length - longest
   targets = {
     name: space.encode(sequence.observation[name])
-    for name, space in level.observation.items()
+    for name, space in level.observation_spaces.items()
   }
 
   def unexplained(decoded, targets, weight):

@@ -30,16 +30,15 @@ class LevelStep(NamedTuple):
   observation: the level's own windows [N, ...]; empty at level 0, which has the
     environment's observation.
   action: as the level's action space decodes it, [N, ...].
-  log_prob: of the action, by the policy that chose it, [N].
-  subgoal: indices [N, categoricals] (uint8) of the code it was given; () at the
-    top.
+  extras: what replay keeps beside these, by name: 'log_prob' of the action, by
+    the policy that chose it, [N]; below the top 'subgoal', the indices
+    [N, categoricals] (uint8) of the code it was given.
   """
 
   ticked: Array
   observation: Window
   action: Array
-  log_prob: Array
-  subgoal: Any
+  extras: dict[str, Array]
 
 
 class LevelMemory(NamedTuple):
@@ -66,16 +65,16 @@ class ActorState(NamedTuple):
   """The hierarchy's state while it acts in N environments, in few arrays.
 
   key: random key, of all of them.
-  step: steps since each episode's start, int32 [N].
-  levels: a packed LevelMemory of each level; see `Hierarchy.memories`.
-  steps: what each level did at the last step, packed; see
+  time: steps since each episode's start, int32 [N].
+  memories: a packed LevelMemory of each level; see `Hierarchy.memories`.
+  did: what each level did at the last step, packed; see
     `Hierarchy.level_steps`.
   """
 
   key: Array
-  step: Array
-  levels: tuple[Array, ...]
-  steps: Array
+  time: Array
+  memories: tuple[Array, ...]
+  did: Array
 
 
 def window_spaces(config: HierosConfig) -> dict[str, spaces.ObservationSpace]:
@@ -103,21 +102,21 @@ class Hierarchy:
   def __init__(
     self,
     config: HierosConfig,
-    observation: Mapping[str, spaces.ObservationSpace],
-    action: spaces.ActionSpace,
+    observation_spaces: Mapping[str, spaces.ObservationSpace],
+    action_space: spaces.ActionSpace,
   ):
     """Builds `config.depth` levels on an environment's spaces."""
     self.config = config
-    self.observation = observation
-    self.action = action
+    self.observation_spaces = observation_spaces
+    self.action_space = action_space
     code = subgoals.code_space(config.subgoals)
     window = window_spaces(config)
     self.levels: Sequence[level_lib.Level] = tuple(
       level_lib.Level(
         config,
-        observation=window if i else observation,
-        action=code if i else action,
-        subgoal=code if i < config.depth - 1 else None,
+        observation_spaces=window if i else observation_spaces,
+        action_space=code if i else action_space,
+        subgoal_space=code if i < config.depth - 1 else None,
         novelty=config.depth > 1
         and (i > 0 or config.actor_critic.novelty_at_level_0),
         reward_divisor=config.reward_divisor(i),
@@ -142,32 +141,36 @@ class Hierarchy:
     ticks = [jnp.zeros(batch_size, bool)] * len(memories)
     return ActorState(
       key=key,
-      step=jnp.zeros(batch_size, jnp.int32),
-      levels=tuple(
-        rows.pack(memory) for rows, memory in zip(self._memory_rows, memories)
-      ),
-      steps=self._step_rows.pack(self._level_steps(memories, ticks)),
+      time=jnp.zeros(batch_size, jnp.int32),
+      memories=self.pack(memories),
+      did=self._step_rows.pack(self._level_steps(memories, ticks)),
     )
 
-  def memories(self, levels: Sequence[Array]) -> tuple[LevelMemory, ...]:
-    """ActorState.levels [N, n], JAX's or NumPy's, as LevelMemory [N, ...]."""
+  def memories(self, packed: Sequence[Array]) -> tuple[LevelMemory, ...]:
+    """ActorState.memories [N, n], JAX's or NumPy's, as LevelMemory [N, ...]."""
     return tuple(
-      rows.unpack(packed) for rows, packed in zip(self._memory_rows, levels)
+      rows.unpack(memory) for rows, memory in zip(self._memory_rows, packed)
     )
 
-  def level_steps(self, steps: Array) -> tuple[LevelStep, ...]:
-    """ActorState.steps [N, n], JAX's or NumPy's, as LevelStep [N, ...]."""
-    return self._step_rows.unpack(steps)
+  def pack(self, memories: Sequence[LevelMemory]) -> tuple[Array, ...]:
+    """The inverse of `memories`."""
+    return tuple(
+      rows.pack(memory) for rows, memory in zip(self._memory_rows, memories)
+    )
+
+  def level_steps(self, did: Array) -> tuple[LevelStep, ...]:
+    """ActorState.did [N, n], JAX's or NumPy's, as LevelStep [N, ...]."""
+    return self._step_rows.unpack(did)
 
   def replace_action(self, state: ActorState, action: Array) -> ActorState:
     """The state, had level 0 chosen other actions, [N, ...], in the last step.
 
     The next step then takes these for what was done.
     """
-    memory = self._memory_rows[0].unpack(state.levels[0])
-    memory = memory._replace(action=self.action.encode(action))
-    levels = (self._memory_rows[0].pack(memory), *state.levels[1:])
-    return state._replace(levels=levels)
+    rows = self._memory_rows[0]
+    memory = rows.unpack(state.memories[0])
+    memory = memory._replace(action=self.action_space.encode(action))
+    return state._replace(memories=(rows.pack(memory), *state.memories[1:]))
 
   def reset(self, state: ActorState, starting: Array) -> ActorState:
     """Forgets the past of those environments where an episode starts.
@@ -179,15 +182,15 @@ class Hierarchy:
     fresh = self.initial_state(state.key, len(starting))
     return ActorState(
       key=state.key,
-      step=jnp.where(starting, fresh.step, state.step),
-      levels=_where(starting, fresh.levels, state.levels),
-      steps=state.steps,
+      time=jnp.where(starting, fresh.time, state.time),
+      memories=_where(starting, fresh.memories, state.memories),
+      did=state.did,
     )
 
-  def ticks(self, step: Array) -> Sequence[Array]:
+  def ticks(self, time: Array) -> Sequence[Array]:
     """Which levels tick at these steps of episodes, [N]: a bool [N] each."""
     return [
-      step % self.config.tick_period(i) == 0 for i in range(len(self.levels))
+      time % self.config.tick_period(i) == 0 for i in range(len(self.levels))
     ]
 
   def infer(
@@ -195,73 +198,66 @@ class Hierarchy:
     params: Sequence[level_lib.PolicyParams],
     key: Array,
     observation: Mapping[str, Array],
-    state: ActorState,
+    memories: Sequence[LevelMemory],
+    first: Array,
     ticks: Sequence[Array],
-  ) -> tuple[Array, ...]:
+  ) -> tuple[LevelMemory, ...]:
     """Bottom-up: every level that ticks takes in its observation.
 
     Args:
-      params: of each level, from `level.policy_params`.
+      params: of each level, from `level.unpack_policy`.
       key: random key.
       observation: of the environments, by name, [N, ...].
-      state: the state before this step.
+      memories: before this step.
+      first: whether it is an episode's first, bool [N].
       ticks: bool [N] for each level.
 
     Returns:
-      ActorState.levels; states and windows are new where a level ticks.
+      The memories; contexts and windows are new where a level ticks.
     """
-    first = state.step == 0
     seen = observation
     inferred = []
-    for level, own, rows, packed, tick, k in zip(
+    for level, own, memory, tick, k in zip(
       self.levels,
       params,
-      self._memory_rows,
-      state.levels,
+      memories,
       ticks,
       jax.random.split(key, len(self.levels)),
     ):
 
       def advance(memory, level=level, own=own, seen=seen, k=k):
         new = level.world_model.observe_step(
-          level_lib.unpack_policy(own).world_model,
-          k,
-          memory.context,
-          memory.action,
-          seen,
-          first,
+          own.world_model, k, memory.context, memory.action, seen, first
         )
         window = _push(memory.window, new.state)
         return memory._replace(context=new, window=window)
 
-      inferred.append(_if(tick, advance, rows, packed))
-      seen = rows.unpack(inferred[-1]).window
+      inferred.append(_if(tick, advance, memory))
+      seen = inferred[-1].window
     return tuple(inferred)
 
   def choose(
     self,
     params: Sequence[level_lib.PolicyParams],
     key: Array,
-    levels: tuple[Array, ...],
+    memories: Sequence[LevelMemory],
     ticks: Sequence[Array],
     deterministic: bool = False,
-  ) -> tuple[Array, ...]:
-    """Top-down: every level that ticks picks its action; both packed."""
+  ) -> tuple[LevelMemory, ...]:
+    """Top-down: every level that ticks picks its action."""
     chosen = []
     code = None
     keys = jax.random.split(key, len(self.levels))
-    for level, own, rows, packed, tick, k in reversed(
-      list(zip(self.levels, params, self._memory_rows, levels, ticks, keys))
+    for level, own, memory, tick, k in reversed(
+      list(zip(self.levels, params, memories, ticks, keys))
     ):
 
       def act(memory, level=level, own=own, code=code, k=k):
-        action, log_prob = level.act(
-          level_lib.unpack_policy(own), k, memory.state, code, deterministic
-        )
+        action, log_prob = level.act(own, k, memory.state, code, deterministic)
         return memory._replace(action=action, log_prob=log_prob)
 
-      chosen.append(_if(tick, act, rows, packed))
-      code = rows.unpack(chosen[-1]).action
+      chosen.append(_if(tick, act, memory))
+      code = chosen[-1].action
     return tuple(reversed(chosen))
 
   def step(
@@ -282,16 +278,24 @@ class Hierarchy:
     Returns:
       The actions [N, ...] as the environments take them, and the new state.
     """
+    params = [level_lib.unpack_policy(own) for own in params]
     key, infer_key, choose_key = jax.random.split(state.key, 3)
-    ticks = self.ticks(state.step)
-    levels = self.infer(params, infer_key, observation, state, ticks)
-    levels = self.choose(params, choose_key, levels, ticks, deterministic)
-    steps = self._level_steps(self.memories(levels), ticks)
+    ticks = self.ticks(state.time)
+    memories = self.infer(
+      params,
+      infer_key,
+      observation,
+      self.memories(state.memories),
+      state.time == 0,
+      ticks,
+    )
+    memories = self.choose(params, choose_key, memories, ticks, deterministic)
+    steps = self._level_steps(memories, ticks)
     return steps[0].action, ActorState(
       key=key,
-      step=state.step + 1,
-      levels=levels,
-      steps=self._step_rows.pack(steps),
+      time=state.time + 1,
+      memories=self.pack(memories),
+      did=self._step_rows.pack(steps),
     )
 
   def infer_end(
@@ -299,10 +303,16 @@ class Hierarchy:
     params: Sequence[level_lib.PolicyParams],
     observation: Mapping[str, Array],
     state: ActorState,
-  ) -> tuple[Array, ...]:
-    """ActorState.levels at last observations [N, ...]: every level steps."""
-    every = [jnp.ones_like(state.step, bool)] * len(self.levels)
-    return self.infer(params, state.key, observation, state, every)
+  ) -> tuple[LevelMemory, ...]:
+    """The memories at last observations [N, ...]: every level steps."""
+    return self.infer(
+      [level_lib.unpack_policy(own) for own in params],
+      state.key,
+      observation,
+      self.memories(state.memories),
+      state.time == 0,
+      [jnp.ones_like(state.time, bool)] * len(self.levels),
+    )
 
   def end(
     self,
@@ -317,7 +327,7 @@ class Hierarchy:
     Returns:
       Windows [N, ...] for each level above level 0.
     """
-    memories = self.memories(self.infer_end(params, observation, state))
+    memories = self.infer_end(params, observation, state)
     return [memory.window for memory in memories[:-1]]
 
   def _initial_memories(self, batch_size: int) -> tuple[LevelMemory, ...]:
@@ -333,7 +343,7 @@ class Hierarchy:
       memories.append(
         LevelMemory(
           context=level.world_model.initial_context(batch_size),
-          action=jnp.zeros((batch_size, level.action.size)),
+          action=jnp.zeros((batch_size, level.action_space.size)),
           log_prob=jnp.zeros(batch_size),
           window=window,
         )
@@ -347,36 +357,37 @@ class Hierarchy:
     for i, (level, memory, tick) in enumerate(
       zip(self.levels, memories, ticks)
     ):
-      subgoal = ()
-      if level.subgoal:
-        subgoal = level.subgoal.decode(memories[i + 1].action)
-        subgoal = subgoal.astype(jnp.uint8)
+      extras = {'log_prob': memory.log_prob}
+      if level.subgoal_space:
+        code = level.subgoal_space.decode(memories[i + 1].action)
+        extras['subgoal'] = code.astype(jnp.uint8)
       steps.append(
         LevelStep(
           ticked=tick,
           observation=memories[i - 1].window if i else {},
-          action=level.action.decode(memory.action),
-          log_prob=memory.log_prob,
-          subgoal=subgoal,
+          action=level.action_space.decode(memory.action),
+          extras=extras,
         )
       )
     return tuple(steps)
 
 
-def _if(ticks: Array, advance, rows: packing.Rows, packed: Array) -> Array:
+def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:
   """`advance(memory)` where it is time; costs nothing if it is so nowhere."""
   return jax.lax.cond(
     ticks.any(),
-    lambda: _where(ticks, rows.pack(advance(rows.unpack(packed))), packed),
-    lambda: packed,
+    lambda: _where(ticks, advance(memory), memory),
+    lambda: memory,
   )
 
 
 def _where(condition: Array, one: Any, other: Any) -> Any:
-  """Chooses between trees of rows [N, n] by a bool [N]."""
-  return jax.tree.map(
-    lambda x, y: jnp.where(condition[:, None], x, y), one, other
-  )
+  """Chooses between trees of arrays [N, ...] by a bool [N]."""
+
+  def choose(x, y):
+    return jnp.where(condition.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
+
+  return jax.tree.map(choose, one, other)
 
 
 def _push(window: Window, state: world_model.State) -> Window:

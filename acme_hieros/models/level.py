@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from acme_hieros.config import HierosConfig, OptimizerConfig
+from acme_hieros.config import HierosConfig
 from acme_hieros.models import (
   actor_critic,
   distributions,
   encoders,
+  optimizers,
   spaces,
   subgoals,
   world_model,
@@ -41,6 +42,15 @@ class Params(NamedTuple):
   autoencoder: hk.Params
 
 
+class Optimizers(NamedTuple):
+  """Of each field of Params, its optimizer or what that carries along."""
+
+  world_model: Any
+  actor: Any
+  critics: Any
+  autoencoder: Any
+
+
 class PolicyParams(NamedTuple):
   """What acting needs: no decoder, no critics, no autoencoder.
 
@@ -56,14 +66,14 @@ class TrainingState(NamedTuple):
   """A level's whole learning state.
 
   slow_critics: moving average of params.critics.
-  optimizers: an optax state for each field of Params.
+  optimizers: an optax state for each part.
   scales: running size of each stream's returns or advantages, [].
   key: of the next update. steps: updates so far, int32 [].
   """
 
   params: Params
   slow_critics: dict[str, hk.Params]
-  optimizers: Params
+  optimizers: Optimizers
   scales: dict[str, Array]
   key: Array
   steps: Array
@@ -119,15 +129,28 @@ class Replayed(NamedTuple):
   log_prob: Array | None
 
 
+class Judged(NamedTuple):
+  """Of a reward stream in imagined states.
+
+  logits: of its critic in states 0..H-1, [H, N, bins].
+  value: expected in states 0..H, [H + 1, N].
+  returns: lambda-returns of states 0..H-1, [H, N].
+  """
+
+  logits: Array
+  value: Array
+  returns: Array
+
+
 class Level:
   """The pure functions of one level."""
 
   def __init__(
     self,
     config: HierosConfig,
-    observation: Mapping[str, spaces.ObservationSpace],
-    action: spaces.ActionSpace,
-    subgoal: spaces.Discrete | None = None,
+    observation_spaces: Mapping[str, spaces.ObservationSpace],
+    action_space: spaces.ActionSpace,
+    subgoal_space: spaces.Discrete | None = None,
     novelty: bool = False,
     reward_divisor: int = 1,
   ):
@@ -135,23 +158,23 @@ class Level:
 
     Args:
       config: of the whole agent.
-      observation: what this level sees, by name.
-      action: what it does.
-      subgoal: the code it is given; None at the top.
+      observation_spaces: what this level sees, by name.
+      action_space: what it does.
+      subgoal_space: of the code it is given; None at the top.
       novelty: whether it is rewarded for states new to its autoencoder.
       reward_divisor: by which its rewards are smaller than the environment's.
 
     Raises:
       ValueError: an observation does not fit the encoder.
     """
-    self.observation = observation
-    self.action = action
-    self.subgoal = subgoal
+    self.observation_spaces = observation_spaces
+    self.action_space = action_space
+    self.subgoal_space = subgoal_space
     self._config = config
     settings = config.actor_critic
     weights = {
       EXTRINSIC: settings.extrinsic_weight,
-      SUBGOAL: settings.subgoal_weight * (subgoal is not None),
+      SUBGOAL: settings.subgoal_weight * (subgoal_space is not None),
       NOVELTY: settings.novelty_weight * novelty,
     }
     self.streams = {name: w for name, w in weights.items() if w > 0}
@@ -161,27 +184,27 @@ class Level:
     dtype = getattr(jnp, config.precision)
     self.world_model = world_model.make_world_model(
       config.world_model,
-      observation,
-      action,
+      observation_spaces,
+      action_space,
       config.context_length or config.sequence_length,
       dtype,
     )
-    self.actor = actor_critic.make_actor(settings, action, dtype)
+    self.actor = actor_critic.make_actor(settings, action_space, dtype)
     self.critic = actor_critic.make_critic(settings, dtype)
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
-    if subgoal is not None or NOVELTY in self.streams:
+    if subgoal_space is not None or NOVELTY in self.streams:
       self.autoencoder = subgoals.make_autoencoder(
         config.subgoals, config.world_model.deter_size, dtype
       )
-    self.optimizers = Params(
+    self.optimizers = Optimizers(
       world_model=optax.chain(
-        _make_optimizer(config.world_model.optimizer),
-        _scale_core(config.world_model.core_learning_rate_scale),
+        optimizers.make(config.world_model.optimizer),
+        optimizers.scale_core(config.world_model.core_learning_rate_scale),
       ),
-      actor=_make_optimizer(settings.optimizer),
-      critics=_make_optimizer(settings.optimizer),
-      autoencoder=_make_optimizer(config.subgoals.optimizer)
+      actor=optimizers.make(settings.optimizer),
+      critics=optimizers.make(settings.optimizer),
+      autoencoder=optimizers.make(config.subgoals.optimizer)
       if self.autoencoder
       else optax.identity(),
     )
@@ -190,7 +213,9 @@ class Level:
     """Draws the parameters."""
     key, model_key, actor_key, critic_key, coder_key = jax.random.split(key, 5)
     features = world_model.no_features(self._config.world_model, 1)
-    code = jnp.zeros((1, self.subgoal.size)) if self.subgoal else None
+    code = (
+      jnp.zeros((1, self.subgoal_space.size)) if self.subgoal_space else None
+    )
     inputs = self.policy_inputs(features, code)
     critic_keys = jax.random.split(critic_key, len(self.streams))
     critics = {
@@ -211,7 +236,7 @@ class Level:
       params=params,
       # Copies: the update donates its input, which must not alias itself.
       slow_critics=jax.tree.map(jnp.copy, critics),
-      optimizers=Params(
+      optimizers=Optimizers(
         *(
           optimizer.init(part)
           for optimizer, part in zip(self.optimizers, params)
@@ -255,7 +280,7 @@ class Level:
 
     This is what replay will say that was done. The gradient passes unchanged.
     """
-    taken = self.action.encode(self.action.decode(action))
+    taken = self.action_space.encode(self.action_space.decode(action))
     return action + jax.lax.stop_gradient(taken - action)
 
   def imagine(
@@ -335,7 +360,7 @@ class Level:
       world_model=encoders.track_means(
         state.params.world_model,
         batch.sequence.observation,
-        self.observation,
+        self.observation_spaces,
         state.steps,
       )
     )
@@ -359,8 +384,8 @@ class Level:
     )
     prediction = jax.tree.map(flatten, prediction)
     code = None
-    if self.subgoal:
-      code = flatten(self.subgoal.encode(batch.subgoal))
+    if self.subgoal_space:
+      code = flatten(self.subgoal_space.encode(batch.subgoal))
     # Mid-episode, the first step of a sequence has only the model's opinion.
     alive = jnp.where(
       came.known,
@@ -372,7 +397,7 @@ class Level:
       came.continuation,
       batch.sequence.start_of_episode,
       alive,
-      self.action.encode(batch.sequence.action),
+      self.action_space.encode(batch.sequence.action),
       batch.log_prob,
     )
 
@@ -392,7 +417,7 @@ class Level:
     )
     metrics.update(more)
 
-    updated, optimizers = [], []
+    updated, carried = [], []
     for name, optimizer, grad, part, optimizer_state in zip(
       Params._fields,
       self.optimizers,
@@ -404,14 +429,14 @@ class Level:
         metrics[f'{name}_grad_norm'] = optax.tree.norm(grad)
       change, optimizer_state = optimizer.update(grad, optimizer_state, part)
       updated.append(optax.apply_updates(part, change))
-      optimizers.append(optimizer_state)
+      carried.append(optimizer_state)
     updated = Params(*updated)
     new_state = TrainingState(
       params=updated,
       slow_critics=optax.incremental_update(
         updated.critics, state.slow_critics, self._config.actor_critic.slow_rate
       ),
-      optimizers=Params(*optimizers),
+      optimizers=Optimizers(*carried),
       scales=scales,
       key=key,
       steps=state.steps + 1,
@@ -454,11 +479,10 @@ class Level:
     """
     stop = jax.lax.stop_gradient
     settings = self._config.actor_critic
-    through_dynamics = isinstance(self.action, spaces.Continuous)
     imagine_key, coder_key = jax.random.split(key)
     # REINFORCE takes the trajectory as given; only a continuous policy is
     # improved through the dynamics.
-    actor = learned.actor if through_dynamics else stop(learned.actor)
+    actor = learned.actor if self._through_dynamics else stop(learned.actor)
     trajectory = self.imagine(
       PolicyParams(model_params, actor),
       imagine_key,
@@ -466,121 +490,180 @@ class Level:
       start_features,
       code,
     )
-    before, last = (
-      jax.tree.map(lambda x, part=part: x[part], trajectory.inputs)
-      for part in (slice(None, -1), slice(-1, None))
+    rewards, losses, metrics = self._rewards(
+      learned.autoencoder, coder_key, trajectory, code
     )
-    inputs = linear.stop_gradient(before)
-
-    losses, rewards = {}, {EXTRINSIC: trajectory.reward}
-    metrics = {}
-    if code is not None:
-      goal = stop(self.autoencoder.decode(learned.autoencoder, code))
-      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
-    if self.autoencoder:
-      # The same pass twice, of which the compiler makes one: the first learns
-      # and leaves the states alone, the second rewards the states.
-      coded = subgoals.reconstruct(
-        self.autoencoder, learned.autoencoder, coder_key, stop(trajectory.deter)
-      )
-      seen = subgoals.reconstruct(
-        self.autoencoder, stop(learned.autoencoder), coder_key, trajectory.deter
-      )
-      rewards[NOVELTY] = subgoals.novelty_reward(
-        seen.error, self._config.world_model.deter_size
-      )
-      losses['autoencoder'] = jnp.mean(coded.error) + (
-        self._config.subgoals.kl_scale * jnp.mean(coded.kl)
-      )
-      metrics.update(
-        autoencoder_error=jnp.mean(coded.error),
-        autoencoder_kl=jnp.mean(coded.kl),
-      )
-
     discount = settings.discount * trajectory.continuation
-    alive = replayed.alive.reshape(-1)
-    weight = stop(actor_critic.trajectory_weights(alive, discount))
-    debias = _debias(settings.scale_decay, state.steps + 1)
-    returns, values, scales, critic_losses, parts = {}, {}, {}, [], {}
-    for name in self.streams:
-      critic = learned.critics[name]
-      logits = self.critic.apply(critic, inputs)
-      # The last states teach nothing. The pass over the others is the one above
-      # but for its gradient, and the compiler makes one of both.
-      value = jnp.concatenate(
-        [
-          self.value(stop(critic), before),
-          self.value(stop(critic), last),
-        ]
+    weight = stop(
+      actor_critic.trajectory_weights(replayed.alive.reshape(-1), discount)
+    )
+    judged = {
+      name: self._judge(
+        name, learned.critics[name], trajectory.inputs, rewards[name], discount
       )
-      returns[name] = actor_critic.lambda_returns(
-        rewards[name], discount, value[1:], settings.return_lambda
+      for name in self.streams
+    }
+    earned = None
+    if EXTRINSIC in judged:
+      earned = actor_critic.replay_returns(
+        replayed.reward,
+        settings.discount * replayed.continuation,
+        replayed.start_of_episode,
+        stop(judged[EXTRINSIC].returns[0]).reshape(replayed.reward.shape),
+        settings.return_lambda,
       )
-      values[name] = stop(value[:-1])
-      advantage = returns[name] - values[name]
+    losses['critic'], more = self._critic_loss(
+      judged, state.slow_critics, trajectory.inputs, weight, replayed, earned
+    )
+    metrics.update(more)
+    advantages, scales, more = self._advantages(
+      judged, weight, state.scales, state.steps, guidance
+    )
+    metrics.update(more)
+    more, entropy = self._actor_losses(
+      learned.actor, trajectory, advantages, weight, replayed, judged, earned
+    )
+    losses.update(more)
+    metrics.update(
+      policy_entropy=jnp.mean(entropy),
+      imagined_continuation=jnp.mean(trajectory.continuation),
+      **{f'{name}_reward': jnp.mean(rewards[name]) for name in judged},
+      **{f'{name}_loss': loss for name, loss in losses.items()},
+    )
+    return sum(losses.values()), (stop(scales), stop(metrics))
+
+  @property
+  def _through_dynamics(self) -> bool:
+    return isinstance(self.action_space, spaces.Continuous)
+
+  def _rewards(
+    self,
+    autoencoder: hk.Params,
+    key: Array,
+    trajectory: Trajectory,
+    code: Array | None,
+  ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """Rewards [H, N] by stream, losses of the autoencoder, and metrics."""
+    stop = jax.lax.stop_gradient
+    rewards = {EXTRINSIC: trajectory.reward}
+    if code is not None:
+      goal = stop(self.autoencoder.decode(autoencoder, code))
+      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
+    if not self.autoencoder:
+      return rewards, {}, {}
+    # The same pass twice, of which the compiler makes one: the first learns
+    # and leaves the states alone, the second rewards the states.
+    coded = subgoals.reconstruct(
+      self.autoencoder, autoencoder, key, stop(trajectory.deter)
+    )
+    seen = subgoals.reconstruct(
+      self.autoencoder, stop(autoencoder), key, trajectory.deter
+    )
+    rewards[NOVELTY] = subgoals.novelty_reward(
+      seen.error, self._config.world_model.deter_size
+    )
+    error, kl = jnp.mean(coded.error), jnp.mean(coded.kl)
+    loss = error + self._config.subgoals.kl_scale * kl
+    metrics = {'autoencoder_error': error, 'autoencoder_kl': kl}
+    return rewards, {'autoencoder': loss}, metrics
+
+  def _judge(
+    self,
+    name: str,
+    critic: hk.Params,
+    inputs: linear.Inputs,
+    reward: Array,
+    discount: Array,
+  ) -> Judged:
+    """What a stream's critic says of imagined states, and what came of them.
+
+    Args:
+      name: of the stream.
+      critic: its parameters.
+      inputs: in states 0..H, [H + 1, N, ...].
+      reward, discount: on arrival in states 1..H, [H, N].
+    """
+    stop = jax.lax.stop_gradient
+    before, last = _but_last(inputs), _last(inputs)
+    logits = self.critic.apply(critic, linear.stop_gradient(before))
+    # The last states teach nothing. The pass over the others is the one above
+    # but for its gradient, and the compiler makes one of both.
+    value = jnp.concatenate(
+      [self.value(stop(critic), before), self.value(stop(critic), last)]
+    )
+    returns = actor_critic.lambda_returns(
+      reward, discount, value[1:], self._config.actor_critic.return_lambda
+    )
+    return Judged(logits, value, returns)
+
+  def _critic_loss(
+    self,
+    judged: Mapping[str, Judged],
+    slow_critics: Mapping[str, hk.Params],
+    inputs: linear.Inputs,
+    weight: Array,
+    replayed: Replayed,
+    earned: Array | None,
+  ) -> tuple[Array, dict[str, Array]]:
+    """The sum of all critics' losses, and metrics.
+
+    Args:
+      judged: by stream.
+      slow_critics: by stream.
+      inputs: in states 0..H, [H + 1, N, ...].
+      weight: of states 0..H-1, [H, N].
+      replayed: what came with the starts.
+      earned: extrinsic returns of the starts as replay has them, [B, T].
+    """
+    stop = jax.lax.stop_gradient
+    settings = self._config.actor_critic
+    inputs = linear.stop_gradient(_but_last(inputs))
+    losses, metrics = {}, {}
+    for name, (logits, value, returns) in judged.items():
+      slow = self.value(slow_critics[name], inputs)
+      loss = distributions.two_hot_loss(logits, stop(returns))
+      loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
+      losses[f'{name}_critic_loss'] = jnp.mean(weight * loss)
+      if name == EXTRINSIC and settings.replay_scale:
+        loss = distributions.two_hot_loss(logits[0], earned.reshape(-1))
+        losses['replay_critic_loss'] = settings.replay_scale * jnp.mean(
+          replayed.alive.reshape(-1) * loss
+        )
+      metrics[f'{name}_return'] = jnp.mean(returns)
+      metrics[f'{name}_value'] = jnp.mean(value)
+    return sum(losses.values()), {**losses, **metrics}
+
+  def _advantages(
+    self,
+    judged: Mapping[str, Judged],
+    weight: Array,
+    scales: Mapping[str, Array],
+    steps: Array,
+    guidance: Array,
+  ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
+    """The weighted sum of all streams' scaled advantages [H, N].
+
+    Also the new running scales, and metrics.
+    """
+    stop = jax.lax.stop_gradient
+    settings = self._config.actor_critic
+    debias = _debias(settings.scale_decay, steps + 1)
+    parts, moved, metrics = {}, {}, {}
+    for name, (_, value, returns) in judged.items():
+      advantage = returns - stop(value[:-1])
       if settings.advantage_scale == 'range':
-        centre, scale = 0.0, actor_critic.percentile_range(stop(returns[name]))
+        centre, scale = 0.0, actor_critic.percentile_range(stop(returns))
       else:
         centre, scale = actor_critic.moments(stop(advantage), weight)
-      scales[name] = _move(state.scales[name], scale, settings.scale_decay)
+      moved[name] = _move(scales[name], scale, settings.scale_decay)
       counts = guidance if name == SUBGOAL else 1.0
       parts[name] = (
         counts
         * self.streams[name]
         * (advantage - centre)
-        / jnp.maximum(self._scale_floors[name], debias * scales[name])
+        / jnp.maximum(self._scale_floors[name], debias * moved[name])
       )
-      slow = self.value(state.slow_critics[name], inputs)
-      loss = distributions.two_hot_loss(logits, stop(returns[name]))
-      loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
-      critic_losses.append(jnp.mean(weight * loss))
-      metrics[f'{name}_critic_loss'] = critic_losses[-1]
-      if name == EXTRINSIC:
-        earned = actor_critic.replay_returns(
-          replayed.reward,
-          settings.discount * replayed.continuation,
-          replayed.start_of_episode,
-          stop(returns[name][0]).reshape(replayed.reward.shape),
-          settings.return_lambda,
-        )
-        if settings.replay_scale:
-          loss = distributions.two_hot_loss(logits[0], earned.reshape(-1))
-          critic_losses.append(settings.replay_scale * jnp.mean(alive * loss))
-          metrics['replay_critic_loss'] = critic_losses[-1]
-      metrics.update(
-        {
-          f'{name}_reward': jnp.mean(rewards[name]),
-          f'{name}_return': jnp.mean(returns[name]),
-          f'{name}_value': jnp.mean(value),
-          f'{name}_scale': debias * scales[name],
-        }
-      )
-    losses['critic'] = sum(critic_losses)
-
-    advantage = sum(parts.values())
-    policy = self.actor.apply(learned.actor, inputs)
-    entropy = policy.entropy()
-    if through_dynamics:
-      objective = advantage
-    else:
-      objective = policy.log_prob(trajectory.action) * stop(advantage)
-    losses['actor'] = -jnp.mean(
-      weight * (objective + settings.entropy_scale * entropy)
-    )
-    if settings.replay_actor_scale and replayed.log_prob is not None:
-      log_prob = jax.tree.map(lambda x: x[0], policy).log_prob(
-        replayed.action.reshape(trajectory.action[0].shape)
-      )
-      losses['replay_actor'] = settings.replay_actor_scale * (
-        actor_critic.replay_policy_loss(
-          log_prob.reshape(earned.shape),
-          replayed.log_prob,
-          earned - values[EXTRINSIC][0].reshape(earned.shape),
-          replayed.alive,
-          replayed.start_of_episode,
-          self._scale_floors[EXTRINSIC],
-        )
-      )
+      metrics[f'{name}_scale'] = debias * moved[name]
     magnitude = {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
     total = sum(magnitude.values())
     metrics.update(
@@ -589,12 +672,64 @@ class Level:
         for name, part in magnitude.items()
       }
     )
-    metrics.update(
-      policy_entropy=jnp.mean(entropy),
-      imagined_continuation=jnp.mean(trajectory.continuation),
-      **{f'{name}_loss': loss for name, loss in losses.items()},
+    return sum(parts.values()), moved, metrics
+
+  def _actor_losses(
+    self,
+    actor: hk.Params,
+    trajectory: Trajectory,
+    advantage: Array,
+    weight: Array,
+    replayed: Replayed,
+    judged: Mapping[str, Judged],
+    earned: Array | None,
+  ) -> tuple[dict[str, Array], Array]:
+    """Losses of the actor by name, and its entropy [H, N].
+
+    Args: as of `_critic_loss`, with
+      actor: its parameters.
+      advantage: [H, N].
+    """
+    stop = jax.lax.stop_gradient
+    settings = self._config.actor_critic
+    policy = self.actor.apply(
+      actor, linear.stop_gradient(_but_last(trajectory.inputs))
     )
-    return sum(losses.values()), (stop(scales), stop(metrics))
+    entropy = policy.entropy()
+    if self._through_dynamics:
+      objective = advantage
+    else:
+      objective = policy.log_prob(trajectory.action) * stop(advantage)
+    losses = {
+      'actor': -jnp.mean(
+        weight * (objective + settings.entropy_scale * entropy)
+      )
+    }
+    known = earned is not None and replayed.log_prob is not None
+    if settings.replay_actor_scale and known:
+      log_prob = jax.tree.map(lambda x: x[0], policy).log_prob(
+        replayed.action.reshape(trajectory.action[0].shape)
+      )
+      value = stop(judged[EXTRINSIC].value[0])
+      losses['replay_actor'] = settings.replay_actor_scale * (
+        actor_critic.replay_policy_loss(
+          log_prob.reshape(earned.shape),
+          replayed.log_prob,
+          earned - value.reshape(earned.shape),
+          replayed.alive,
+          replayed.start_of_episode,
+          self._scale_floors[EXTRINSIC],
+        )
+      )
+    return losses, entropy
+
+
+def _but_last(inputs: linear.Inputs) -> linear.Inputs:
+  return jax.tree.map(lambda x: x[:-1], inputs)
+
+
+def _last(inputs: linear.Inputs) -> linear.Inputs:
+  return jax.tree.map(lambda x: x[-1:], inputs)
 
 
 def _move(mean: Array, value: Array, decay: float) -> Array:
@@ -642,31 +777,3 @@ def parameter_count(params: Any) -> int:
     halves = name.startswith('complex_')
     count += value.size // 2 if halves else value.size
   return count
-
-
-def _make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  # One long vector: a few kernels to compile and run, where every array of the
-  # parameters would have its own.
-  return optax.flatten(
-    optax.chain(
-      optax.clip_by_global_norm(config.clip_norm),
-      optax.adamw(
-        config.learning_rate,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-      ),
-    )
-  )
-
-
-def _scale_core(scale: float) -> optax.GradientTransformation:
-  """Scales the steps of the core's parameters."""
-
-  def scaled(path, step):
-    parts = path[0].key.split('/')
-    # Not how h is read, which is to keep up.
-    return step * scale if 'core' in parts and 'deter' not in parts else step
-
-  return optax.stateless(
-    lambda steps, _: jax.tree_util.tree_map_with_path(scaled, steps)
-  )

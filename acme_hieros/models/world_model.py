@@ -172,8 +172,8 @@ def no_features(
 
 def make_world_model(
   config: WorldModelConfig,
-  observation: Mapping[str, spaces.ObservationSpace],
-  action: spaces.ActionSpace,
+  observation_spaces: Mapping[str, spaces.ObservationSpace],
+  action_space: spaces.ActionSpace,
   context_length: int,
   dtype: jnp.dtype = jnp.float32,
 ) -> WorldModel:
@@ -181,8 +181,8 @@ def make_world_model(
 
   Args:
     config: its sizes.
-    observation: what the level sees, by name.
-    action: what it does.
+    observation_spaces: what the level sees, by name.
+    action_space: what it does.
     context_length: most steps that the memory holds in `observe_step`.
     dtype: of the arithmetic of its networks; S5 states, h and all that comes
       out are float32.
@@ -190,12 +190,17 @@ def make_world_model(
   Raises:
     ValueError: an image does not fit the convolutions.
   """
-  encoders.check_images(config, observation)
+  encoders.check_images(config, observation_spaces)
   core = cores.make(config, dtype)
 
   def modules():
     model = _WorldModel(
-      config, observation, action, core, context_length, dtype
+      config,
+      observation_spaces,
+      action_space,
+      core,
+      context_length,
+      dtype,
     )
 
     def init():
@@ -203,9 +208,9 @@ def make_world_model(
         Sequence(
           observation={
             name: jnp.zeros((1, 2) + space.shape, space.dtype)
-            for name, space in observation.items()
+            for name, space in observation_spaces.items()
           },
-          action=jnp.zeros((1, 2) + action.shape, action.dtype),
+          action=jnp.zeros((1, 2) + action_space.shape, action_space.dtype),
           reward=jnp.zeros((1, 2)),
           discount=jnp.ones((1, 2)),
           start_of_episode=jnp.ones((1, 2), bool),
@@ -264,17 +269,25 @@ def _starts(core: base.Core, state: State, times: slice) -> State:
 class _WorldModel(hk.Module):
   """The modules behind `WorldModel`; see there for the methods."""
 
-  def __init__(self, config, observation, action, core, context_length, dtype):
+  def __init__(
+    self,
+    config,
+    observation_spaces,
+    action_space,
+    core,
+    context_length,
+    dtype,
+  ):
     super().__init__('world_model')
     self._config = config
     self._core = core
     self._context_length = context_length
-    self._action = action
+    self._action_space = action_space
     self._dtype = dtype
-    self._spaces = observation
-    means = encoders.ImageMeans(observation)
-    self._encoder = encoders.Encoder(config, observation, means, dtype)
-    self._decoder = encoders.Decoder(config, observation, means, dtype)
+    self._observation_spaces = observation_spaces
+    means = encoders.ImageMeans(observation_spaces)
+    self._encoder = encoders.Encoder(config, observation_spaces, means, dtype)
+    self._decoder = encoders.Decoder(config, observation_spaces, means, dtype)
     z_size = config.categoricals * config.classes
     self._posterior = mlp.MLP(
       1,
@@ -285,8 +298,8 @@ class _WorldModel(hk.Module):
       name='posterior',
     )
     self._cells = []
-    for i, name in enumerate(encoders.images(observation)):
-      cells = encoders.cell_count(config, observation[name])
+    for i, name in enumerate(encoders.images(observation_spaces)):
+      cells = encoders.cell_count(config, observation_spaces[name])
       self._cells.append(
         mlp.MLP(0, 0, z_size // cells, dtype=dtype, name=f'cells_{i}')
       )
@@ -452,7 +465,7 @@ class _WorldModel(hk.Module):
 
   def loss(self, sequence: Sequence):
     config = self._config
-    came = arrivals(sequence, self._action)
+    came = arrivals(sequence, self._action_space)
     state, prior = self._observe(
       sequence.observation, came.previous_action, sequence.start_of_episode
     )
@@ -466,7 +479,7 @@ class _WorldModel(hk.Module):
         name: encoders.change_weights(
           sequence.observation[name], config.change_share
         )
-        for name in encoders.images(self._spaces)
+        for name in encoders.images(self._observation_spaces)
       },
     )
     stop = jax.lax.stop_gradient

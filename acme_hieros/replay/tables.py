@@ -31,13 +31,13 @@ def step_spec(
     return specs.Array(space.shape, space.dtype)
 
   extras = {'log_prob': specs.Array((), np.float32)}
-  if own.subgoal:
-    extras['subgoal'] = specs.Array(own.subgoal.shape, np.uint8)
+  if own.subgoal_space:
+    extras['subgoal'] = specs.Array(own.subgoal_space.shape, np.uint8)
   return reverb_base.Step(
     observation=environment.observations
     if level == 0
-    else {name: array(space) for name, space in own.observation.items()},
-    action=environment.actions if level == 0 else array(own.action),
+    else {name: array(space) for name, space in own.observation_spaces.items()},
+    action=environment.actions if level == 0 else array(own.action_space),
     reward=specs.Array((), np.float32),
     discount=specs.Array((), np.float32),
     start_of_episode=specs.Array((), bool),

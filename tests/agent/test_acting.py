@@ -147,7 +147,7 @@ def test_deterministic_choices_are_the_likeliest(hierarchy):
     _, state = select(params, jnp.full((1,), float(seed)), state)
     code = None
     for level, own, memory in reversed(
-      list(zip(networks.levels, params, networks.memories(state.levels)))
+      list(zip(networks.levels, params, networks.memories(state.memories)))
     ):
       own = level_lib.unpack_policy(own)
       prediction = level.world_model.predict(own.world_model, memory.state)

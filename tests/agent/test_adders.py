@@ -108,18 +108,11 @@ def make_extras(config, rng, step, subgoals, end):
         action=subgoals[level].astype(np.int32)
         if ticked and level
         else np.full(config.subgoals.categoricals, 99, np.int32),
-        log_prob=np.float32(-rng.random() if ticked else 99),
-        subgoal=None,
+        extras={'log_prob': np.float32(-rng.random() if ticked else 99)},
       )
     )
-  steps = [
-    s._replace(
-      subgoal=()
-      if level == config.depth - 1
-      else subgoals[level + 1].astype(np.uint8)
-    )
-    for level, s in enumerate(steps)
-  ]
+  for level, below in enumerate(steps[:-1]):
+    below.extras['subgoal'] = subgoals[level + 1].astype(np.uint8)
   windows = [window() for _ in range(config.depth - 1)] if end else None
   return adders.Extras(steps, windows)
 
@@ -258,10 +251,12 @@ def test_rows_are_what_was_seen_and_done_at_the_ticks(stored, level):
       )
       np.testing.assert_array_equal(rows.action[row], done)
       if level < DEPTH - 1:
-        np.testing.assert_array_equal(rows.extras['subgoal'][row], step.subgoal)
+        np.testing.assert_array_equal(
+          rows.extras['subgoal'][row], step.extras['subgoal']
+        )
       else:
         assert set(rows.extras) == {'log_prob'}
-      assert rows.extras['log_prob'][row] == step.log_prob
+      assert rows.extras['log_prob'][row] == step.extras['log_prob']
 
 
 @pytest.mark.parametrize('level', range(DEPTH - 1))

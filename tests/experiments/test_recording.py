@@ -157,7 +157,7 @@ def test_forecasts_start_where_they_say_and_end_with_the_episode(
   there = ~np.isnan(forecast.reward)
   assert there.sum(1).tolist() == [4, 4, 1]
   level = networks.levels[0]
-  action = level.action.encode(jnp.asarray(episode.action[4:8]))
+  action = level.action_space.encode(jnp.asarray(episode.action[4:8]))
   expected = diagnostics.forecast(
     level,
     params[0].world_model,

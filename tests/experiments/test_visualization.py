@@ -79,7 +79,7 @@ def check_figure(figure):
 
 def test_no_figure_is_empty_or_without_labels(catch):
   networks, params, recorder, episode, starts, forecast = catch
-  observation = networks.observation
+  observation = networks.observation_spaces
   check_figure(pictures.open_loop(observation, episode, starts, forecast))
   figure, timelines = pictures.episode(networks.config, observation, episode)
   check_figure(figure)
@@ -103,7 +103,9 @@ def enlarged(frame, index, shape, scale):
 
 def test_an_animation_shows_every_frame_the_right_way_up(catch, tmp_path):
   networks, _, _, episode, starts, forecast = catch
-  frames = videos.open_loop(networks.observation, episode, starts, forecast)
+  frames = videos.open_loop(
+    networks.observation_spaces, episode, starts, forecast
+  )
   path = tmp_path / 'open_loop.gif'
   videos.write(path, frames)
   true = episode.observation['observation']
@@ -123,7 +125,7 @@ def test_an_animation_shows_every_frame_the_right_way_up(catch, tmp_path):
 def test_the_error_is_the_difference_of_the_pictures_beside_it(catch):
   networks, _, _, episode, starts, forecast = catch
   frames = list(
-    videos.open_loop(networks.observation, episode, starts, forecast)
+    videos.open_loop(networks.observation_spaces, episode, starts, forecast)
   )
   scale = round(128 / 20)
   real, expected, error = (
@@ -139,7 +141,9 @@ def test_the_error_is_the_difference_of_the_pictures_beside_it(catch):
 
 def test_the_cursor_moves_through_the_episode(catch):
   networks, _, _, episode, _, _ = catch
-  frames = list(videos.episode(networks.config, networks.observation, episode))
+  frames = list(
+    videos.episode(networks.config, networks.observation_spaces, episode)
+  )
   assert len(frames) == len(episode.reward) + 1
   assert len({frame.shape for frame in frames}) == 1
   marked = []
@@ -218,7 +222,9 @@ def test_an_agent_without_images_gets_what_can_be_drawn(tmp_path):
   starts, forecast = visualizer._recorder.forecast(
     params, episode, jax.random.PRNGKey(0), 3
   )
-  figure = pictures.open_loop(networks.observation, episode, starts, forecast)
+  figure = pictures.open_loop(
+    networks.observation_spaces, episode, starts, forecast
+  )
   check_figure(figure)
   # Three numbers, reward and continuation.
   assert len(figure.axes) == 5

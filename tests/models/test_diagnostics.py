@@ -230,7 +230,7 @@ def test_what_does_not_vary_does_not_count():
   batch = batch._replace(
     sequence=batch.sequence._replace(observation=observation)
   )
-  level.observation['constant'] = spaces.Vector((2,))
+  level.observation_spaces['constant'] = spaces.Vector((2,))
   decode = level.world_model.decode
   level.world_model.decode = lambda params, state: {
     **decode(params, state),
@@ -267,18 +267,20 @@ def random_batch(level, seed=3):
   rng = np.random.default_rng(seed)
   shape = (2, 12)
   observation = {}
-  for name, space in level.observation.items():
+  for name, space in level.observation_spaces.items():
     high = getattr(space, 'classes', 255)
     observation[name] = jnp.asarray(
       rng.integers(0, high, (*shape, *space.shape)).astype(space.dtype)
     )
   subgoal = None
-  if level.subgoal:
+  if level.subgoal_space:
     subgoal = rng.integers(
-      0, level.subgoal.classes, (*shape, level.subgoal.count)
+      0, level.subgoal_space.classes, (*shape, level.subgoal_space.count)
     )
     subgoal = jnp.asarray(subgoal, jnp.uint8)
-  action = rng.integers(0, level.action.classes, (*shape, *level.action.shape))
+  action = rng.integers(
+    0, level.action_space.classes, (*shape, *level.action_space.shape)
+  )
   return level_lib.Batch(
     world_model.Sequence(
       observation,
@@ -321,7 +323,7 @@ def test_the_autoencoders_error_is_a_share_of_the_variance(
   key = jax.random.PRNGKey(4)
   metrics = diagnose_level[0](params, key, batch)
   observe_key, _, code_key = jax.random.split(key, 3)
-  came = world_model.arrivals(batch.sequence, level.action)
+  came = world_model.arrivals(batch.sequence, level.action_space)
   state = jax.jit(level.world_model.observe)(
     params.world_model,
     observe_key,
@@ -350,7 +352,7 @@ def test_a_forecast_is_the_prior_followed_step_by_step(levels, monkeypatch):
   key = jax.random.PRNGKey(5)
   state = model.initial_context(2).state
   rng = np.random.default_rng(5)
-  action = level.action.encode(jnp.asarray(rng.integers(0, 3, (2, 4))))
+  action = level.action_space.encode(jnp.asarray(rng.integers(0, 3, (2, 4))))
   expected = diagnostics.forecast(level, params, key, state, action)
   for t in range(4):
     state = model.imagine_step(params, key, state, action[:, t])

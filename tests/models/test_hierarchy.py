@@ -37,11 +37,11 @@ class Agent:
 
   def memories(self, state):
     """What each level carries."""
-    return self.hierarchy.memories(state.levels)
+    return self.hierarchy.memories(state.memories)
 
   def did(self, state):
     """What each level did."""
-    return self.hierarchy.level_steps(state.steps)
+    return self.hierarchy.level_steps(state.did)
 
   def episode(self, seed=0, steps=STEPS, start=None, deterministic=False):
     """Observations, actions and the states after each step."""
@@ -90,7 +90,7 @@ def test_levels_tick_every_k_to_the_l_steps_from_an_episode_s_start(
 
 def test_acting_ticks_at_the_first_step_and_on_schedule(agent, episode):
   for t, state in enumerate(episode[2]):
-    assert state.step == t + 1
+    assert state.time == t + 1
     ticked = [bool(step.ticked) for step in agent.did(state)]
     assert ticked == [t % K**level == 0 for level in range(3)]
 
@@ -124,15 +124,19 @@ def test_states_actions_and_subgoals_hold_between_ticks(agent, episode):
   for t, state in enumerate(episode[2]):
     for level in (0, 1):
       above = agent.memories(state)[level + 1]
-      code = agent.hierarchy.levels[level].subgoal.decode(above.action[0])
-      np.testing.assert_array_equal(agent.did(state)[level].subgoal[0], code)
+      code = agent.hierarchy.levels[level].subgoal_space.decode(above.action[0])
+      np.testing.assert_array_equal(
+        agent.did(state)[level].extras['subgoal'][0], code
+      )
       np.testing.assert_array_equal(above.action.sum(), code.size)
       changes[level].add(tuple(np.asarray(code)))
-    assert agent.did(state)[2].subgoal == ()
+    assert 'subgoal' not in agent.did(state)[2].extras
     for level in (1, 2):
       if t % K**level:
         held = episode[2][t - 1]
-        np.testing.assert_array_equal(held.levels[level], state.levels[level])
+        np.testing.assert_array_equal(
+          held.memories[level], state.memories[level]
+        )
   # They do change at the ticks.
   assert max(map(len, changes)) > 1
 
@@ -144,7 +148,7 @@ def test_log_probs_are_those_of_the_policy_that_chose(agent, episode):
       zip(agent.hierarchy.levels, memories, strict=True)
     ):
       params = level_lib.unpack_policy(agent.params[i])
-      code = memories[i + 1].action if level.subgoal else None
+      code = memories[i + 1].action if level.subgoal_space else None
       features = level.world_model.predict(
         params.world_model, memory.state
       ).features
@@ -154,7 +158,7 @@ def test_log_probs_are_those_of_the_policy_that_chose(agent, episode):
       chosen = np.exp(np.asarray(policy.log_probs))[
         memory.action.reshape(policy.log_probs.shape) > 0
       ]
-      if state.step[0] % K**i == 1 or K**i == 1:
+      if state.time[0] % K**i == 1 or K**i == 1:
         # It ticked just now: the code below has not changed since.
         np.testing.assert_allclose(
           memory.log_prob, np.log(chosen).sum(), rtol=1e-3
@@ -266,7 +270,7 @@ def test_a_new_episode_does_not_depend_on_the_one_before(agent, episode):
   key = jax.random.PRNGKey(3)
   fresh = agent.hierarchy.initial_state(key, 1)
   left_over = fresh._replace(
-    levels=tuple(
+    memories=tuple(
       packing.Rows(memory).pack(memory._replace(window=new.window))
       for memory, new in zip(
         agent.memories(episode[2][-1]), agent.memories(fresh)
@@ -300,7 +304,7 @@ def test_every_depth_acts(config, depth):
   # What comes out goes in again without compiling anew.
   for one, two in zip(jax.tree.leaves(after), jax.tree.leaves(before)):
     assert (one.shape, one.dtype) == (two.shape, two.dtype)
-  assert len(after.levels) == depth and len(windows) == depth - 1
+  assert len(after.memories) == depth and len(windows) == depth - 1
 
 
 @pytest.mark.parametrize(

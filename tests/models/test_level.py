@@ -28,15 +28,15 @@ BOX = spaces.Continuous((2,), (-1.0, -1.0), (1.0, 1.0))
 
 def make_batch(level, seed=0, shape=(2, 5)):
   rng = np.random.default_rng(seed)
-  if isinstance(level.action, spaces.Discrete):
-    action = jnp.asarray(rng.integers(0, level.action.classes, shape))
+  if isinstance(level.action_space, spaces.Discrete):
+    action = jnp.asarray(rng.integers(0, level.action_space.classes, shape))
   else:
-    size = (*shape, *level.action.shape)
+    size = (*shape, *level.action_space.shape)
     action = jnp.asarray(rng.uniform(-1, 1, size), jnp.float32)
   subgoal = None
-  if level.subgoal:
-    size = (*shape, level.subgoal.count)
-    subgoal = jnp.asarray(rng.integers(0, level.subgoal.classes, size))
+  if level.subgoal_space:
+    size = (*shape, level.subgoal_space.count)
+    subgoal = jnp.asarray(rng.integers(0, level.subgoal_space.classes, size))
   start = np.zeros(shape, bool)
   start[0, 2] = start[1, 0] = True
   return level_lib.Batch(
@@ -185,8 +185,8 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
       replay_actor_scale=0.3,
     ),
     SEEN,
-    level.action,
-    level.subgoal,
+    level.action_space,
+    level.subgoal_space,
   )
   assert set(level.streams) == {'extrinsic', 'subgoal'}
   scale = {}
@@ -214,7 +214,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
   scaled(actor_critic.Gaussian, 'entropy', 'entropy')
 
   start = some_state(level, 4)
-  code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
+  code = level.subgoal_space.encode(batch.subgoal.reshape(-1, 2)[:4])
 
   @jax.jit
   def gradients(scales):
@@ -229,7 +229,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
       continuation=jnp.ones(shape),
       start_of_episode=jnp.zeros(shape, bool),
       alive=jnp.ones(shape),
-      action=jnp.zeros((*shape, level.action.size)).at[..., 0].set(1.0),
+      action=jnp.zeros((*shape, level.action_space.size)).at[..., 0].set(1.0),
       log_prob=jnp.zeros(shape),
     )
     return jax.grad(level._behaviour_loss, has_aux=True)(
@@ -343,8 +343,8 @@ def test_replayed_returns_teach_only_the_extrinsic_critic(
   replaying = level_lib.Level(
     replace(config, 'actor_critic', replay_scale=0.7),
     SEEN,
-    level.action,
-    level.subgoal,
+    level.action_space,
+    level.subgoal_space,
     novelty=True,
   )
   one, other = update(state, batch), jax.jit(replaying.update)(state, batch)
@@ -382,7 +382,7 @@ def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
   params = level_lib.unpack_policy(level_lib.policy_params(state.params))
   start = some_state(level, 4)
   features = level.world_model.predict(params.world_model, start).features
-  code = level.subgoal.encode(batch.subgoal.reshape(-1, 2)[:4])
+  code = level.subgoal_space.encode(batch.subgoal.reshape(-1, 2)[:4])
   trajectory = jax.jit(level.imagine)(
     params, jax.random.PRNGKey(0), start, features, code
   )
@@ -699,14 +699,14 @@ def test_policy_params_are_enough_to_act(trained):
   params = level_lib.unpack_policy(level_lib.policy_params(state.params))
   assert not any('decoder' in name for name in params.world_model)
   assert len(params.world_model) < len(state.params.world_model)
-  code = jnp.zeros((1, level.subgoal.size))
+  code = jnp.zeros((1, level.subgoal_space.size))
   before = level.initial_context(1)
   inferred = jax.eval_shape(
     level.world_model.observe_step,
     params.world_model,
     jax.random.PRNGKey(0),
     before,
-    jnp.zeros((1, level.action.size)),
+    jnp.zeros((1, level.action_space.size)),
     {'body': jnp.zeros((1, 3))},
     jnp.ones(1, bool),
   )
@@ -714,7 +714,7 @@ def test_policy_params_are_enough_to_act(trained):
   action, log_prob = jax.eval_shape(
     level.act, params, jax.random.PRNGKey(0), inferred.state, code
   )
-  assert action.shape == (1, level.action.size) and log_prob.shape == (1,)
+  assert action.shape == (1, level.action_space.size) and log_prob.shape == (1,)
 
 
 def test_parameter_count_takes_a_complex_number_as_one(trained, config):

@@ -140,7 +140,9 @@ def test_observe_equals_repeated_observe_step_from_an_episode_s_start(
   most_likely(monkeypatch)
   model = make_model(
     dataclasses.replace(
-      config.world_model, deter_from=deter_from, direct_prior=direct_prior
+      config.world_model,
+      s5=dataclasses.replace(config.world_model.s5, deter_from=deter_from),
+      direct_prior=direct_prior,
     ),
     BODY,
     context_length=context_length,

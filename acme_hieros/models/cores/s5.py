@@ -241,7 +241,7 @@ class S5Stack(base.CoreModule):
   def __init__(self, config: WorldModelConfig, dtype: jnp.dtype, name: str):
     super().__init__(name)
     self._config = config.s5
-    self._deter_from = config.deter_from
+    self._deter_from = config.s5.deter_from
     self._dtype = dtype
     self._deter = linear.Linear(
       config.deter_size, w_init=self._deter_init, name='deter'

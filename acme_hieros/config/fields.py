@@ -1,19 +1,8 @@
-"""The configuration of Hieros: frozen dataclasses, one per part, and presets.
+"""The fields: frozen dataclasses of plain values that check themselves."""
 
-Every field can be set by its dotted name, as on the launcher's command line:
-
-  config = override(preset('small'), {'world_model.deter_size': '128'})
-
-A wrong name, type or combination raises `ValueError` with one sentence. This
-module imports nothing but the standard library.
-"""
-
-import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
-import difflib
-import types
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 
 def plain(value: Any) -> Any:
@@ -99,6 +88,8 @@ class S5Config(_Part):
   # Time steps Delta start log-uniform in [dt_min, dt_max].
   dt_min: float = 1e-3
   dt_max: float = 1e-1
+  # h is read from the states of the layers ('state') or their output.
+  deter_from: str = 'state'
 
   def _check(self):
     _require_positive(
@@ -119,6 +110,10 @@ class S5Config(_Part):
       self.dt_min <= self.dt_max,
       f'dt_min={self.dt_min} must not exceed dt_max={self.dt_max}.',
     )
+    _require(
+      self.deter_from in ('state', 'output'),
+      f'deter_from={self.deter_from!r} must be "state" or "output".',
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +128,6 @@ class WorldModelConfig(_Part):
   classes: int = 32
   # Size of the deterministic state h.
   deter_size: int = 256
-  # h is read from the states of the S5 layers ('state') or their output.
-  deter_from: str = 'state'
   # Channels of the image encoder's stride-2 convolutions; the decoder mirrors.
   cnn_depths: tuple[int, ...] = (24, 48, 96, 192)
   # Above 1, images are cut into squares of so many pixels a side, whose linear
@@ -206,10 +199,6 @@ class WorldModelConfig(_Part):
       self.reward_bins >= 3 and self.reward_bins % 2 == 1,
       f'reward_bins={self.reward_bins} must be odd and at '
       'least 3, so that one bin stands for 0.',
-    )
-    _require(
-      self.deter_from in ('state', 'output'),
-      f'deter_from={self.deter_from!r} must be "state" or "output".',
     )
     for name in (
       'free_nats',
@@ -495,272 +484,3 @@ class HierosConfig(_Part):
         f'run at least {(needed + num_environments - 1) * period} steps, or '
         'lower depth, sequence_length or replay.min_size.',
       )
-
-
-# What is unlike the paper here was chosen by measurement: docs/learning.md.
-_SMALL = HierosConfig(
-  depth=1,
-  batch_size=8,
-  sequence_length=32,
-  world_model=WorldModelConfig(
-    s5=S5Config(num_blocks=2, width=128, state_size=64),
-    # Four categoricals for each of the 16 parts of an image of 64 pixels.
-    categoricals=64,
-    classes=8,
-    deter_size=128,
-    patch_size=8,
-    cnn_depths=(64, 96),
-    cell_latents=True,
-    direct_prior=True,
-    overshooting=10,
-    change_share=10.0,
-    information_scale=5.0,
-    mlp_units=256,
-    hidden_units=256,
-    head_units=128,
-    optimizer=OptimizerConfig(2e-3, 1e-8, 1000.0),
-  ),
-  actor_critic=ActorCriticConfig(
-    units=128,
-    horizon=12,
-    # Some thousand updates hear of no rewards that are 300 steps away.
-    discount=0.99,
-    # With less, policies become sure of what is not so.
-    entropy_scale=5e-2,
-    advantage_scale='deviation',
-    scale_floor=0.1,
-    replay_scale=0.3,
-    replay_actor_scale=1.0,
-    optimizer=OptimizerConfig(3e-4, 1e-5, 100.0),
-  ),
-  subgoals=SubgoalConfig(
-    decoder_units=128, optimizer=OptimizerConfig(3e-4, 1e-6, 100.0)
-  ),
-  replay=ReplayConfig(capacity=100_000, min_size=128, ratio=16.0),
-)
-
-_TINY = HierosConfig(
-  depth=2,
-  batch_size=10,
-  sequence_length=32,
-  variable_update_period=4,
-  world_model=WorldModelConfig(
-    # Time constants for episodes of some ten steps.
-    s5=S5Config(
-      num_blocks=1,
-      width=64,
-      state_size=64,
-      hippo_blocks=2,
-      dt_min=1e-2,
-      dt_max=1.0,
-    ),
-    categoricals=8,
-    classes=8,
-    deter_size=128,
-    cnn_depths=(8, 16),
-    mlp_units=64,
-    hidden_units=64,
-    posterior_init_scale=4.0,
-    head_units=64,
-    # A step of a small world holds no more than 1 nat: all would be free.
-    free_nats=0.3,
-    optimizer=OptimizerConfig(3e-3, 1e-8, 1000.0),
-  ),
-  actor_critic=ActorCriticConfig(
-    units=64,
-    horizon=10,
-    discount=0.97,
-    entropy_scale=3e-2,
-    optimizer=OptimizerConfig(3e-4, 1e-5, 100.0),
-  ),
-  subgoals=SubgoalConfig(
-    categoricals=4,
-    classes=4,
-    encoder_layers=2,
-    encoder_units=32,
-    decoder_layers=2,
-    decoder_units=64,
-    optimizer=OptimizerConfig(1e-3, 1e-6, 100.0),
-  ),
-  replay=ReplayConfig(capacity=50_000, min_size=32, chunk_length=1, ratio=80.0),
-)
-
-PRESETS: Mapping[str, HierosConfig] = types.MappingProxyType(
-  {
-    # The paper's sizes (arXiv 2310.05167, appendix) for Atari 100k.
-    'atari100k': HierosConfig(),
-    # Learns something on a laptop's CPU within an hour.
-    'small': _SMALL,
-    # Tests and the `debug/` environments: learns them in minutes.
-    'tiny': _TINY,
-  }
-)
-
-
-def preset(name: str) -> HierosConfig:
-  """Returns the preset of that name; raises ValueError if there is none."""
-  if name not in PRESETS:
-    raise ValueError(
-      f'Unknown preset {name!r}; known presets: {", ".join(PRESETS)}.'
-    )
-  return PRESETS[name]
-
-
-def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
-  """Returns `config` with fields replaced by their dotted names.
-
-  Args:
-    config: the configuration to start from; it is not changed.
-    values: dotted field name to value. Strings are read as the field's type:
-      '3', '1e-4', 'true', '24,48,96'.
-
-  Raises:
-    ValueError: one sentence that names an unknown field, a value of the wrong
-      type, or a combination that cannot work.
-  """
-  nested = {}
-  for name, value in values.items():
-    *parents, leaf = name.split('.')
-    node = nested
-    for parent in parents:
-      node = node.setdefault(parent, {})
-      if not isinstance(node, dict):
-        raise ValueError(f'{name!r} is given both as a field and as a part.')
-    if isinstance(node.get(leaf), dict):
-      raise ValueError(f'{name!r} is given both as a field and as a part.')
-    # A copy: later names may go into it.
-    node[leaf] = dict(value) if isinstance(value, Mapping) else value
-  return _replace(config, nested, config, '')
-
-
-def to_dict(config: HierosConfig) -> dict:
-  """The configuration as nested plain values, ready for JSON."""
-  return dataclasses.asdict(config)
-
-
-def from_dict(values: Mapping[str, Any]) -> HierosConfig:
-  """The inverse of `to_dict`; fields that are absent keep their defaults."""
-  default = HierosConfig()
-  if not isinstance(values, Mapping):
-    raise ValueError(f'A configuration is a mapping, not {values!r}.')
-  return _replace(default, values, default, '')
-
-
-def field_names(config: Any, prefix: str = '') -> Sequence[str]:
-  """The dotted names of all fields."""
-  return list(_fields(config, prefix))
-
-
-def describe(config: HierosConfig) -> str:
-  """The preset from which `config` differs least, and where, for a reader.
-
-  'small', or 'small, depth=1, world_model.cnn_depths=8,16': `override` reads
-  the fields as they stand there.
-  """
-  values = _fields(config)
-  name, differing = min(
-    (
-      (name, [f for f, value in _fields(start).items() if values[f] != value])
-      for name, start in PRESETS.items()
-    ),
-    key=lambda found: len(found[1]),
-  )
-  parts = [name]
-  for field in differing:
-    value = values[field]
-    text = ','.join(map(str, value)) if isinstance(value, tuple) else value
-    parts.append(f'{field}={text}')
-  return ', '.join(parts)
-
-
-def _fields(config: Any, prefix: str = '') -> Mapping[str, Any]:
-  """All values by their dotted names."""
-  values = {}
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    name = prefix + field.name
-    if dataclasses.is_dataclass(value):
-      values.update(_fields(value, name + '.'))
-    else:
-      values[name] = value
-  return values
-
-
-def _replace(config, nested: Mapping[str, Any], root, prefix: str):
-  """Rebuilds a dataclass with the nested values, so that it checks itself."""
-  hints = get_type_hints(type(config))
-  changes = {}
-  for name, value in nested.items():
-    path = prefix + name
-    if name not in hints:
-      known = field_names(root)
-      # The last part alone is what people remember: offer it wherever it is.
-      close = [k for k in known if k.split('.')[-1] == path.split('.')[-1]]
-      close = close or difflib.get_close_matches(path, known, n=3, cutoff=0.6)
-      raise ValueError(
-        f'Unknown configuration field {path!r}; '
-        + (
-          f'did you mean {" or ".join(close)}?'
-          if close
-          else f'the parts are {", ".join(hints)}.'
-        )
-      )
-    if dataclasses.is_dataclass(hints[name]):
-      if not isinstance(value, Mapping):
-        parts = ', '.join(field_names(getattr(config, name), path + '.'))
-        raise ValueError(
-          f'{path}={value!r}: {path} is a group; set one of its fields: '
-          f'{parts}.'
-        )
-      changes[name] = _replace(getattr(config, name), value, root, path + '.')
-    else:
-      changes[name] = _coerce(path, value, hints[name])
-  try:
-    return dataclasses.replace(config, **changes)
-  except ValueError as error:
-    # A part's checks begin with the field's own name; say where it is.
-    raise ValueError(f'{prefix}{error}') from None
-
-
-def _coerce(path: str, value: Any, hint: Any) -> Any:
-  """Reads `value` as the type of the field `path`."""
-  value = plain(value)
-  kind = {
-    int: 'a whole number',
-    float: 'a number',
-    bool: 'true or false',
-    str: 'a word',
-  }
-  wanted = kind.get(hint, 'whole numbers separated by commas, as in 24,48')
-  error = ValueError(f'{path}={value!r}: {path} takes {wanted}.')
-  if hint is str:
-    if not isinstance(value, str):
-      raise error
-    return value
-  if isinstance(value, str):
-    text = {'true': 'True', 'false': 'False'}.get(value.lower(), value)
-    try:
-      value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      raise error from None
-  if get_origin(hint) is tuple:
-    value = (value,) if isinstance(value, int) else value
-    if (
-      not isinstance(value, (tuple, list))
-      or not all(type(v) is int for v in value)
-      or not value
-    ):
-      raise error
-    return tuple(value)
-  if hint is float and type(value) is int:
-    try:
-      value = float(value)
-    except OverflowError:
-      raise error from None
-  if (
-    type(value) is not hint
-    or value != value
-    or value in (float('inf'), float('-inf'))
-  ):
-    raise error
-  return value

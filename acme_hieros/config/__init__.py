@@ -1,0 +1,47 @@
+"""The configuration of Hieros: frozen dataclasses, one per part, and presets.
+
+Every field can be set by its dotted name, as on the launcher's command line:
+
+  config = override(preset('small'), {'world_model.deter_size': '128'})
+
+A wrong name, type or combination raises `ValueError` with one sentence. This
+package imports nothing but the standard library.
+"""
+
+from acme_hieros.config.fields import (
+  ActorCriticConfig,
+  HierosConfig,
+  OptimizerConfig,
+  ReplayConfig,
+  S5Config,
+  SubgoalConfig,
+  WorldModelConfig,
+  make_plain,
+  plain,
+)
+from acme_hieros.config.overrides import (
+  field_names,
+  from_dict,
+  override,
+  to_dict,
+)
+from acme_hieros.config.presets import PRESETS, describe, preset
+
+__all__ = [
+  'PRESETS',
+  'ActorCriticConfig',
+  'HierosConfig',
+  'OptimizerConfig',
+  'ReplayConfig',
+  'S5Config',
+  'SubgoalConfig',
+  'WorldModelConfig',
+  'describe',
+  'field_names',
+  'from_dict',
+  'make_plain',
+  'override',
+  'plain',
+  'preset',
+  'to_dict',
+]

@@ -295,7 +295,7 @@ class Diagnosis:
     )
     expected = forecast(
       jax.random.split(self._next_key(), 16),
-      self._level.world_model.starts(state, slice(seen, seen + 1)),
+      self._level.world_model.starts(state, slice(seen, seen + 1), length),
       came.previous_action[:, seen + 1 :],
     ).mean(0)
     same = np.cumsum(windows.start_of_episode[:, seen + 1 :], 1) == 0

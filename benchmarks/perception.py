@@ -243,7 +243,7 @@ def _judge(level, params, key, sequence) -> Judgement:
     )
 
   middle = image.shape[1] // 2
-  before = model.starts(state, slice(middle - 1, middle))
+  before = model.starts(state, slice(middle - 1, middle), _AHEAD)
   then = came.previous_action[:, middle : middle + _AHEAD]
 
   def forecast(i, action):

@@ -74,11 +74,9 @@ class OptimizerConfig(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class S5Config(_Part):
-  """The S5 stack (Smith et al. 2023) that carries a level's memory."""
+class SSMConfig(_Part):
+  """A diagonal state space layer (S5, Smith et al. 2023)."""
 
-  # Double blocks; each holds two S5 layers.
-  num_blocks: int = 4
   # Features in and out of every layer.
   width: int = 256
   # Complex states of one layer.
@@ -88,18 +86,10 @@ class S5Config(_Part):
   # Time steps Delta start log-uniform in [dt_min, dt_max].
   dt_min: float = 1e-3
   dt_max: float = 1e-1
-  # h is read from the states of the layers ('state') or their output.
-  deter_from: str = 'state'
 
   def _check(self):
     _require_positive(
-      self,
-      'num_blocks',
-      'width',
-      'state_size',
-      'hippo_blocks',
-      'dt_min',
-      'dt_max',
+      self, 'width', 'state_size', 'hippo_blocks', 'dt_min', 'dt_max'
     )
     _require(
       self.state_size % self.hippo_blocks == 0,
@@ -110,6 +100,20 @@ class S5Config(_Part):
       self.dt_min <= self.dt_max,
       f'dt_min={self.dt_min} must not exceed dt_max={self.dt_max}.',
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class S5Config(SSMConfig):
+  """The S5 stack that carries a level's memory (core 's5')."""
+
+  # Double blocks; each holds two S5 layers.
+  num_blocks: int = 4
+  # h is read from the states of the layers ('state') or their output.
+  deter_from: str = 'state'
+
+  def _check(self):
+    super()._check()
+    _require_positive(self, 'num_blocks')
     _require(
       self.deter_from in ('state', 'output'),
       f'deter_from={self.deter_from!r} must be "state" or "output".',
@@ -117,12 +121,96 @@ class S5Config(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class S3MConfig(SSMConfig):
+  """The stack of Recall to Imagine (core 's3m')."""
+
+  layers: int = 4
+
+  def _check(self):
+    super()._check()
+    _require_positive(self, 'layers')
+
+
+@dataclasses.dataclass(frozen=True)
+class GRUConfig(_Part):
+  """The recurrent unit of RSSM, whose state is h (core 'gru')."""
+
+  # Numbers of z and action that go in.
+  width: int = 256
+
+  def _check(self):
+    _require_positive(self, 'width')
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockGRUConfig(GRUConfig):
+  """One in blocks (core 'block_gru')."""
+
+  # Equal parts of h, each with weights of its own.
+  blocks: int = 8
+
+  def _check(self):
+    super()._check()
+    _require_positive(self, 'blocks')
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionConfig(_Part):
+  """Causal attention (core 'attention', and layers of 'hybrid')."""
+
+  layers: int = 2
+  width: int = 256
+  heads: int = 4
+  # Of the layer between two of attention.
+  units: int = 512
+  # Steps that one looks back on, itself included; 0 for all that a memory
+  # holds (`context_length`).
+  window: int = 0
+
+  def _check(self):
+    _require_positive(self, 'layers', 'width', 'heads', 'units')
+    _require(
+      self.width % (2 * self.heads) == 0,
+      f'width={self.width} must be a multiple of twice heads={self.heads}.',
+    )
+    _require(self.window >= 0, f'window={self.window} must not be negative.')
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridConfig(_Part):
+  """A stack of S5 with layers of attention in it (core 'hybrid').
+
+  Sizes are those of `s5`, heads and window those of `attention`.
+  """
+
+  # The kinds of the layers, from below.
+  pattern: str = 's5,s5,s5,attention'
+
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """Of each layer."""
+    return tuple(kind.strip() for kind in self.pattern.split(','))
+
+  def _check(self):
+    _require(
+      set(self.kinds) <= {'s5', 'attention'} and 's5' in self.kinds,
+      f'pattern={self.pattern!r} must be a list of "s5" and "attention", as in '
+      's5,s5,s5,attention, with "s5" in it.',
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class WorldModelConfig(_Part):
   """One level's world model (algorithm: Hieros, section 3.1)."""
 
-  # What the memory is, see `models.cores`.
+  # What the memory is, see `models.cores`; each has a part of its own.
   core: str = 's5'
   s5: S5Config = S5Config()
+  s3m: S3MConfig = S3MConfig()
+  gru: GRUConfig = GRUConfig()
+  block_gru: BlockGRUConfig = BlockGRUConfig()
+  attention: AttentionConfig = AttentionConfig()
+  hybrid: HybridConfig = HybridConfig()
   # Stochastic state z: this many categoricals of this many classes each.
   categoricals: int = 32
   classes: int = 32
@@ -190,6 +278,18 @@ class WorldModelConfig(_Part):
       'posterior_init_scale',
       'core_learning_rate_scale',
     )
+    if self.core == 'block_gru':
+      _require(
+        self.deter_size % self.block_gru.blocks == 0,
+        f'deter_size={self.deter_size} must be a multiple of '
+        f'block_gru.blocks={self.block_gru.blocks}.',
+      )
+    if self.core == 'hybrid':
+      _require(
+        self.s5.width % self.attention.heads == 0,
+        f's5.width={self.s5.width} must be a multiple of '
+        f'attention.heads={self.attention.heads}.',
+      )
     _require_fraction(self, 'unimix')
     # Replay stores z as one byte a categorical, one value of which is padding.
     _require(

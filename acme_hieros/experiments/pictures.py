@@ -13,7 +13,7 @@ from acme_hieros.config import HierosConfig
 from acme_hieros.experiments import recording as recording_lib
 from acme_hieros.models import level as level_lib
 from acme_hieros.models import spaces
-from acme_hieros.models.cores import s5
+from acme_hieros.models.cores import ssm
 
 Figure = figure_lib.Figure
 Spaces = Mapping[str, spaces.ObservationSpace]
@@ -331,7 +331,7 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
   spectra = [
     {
       name: np.asarray(values)
-      for name, values in s5.discrete_eigenvalues(p.world_model).items()
+      for name, values in ssm.discrete_eigenvalues(p.world_model).items()
     }
     for p in params
   ]

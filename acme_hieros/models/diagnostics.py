@@ -56,7 +56,7 @@ def forecast(
   def step(state, inputs):
     key, action = inputs
     state = level.world_model.imagine_step(params, key, state, action)
-    return state, state
+    return state, state._replace(memory=())
 
   keys = jax.random.split(key, action.shape[1])
   _, states = jax.lax.scan(step, start, (keys, action.swapaxes(0, 1)))
@@ -158,7 +158,7 @@ def _prediction_errors(
     level,
     params,
     key,
-    level.world_model.starts(state, slice(context - 1, context)),
+    level.world_model.starts(state, slice(context - 1, context), longest),
     came.previous_action[:, context:],
   )
   # A new episode cannot be foreseen.

@@ -380,7 +380,9 @@ class Level:
       return jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
 
     start = jax.lax.stop_gradient(
-      self.world_model.starts(posterior, slice(None))
+      self.world_model.starts(
+        posterior, slice(None), self._config.actor_critic.horizon
+      )
     )
     prediction = jax.tree.map(flatten, prediction)
     code = None

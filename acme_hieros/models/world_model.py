@@ -133,8 +133,8 @@ class WorldModel(NamedTuple):
   observe: (params, key, observation [B, T, ...], previous_action [B, T, A],
     start_of_episode [B, T]) -> State [B, T, ...]. The first step finds an empty
     memory, also in mid-episode.
-  starts: (State [B, T, ...] of `observe`, slice of steps) -> State
-    [B * steps, ...], from which imagination starts.
+  starts: (State [B, T, ...] of `observe`, slice of steps, horizon) -> State
+    [B * steps, ...], from which at most so many steps are imagined.
   observe_step: (params, key, Context [B, ...], previous_action [B, A],
     observation [B, ...], start_of_episode [B]) -> Context [B, ...].
   imagine_step: (params, key, State [B, ...], action [B, A]) -> State [B, ...].
@@ -148,7 +148,7 @@ class WorldModel(NamedTuple):
   init: Callable[..., hk.Params]
   initial_context: Callable[[int], Context]
   observe: Callable[..., State]
-  starts: Callable[[State, slice], State]
+  starts: Callable[[State, slice, int], State]
   observe_step: Callable[..., Context]
   imagine_step: Callable[..., State]
   predict: Callable[..., Prediction]
@@ -191,7 +191,7 @@ def make_world_model(
     ValueError: an image does not fit the convolutions.
   """
   encoders.check_images(config, observation_spaces)
-  core = cores.make(config, dtype)
+  core = cores.make(config, context_length, dtype)
 
   def modules():
     model = _WorldModel(
@@ -257,13 +257,9 @@ def _initial_context(
   )
 
 
-def _starts(core: base.Core, state: State, times: slice) -> State:
-  memory = core.starts(state.memory, times)
-  state = jax.tree.map(
-    lambda x: x[:, times].reshape((-1, *x.shape[2:])),
-    state._replace(memory=()),
-  )
-  return state._replace(memory=memory)
+def _starts(core: base.Core, state: State, times: slice, horizon: int) -> State:
+  memory = core.starts(state.memory, times, horizon)
+  return base.rows(state._replace(memory=()), times)._replace(memory=memory)
 
 
 class _WorldModel(hk.Module):
@@ -535,7 +531,7 @@ class _WorldModel(hk.Module):
     """
     steps = min(self._config.overshooting, start.shape[1] - 1)
     first = (start.shape[1] - 1) % steps
-    before = _starts(self._core, state, slice(first, -1, steps))
+    before = _starts(self._core, state, slice(first, -1, steps), steps)
 
     def pieces(x):
       return x.reshape((-1, steps) + x.shape[2:])
@@ -546,7 +542,7 @@ class _WorldModel(hk.Module):
 
     def step(state, action):
       state = self.imagine_step(state, action)
-      return state, state
+      return state, state._replace(memory=())
 
     _, foreseen = hk.scan(step, before, came.previous_action.swapaxes(0, 1))
     foreseen = jax.tree.map(lambda x: x.swapaxes(0, 1), foreseen)

@@ -2,6 +2,7 @@
 
 import functools
 import types
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,24 +134,35 @@ def test_code_metrics_equal_those_of_numpy_and_scipy():
 # --- Predictions -------------------------------------------------------------
 
 
+class Counted(NamedTuple):
+  o: jax.Array
+  memory: tuple = ()
+
+
 def counting_level(drift):
   """A world where o' = o + a, and a model of it that errs by `drift` a step."""
 
   model = types.SimpleNamespace(
-    observe=lambda params, key, observation, action, reset: observation['o'],
-    starts=lambda state, times: state[:, times].reshape((-1, 1)),
-    imagine_step=lambda params, key, state, action: state + action + drift,
+    observe=lambda params, key, observation, action, reset: Counted(
+      observation['o']
+    ),
+    starts=lambda state, times, horizon: Counted(
+      state.o[:, times].reshape((-1, 1))
+    ),
+    imagine_step=lambda params, key, state, action: Counted(
+      state.o + action + drift
+    ),
     predict=lambda params, state: world_model.Prediction(
       features=None,
-      reward=2.0 * state[..., 0],
-      continuation=jnp.ones(state.shape[:-1]),
+      reward=2.0 * state.o[..., 0],
+      continuation=jnp.ones(state.o.shape[:-1]),
     ),
-    decode=lambda params, state: {'o': distributions.symlog(state)},
+    decode=lambda params, state: {'o': distributions.symlog(state.o)},
   )
   return types.SimpleNamespace(
-    observation={'o': spaces.Vector((1,))},
-    action=spaces.Continuous((1,), (-1.0,), (1.0,)),
-    subgoal=None,
+    observation_spaces={'o': spaces.Vector((1,))},
+    action_space=spaces.Continuous((1,), (-1.0,), (1.0,)),
+    subgoal_space=None,
     autoencoder=None,
     world_model=model,
   )

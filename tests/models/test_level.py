@@ -446,7 +446,7 @@ def one_step_world(reward, config, action_size):
     init=lambda key: {'unused': jnp.zeros(())},
     initial_context=None,
     observe=None,
-    starts=lambda state, times: jax.tree.map(
+    starts=lambda state, times, horizon: jax.tree.map(
       lambda x: x[:, times].reshape((-1, *x.shape[2:])), state
     ),
     observe_step=None,

@@ -1,16 +1,24 @@
-"""Memories of world models, by name."""
+"""Memories of world models, by name; see `base` for what they are."""
 
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models.cores import base, s5
+from acme_hieros.models.cores import attention, base, gru, hybrid, s3m, s5
 
-# (configuration of a world model, type of the arithmetic) -> its core.
-Maker = Callable[[WorldModelConfig, jnp.dtype], base.Core]
+# (configuration of a world model, most steps that its memory holds while it
+# acts, type of the arithmetic) -> its core.
+Maker = Callable[[WorldModelConfig, int, jnp.dtype], base.Core]
 
-_MAKERS: dict[str, Maker] = {'s5': s5.S5}
+_MAKERS: dict[str, Maker] = {
+  's5': lambda config, _, dtype: s5.S5Core(config, dtype),
+  'gru': lambda config, _, dtype: gru.GRU(config, dtype),
+  'block_gru': lambda config, _, dtype: gru.BlockGRU(config, dtype),
+  's3m': lambda config, _, dtype: s3m.S3M(config, dtype),
+  'attention': attention.Transformer,
+  'hybrid': hybrid.make,
+}
 
 
 def register(name: str, maker: Maker):
@@ -29,11 +37,17 @@ def names() -> Sequence[str]:
   return tuple(_MAKERS)
 
 
-def make(config: WorldModelConfig, dtype: jnp.dtype) -> base.Core:
-  """The core that a configuration names; ValueError if there is none."""
+def make(
+  config: WorldModelConfig, context_length: int, dtype: jnp.dtype
+) -> base.Core:
+  """The core that a configuration names.
+
+  Raises:
+    ValueError: there is none, or it cannot be as it is configured.
+  """
   if config.core not in _MAKERS:
     raise ValueError(
       f'Unknown world_model.core={config.core!r}; known cores: '
       f'{", ".join(names())}.'
     )
-  return _MAKERS[config.core](config, dtype)
+  return _MAKERS[config.core](config, context_length, dtype)

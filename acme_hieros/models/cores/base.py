@@ -37,19 +37,24 @@ class Core(abc.ABC):
   def make_module(self, name: str) -> 'CoreModule':
     """What is learned; to be called where Haiku transforms."""
 
-  def starts(self, trace: Trace, times: slice) -> Memory:
+  def starts(self, trace: Trace, times: slice, horizon: int) -> Memory:
     """The memories after some steps, as rows [B * steps, ...] for `step`.
 
     Args:
       trace: from `scan`.
       times: which of its steps.
+      horizon: most steps that follow, none of which resets.
 
     Unless a core says otherwise, a trace is the memories after all steps,
     [B, T, ...]; those of attention would repeat what they share.
     """
-    return jax.tree.map(
-      lambda x: x[:, times].reshape((-1, *x.shape[2:])), trace
-    )
+    del horizon
+    return rows(trace, times)
+
+
+def rows(trace: Trace, times: slice) -> Memory:
+  """Arrays [B, T, ...] at some steps, as [B * steps, ...]."""
+  return jax.tree.map(lambda x: x[:, times].reshape((-1, *x.shape[2:])), trace)
 
 
 class CoreModule(hk.Module, abc.ABC):

@@ -1,4 +1,4 @@
-"""What holds for the S5 layer and stack (arXiv 2208.04933)."""
+"""What holds for state space layers and the S5 stack (arXiv 2208.04933)."""
 
 import haiku as hk
 import jax
@@ -8,22 +8,22 @@ import pytest
 import scipy.linalg
 
 from acme_hieros.config import S5Config, WorldModelConfig
-from acme_hieros.models.cores import s5
+from acme_hieros.models.cores import s5, ssm
 
 CONFIG = S5Config(num_blocks=2, width=6, state_size=8, hippo_blocks=2)
-CORE = s5.S5(WorldModelConfig(s5=CONFIG), jnp.float32)
+CORE = s5.S5Core(WorldModelConfig(s5=CONFIG), jnp.float32)
 BATCH, LENGTH = 3, 7
-LAYER = 's5_layer'
+LAYER = 'ssm_layer'
 
 SCANS = pytest.mark.parametrize(
-  'scan', [s5.sequential_scan, s5.associative_scan]
+  'scan', [ssm.sequential_scan, ssm.associative_scan]
 )
 
 
 @pytest.fixture(scope='module')
 def layer():
   return hk.without_apply_rng(
-    hk.transform(lambda: s5.S5Layer(CONFIG).coefficients())
+    hk.transform(lambda: ssm.SSMLayer(CONFIG).coefficients())
   )
 
 
@@ -61,7 +61,7 @@ def test_hippo_normal_diagonalises_legs_plus_its_low_rank_part(size):
   )
   p = np.sqrt(n + 0.5)
 
-  eigenvalues, vectors = s5.hippo_normal(size)
+  eigenvalues, vectors = ssm.hippo_normal(size)
 
   inverse = np.linalg.inv(vectors)
   np.testing.assert_allclose(
@@ -82,7 +82,7 @@ def complex_projections(params):
 
 def test_layer_starts_from_hippo_blocks_real_projections_and_given_steps(layer):
   params = layer.init(jax.random.PRNGKey(0))[LAYER]
-  eigenvalues, vectors = s5.hippo_normal(
+  eigenvalues, vectors = ssm.hippo_normal(
     CONFIG.state_size // CONFIG.hippo_blocks
   )
 
@@ -125,9 +125,9 @@ def test_discretisation_is_the_zero_order_hold(layer, perturb):
     rtol=1e-4,
     atol=1e-5,
   )
-  halves = s5.to_halves(jnp.asarray(x, jnp.complex64))
+  halves = ssm.to_halves(jnp.asarray(x, jnp.complex64))
   np.testing.assert_allclose(
-    s5.from_halves(coefficients.step(halves, jnp.asarray(u, jnp.float32))),
+    ssm.from_halves(coefficients.step(halves, jnp.asarray(u, jnp.float32))),
     x * a_bar + u @ np.array(b_bar).T,
     rtol=1e-4,
     atol=1e-5,

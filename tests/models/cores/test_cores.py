@@ -66,8 +66,8 @@ class Core:
     transformed = hk.without_apply_rng(hk.multi_transform(modules))
     self.scan, self.step, self.deter = map(jax.jit, transformed.apply)
     self.u = jax.random.normal(
-      jax.random.PRNGKey(1), (BATCH, LENGTH, self.core.width), dtype
-    )
+      jax.random.PRNGKey(1), (BATCH, LENGTH, self.core.width)
+    ).astype(dtype)
     self.params = jax.jit(transformed.init)(
       jax.random.PRNGKey(0), self.u, never(), self.empty()
     )

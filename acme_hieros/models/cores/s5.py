@@ -79,16 +79,6 @@ class _Stack(base.CoreModule):
       config.deter_size, w_init=self._deter_init, name='deter'
     )
 
-  def _make_layer(self, kind: str) -> hk.Module:
-    if kind == S5:
-      return ssm.SSMLayer(self._config.s5)
-    return attention.Attention(
-      self._config.s5.width,
-      self._config.attention.heads,
-      self._window,
-      rotary=False,
-    )
-
   def scan(
     self, u: Array, reset: Array, memory: Memory
   ) -> tuple[Array, Memory]:
@@ -108,7 +98,7 @@ class _Stack(base.CoreModule):
     memory = []
     for i, (kind, own) in enumerate(zip(self._kinds, before)):
       u = normalization.LayerNorm()(x)
-      y, own = advance(self._make_layer(kind), u, own)
+      y, own = advance(_make_layer(self._config, kind, self._window), u, own)
       memory.append(own)
       y = linear.Linear(width)(y)
       x = placement.out_of_place(x)
@@ -148,3 +138,13 @@ class _Stack(base.CoreModule):
     states = self._kinds.count(S5) * len(magnitude)
     scale[:states] = np.tile(magnitude, self._kinds.count(S5))
     return weights * scale[:, None]
+
+
+def _make_layer(
+  config: WorldModelConfig, kind: str, window: int
+) -> ssm.SSMLayer | attention.Attention:
+  if kind == S5:
+    return ssm.SSMLayer(config.s5)
+  return attention.Attention(
+    config.s5.width, config.attention.heads, window, rotary=False
+  )

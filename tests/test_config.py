@@ -13,6 +13,8 @@ PRESETS = pytest.mark.parametrize('name', config_lib.PRESETS)
 
 # Another valid value for each field that cannot simply be halved or doubled.
 OTHERS = {
+  'world_model.core': 'gru',
+  'world_model.hybrid.pattern': 's5,attention',
   'world_model.s5.deter_from': 'output',
   'world_model.cnn_depths': (3, 5),
   'world_model.reward_bins': 41,
@@ -37,6 +39,13 @@ def get(config, name):
   for part in name.split('.'):
     config = getattr(config, part)
   return config
+
+
+def needed(name):
+  """What a field needs of others, to be of use at all."""
+  part = name.split('.')[1] if name.startswith('world_model.') else ''
+  cores = {'s3m', 'gru', 'block_gru', 'attention', 'hybrid'}
+  return {'world_model.core': part} if part in cores else {}
 
 
 def other(name):
@@ -92,19 +101,41 @@ def test_every_field_can_be_overridden_by_value_and_by_text():
     value = other(name)
     text = ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
     for given in (value, text):
-      config = override(HierosConfig(), {name: given})
+      start = override(HierosConfig(), needed(name))
+      config = override(start, {name: given})
       assert get(config, name) == value, name
       assert type(get(config, name)) is type(value), name
     # Nothing else changed.
-    assert override(config, {name: get(HierosConfig(), name)}) == HierosConfig()
+    assert override(config, {name: get(HierosConfig(), name)}) == start
 
 
 def test_all_fields_at_once_survive_json():
-  names = config_lib.field_names(HierosConfig())
-  config = override(HierosConfig(), {name: other(name) for name in names})
-  assert all(get(config, name) == other(name) for name in names)
+  names = [n for n in config_lib.field_names(HierosConfig()) if not needed(n)]
+  values = {name: other(name) for name in names} | {'world_model.core': 's5'}
+  config = override(HierosConfig(), values)
+  assert all(get(config, name) == value for name, value in values.items())
   text = json.dumps(config_lib.to_dict(config))
   assert config_lib.from_dict(json.loads(text)) == config
+
+
+@pytest.mark.parametrize(
+  'core,field,users',
+  [
+    ('s5', 'gru.width', 'gru'),
+    ('gru', 's5.width', 's5 or hybrid'),
+    ('attention', 'hybrid.pattern', 'hybrid'),
+  ],
+)
+def test_a_field_of_a_core_that_is_not_chosen_is_refused(core, field, users):
+  name = f'world_model.{field}'
+  values = {'world_model.core': core, name: get(HierosConfig(), name)}
+  with pytest.raises(ValueError, match=f'core={core}: set.*core={users},'):
+    override(HierosConfig(), values)
+
+
+def test_a_core_that_is_made_of_others_takes_their_fields():
+  values = {'world_model.core': 'hybrid', 'world_model.s5.width': 64}
+  assert override(HierosConfig(), values).world_model.s5.width == 64
 
 
 def test_override_changes_neither_configuration_nor_values():

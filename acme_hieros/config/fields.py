@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import types
 from typing import Any
 
 
@@ -197,6 +198,20 @@ class HybridConfig(_Part):
       f'pattern={self.pattern!r} must be a list of "s5" and "attention", as in '
       's5,s5,s5,attention, with "s5" in it.',
     )
+
+
+# The parts of `WorldModelConfig` that each core reads; of those that are not
+# here, which others have registered, nothing is known.
+CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
+  {
+    's5': ('s5',),
+    's3m': ('s3m',),
+    'gru': ('gru',),
+    'block_gru': ('block_gru',),
+    'attention': ('attention',),
+    'hybrid': ('s5', 'attention', 'hybrid'),
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True)

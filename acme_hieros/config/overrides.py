@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from typing import Any, get_origin, get_type_hints
 
-from acme_hieros.config.fields import HierosConfig, plain
+from acme_hieros.config.fields import CORE_PARTS, HierosConfig, plain
 
 
 def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
@@ -33,7 +33,21 @@ def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
       raise ValueError(f'{name!r} is given both as a field and as a part.')
     # A copy: later names may go into it.
     node[leaf] = dict(value) if isinstance(value, Mapping) else value
-  return _replace(config, nested, config, '')
+  config = _replace(config, nested, config, '')
+  _check_core(config, nested.get('world_model', {}))
+  return config
+
+
+def _check_core(config: HierosConfig, given: Mapping[str, Any]):
+  """Raises ValueError if a part of another core than the chosen is given."""
+  core = config.world_model.core
+  parts = {part for own in CORE_PARTS.values() for part in own}
+  for part in sorted(given.keys() & parts - set(CORE_PARTS.get(core, parts))):
+    users = [name for name, own in CORE_PARTS.items() if part in own]
+    raise ValueError(
+      f'world_model.{part} is not of world_model.core={core}: set '
+      f'world_model.core={" or ".join(users)}, or leave it out.'
+    )
 
 
 def to_dict(config: HierosConfig) -> dict:

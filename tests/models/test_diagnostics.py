@@ -246,7 +246,7 @@ def test_what_does_not_vary_does_not_count():
   decode = level.world_model.decode
   level.world_model.decode = lambda params, state: {
     **decode(params, state),
-    'constant': jnp.full(state.shape[:-1] + (2,), 0.7),
+    'constant': jnp.full(state.o.shape[:-1] + (2,), 0.7),
   }
   metrics = diagnose(level, batch)
   for name, value in metrics.items():

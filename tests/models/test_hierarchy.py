@@ -163,7 +163,7 @@ def test_log_probs_are_those_of_the_policy_that_chose(agent, episode):
         np.testing.assert_allclose(
           memory.log_prob, np.log(chosen).sum(), rtol=1e-3
         )
-      assert agent.did(state)[i].log_prob == memory.log_prob
+      assert agent.did(state)[i].extras['log_prob'] == memory.log_prob
 
 
 def test_a_tick_feeds_the_level_its_window_and_its_last_action(agent, episode):

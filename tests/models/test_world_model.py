@@ -52,7 +52,7 @@ def random_sequence(observation, action, seed=0, shape=(BATCH, LENGTH)):
 def mixed(config, draw):
   """A model of every kind of observation, and its jitted functions."""
   model = make_model(config.world_model, MIXED)
-  params = draw(model.init)
+  params = draw(model.init, seed=2)
   model = model._replace(
     observe=jax.jit(model.observe),
     imagine_step=jax.jit(model.imagine_step),
@@ -385,7 +385,7 @@ def numpy_mlp(params, prefix, x):
 
 
 # Some of the steps have less than these free nats, and some have more.
-@pytest.mark.parametrize('direct_prior,free_nats', [(False, 1.3), (True, 4.0)])
+@pytest.mark.parametrize('direct_prior,free_nats', [(False, 0.35), (True, 4.0)])
 def test_every_part_of_the_loss_equals_its_formula(
   config, draw, direct_prior, free_nats
 ):
@@ -598,7 +598,7 @@ def test_overshooting_teaches_the_prior_and_what_leads_to_it_alone(
     module.split('/')[2]: float(optax.tree.norm(leaves))
     for module, leaves in gradient.items()
   }
-  assert norms['prior'] > 0 and norms['s5'] > 0 and norms['input'] > 0
+  assert norms['prior'] > 0 and norms['core'] > 0 and norms['input'] > 0
   assert norms['decoder'] == norms['reward'] == norms['continue'] == 0
 
 
@@ -635,7 +635,7 @@ def test_each_kl_teaches_only_its_own_side(vectors):
     return jax.jacrev(losses)(params)
 
   def reach(gradient):
-    sizes = {'encoder': 0.0, 'posterior': 0.0, 'prior': 0.0, 's5': 0.0}
+    sizes = {'encoder': 0.0, 'posterior': 0.0, 'prior': 0.0, 'core': 0.0}
     for module, leaves in gradient.items():
       for name in sizes:
         if f'/{name}/' in module:
@@ -644,7 +644,7 @@ def test_each_kl_teaches_only_its_own_side(vectors):
     return {name for name, size in sizes.items() if size > 0}
 
   dynamics, representation = gradients(params)
-  assert reach(dynamics) == {'prior', 's5'}
+  assert reach(dynamics) == {'prior', 'core'}
   assert reach(representation) == {'encoder', 'posterior'}
 
 

@@ -15,6 +15,8 @@ PRESETS = pytest.mark.parametrize('name', config_lib.PRESETS)
 OTHERS = {
   'world_model.core': 'gru',
   'world_model.hybrid.pattern': 's5,attention',
+  'world_model.posterior': 'history',
+  'world_model.features': 'latent',
   'world_model.s5.deter_from': 'output',
   'world_model.cnn_depths': (3, 5),
   'world_model.reward_bins': 41,
@@ -199,6 +201,8 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.classes', '256'),
     ('world_model.cnn_depths', '24,0'),
     ('world_model.s5.deter_from', 'memory'),
+    ('world_model.posterior', 'both'),
+    ('world_model.features', 'h'),
     ('world_model.unimix', 1.5),
     ('world_model.reward_bins', '254'),
     ('world_model.reward_bins', '1'),

@@ -226,6 +226,14 @@ class WorldModelConfig(_Part):
   block_gru: BlockGRUConfig = BlockGRUConfig()
   attention: AttentionConfig = AttentionConfig()
   hybrid: HybridConfig = HybridConfig()
+  # What tells z: the 'observation' alone, so that all steps are inferred at
+  # once, or the 'history' as well, by h (RSSM).
+  posterior: str = 'observation'
+  # What actor and critics see beside the subgoal: z, and
+  # 'hieros': h, the predicted reward and continuation (Hieros);
+  # 'latent': h (Dreamer); 'z': nothing (IRIS and others);
+  # 'memory': the memory's own numbers; 'full': h and these (R2I has all three).
+  features: str = 'hieros'
   # Stochastic state z: this many categoricals of this many classes each.
   categoricals: int = 32
   classes: int = 32
@@ -293,6 +301,15 @@ class WorldModelConfig(_Part):
       'posterior_init_scale',
       'core_learning_rate_scale',
     )
+    for name, known in (
+      ('posterior', ('observation', 'history')),
+      ('features', ('hieros', 'latent', 'z', 'memory', 'full')),
+    ):
+      value = getattr(self, name)
+      _require(
+        value in known,
+        f'{name}={value!r} must be one of {", ".join(known)}.',
+      )
     if self.core == 'block_gru':
       _require(
         self.deter_size % self.block_gru.blocks == 0,

@@ -212,7 +212,7 @@ class Level:
   def init(self, key: Array) -> TrainingState:
     """Draws the parameters."""
     key, model_key, actor_key, critic_key, coder_key = jax.random.split(key, 5)
-    features = world_model.no_features(self._config.world_model, 1)
+    features = self.world_model.no_features(1)
     code = (
       jnp.zeros((1, self.subgoal_space.size)) if self.subgoal_space else None
     )

@@ -1,8 +1,9 @@
 """The world model of one level (Hieros, section 3.1).
 
-The posterior sees only the observation, so a whole sequence is inferred in
-parallel: all z_t at once, then one scan of the core over them gives priors and
-h_t. With the core S5 this is the paper's S5WM.
+By default the posterior sees only the observation, so a whole sequence is
+inferred in parallel: all z_t at once, then one scan of the core over them gives
+priors and h_t. With the core S5 this is the paper's S5WM. One that sees h_t as
+well, as that of RSSM, is followed step by step.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,14 +59,15 @@ class Context(NamedTuple):
 class Prediction(NamedTuple):
   """What the heads say about a State.
 
-  features: inputs of actor and critics: z, and numbers [..., D + 2], which are
-    h, symlog(reward) and continuation. Hieros has the entropy of z as well,
-    which is the posterior's where it acts and the prior's where it is trained.
+  features: inputs of actor and critics, see `WorldModelConfig.features`. Those
+    of Hieros are z, h, symlog(reward) and continuation; it has the entropy of z
+    as well, which is the posterior's where it acts and the prior's where it is
+    trained.
   reward: mean of the reward that came with the state, [...].
   continuation: probability that the episode goes on, [...].
   """
 
-  features: tuple[linear.OneHots, Array]
+  features: tuple[linear.OneHots | Array, ...]
   reward: Array
   continuation: Array
 
@@ -130,6 +132,7 @@ class WorldModel(NamedTuple):
 
   init: key -> params.
   initial_context: B -> the Context [B, ...] before an episode's first step.
+  no_features: B -> Prediction.features of zeros, [B, ...].
   observe: (params, key, observation [B, T, ...], previous_action [B, T, A],
     start_of_episode [B, T]) -> State [B, T, ...]. The first step finds an empty
     memory, also in mid-episode.
@@ -147,6 +150,7 @@ class WorldModel(NamedTuple):
 
   init: Callable[..., hk.Params]
   initial_context: Callable[[int], Context]
+  no_features: Callable[[int], tuple[linear.OneHots | Array, ...]]
   observe: Callable[..., State]
   starts: Callable[[State, slice, int], State]
   observe_step: Callable[..., Context]
@@ -160,14 +164,6 @@ def no_choices(config: WorldModelConfig, batch_size: int) -> linear.OneHots:
   """The z before an episode's first step: zeros."""
   index = jnp.full((batch_size, config.categoricals), config.classes)
   return linear.one_hots(index, config.classes)
-
-
-def no_features(
-  config: WorldModelConfig, batch_size: int
-) -> tuple[linear.OneHots, Array]:
-  """Prediction.features of zeros."""
-  numbers = jnp.zeros((batch_size, config.deter_size + 2))
-  return no_choices(config, batch_size), numbers
 
 
 def make_world_model(
@@ -231,6 +227,7 @@ def make_world_model(
   return WorldModel(
     init=init,
     initial_context=functools.partial(_initial_context, config, core),
+    no_features=functools.partial(_no_features, config, core),
     observe=observe,
     starts=functools.partial(_starts, core),
     observe_step=observe_step,
@@ -255,6 +252,38 @@ def _initial_context(
     younger=core.initial_state(batch_size),
     age=jnp.zeros(batch_size, jnp.int32),
   )
+
+
+def _features(
+  config: WorldModelConfig,
+  core: base.Core,
+  state: State,
+  reward: Array,
+  continuation: Array,
+) -> tuple[linear.OneHots | Array, ...]:
+  """Prediction.features of a State [..., ...]."""
+  numbers = {
+    'hieros': lambda: [
+      state.deter,
+      jnp.stack([distributions.symlog(reward), continuation], -1),
+    ],
+    'latent': lambda: [state.deter],
+    'z': lambda: [],
+    'memory': lambda: [core.summary(state.memory, state.deter)],
+    'full': lambda: [
+      state.deter,
+      core.summary(state.memory, state.deter),
+    ],
+  }[config.features]()
+  return (state.stoch, *([jnp.concatenate(numbers, -1)] if numbers else []))
+
+
+def _no_features(
+  config: WorldModelConfig, core: base.Core, batch_size: int
+) -> tuple[linear.OneHots | Array, ...]:
+  state = _initial_context(config, core, batch_size).state
+  nothing = jnp.zeros(batch_size)
+  return _features(config, core, state, nothing, nothing)
 
 
 def _starts(core: base.Core, state: State, times: slice, horizon: int) -> State:
@@ -334,10 +363,16 @@ class _WorldModel(hk.Module):
       self._prior((told.stoch, numbers)) + self._persistence(told.stoch)
     )
 
-  def _see(self, observation: Observation) -> Array:
-    """The posterior of observations [...]: [..., categoricals, classes]."""
-    embedding, images = self._encoder(observation)
-    logits = self._posterior(embedding)
+  def _infer(self, seen: tuple[Array, list[Array]], deter: Array) -> Array:
+    """The posterior [..., categoricals, classes].
+
+    Args:
+      seen: what the encoder makes of observations [...].
+      deter: h, which some posteriors see, [..., deter_size].
+    """
+    embedding, images = seen
+    history = self._config.posterior == 'history'
+    logits = self._posterior((embedding, deter) if history else embedding)
     if self._config.cell_latents:
       for cells, project in zip(images, self._cells):
         logits += project(cells).reshape(logits.shape)
@@ -387,7 +422,22 @@ class _WorldModel(hk.Module):
   ) -> tuple[State, Array]:
     """States, and the priors of their z."""
     reset = start.at[:, 0].set(True)
-    log_probs = self._see(observation)
+    inputs = (self._encoder(observation), previous_action, reset, start)
+    follow = {
+      'observation': self._follow_observations,
+      'history': self._follow_history,
+    }
+    state, output, told = follow[self._config.posterior](*inputs)
+    return state, self._foresee(output, told)
+
+  def _follow_observations(
+    self, seen, previous_action, reset, start
+  ) -> tuple[State, Array, _Told | None]:
+    """All z at once; then the core over all of them, whose outputs [B, T, any].
+
+    Also what the priors are told.
+    """
+    log_probs = self._infer(seen, None)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     # What stands for the step before the first is reset.
     previous = jax.tree.map(
@@ -395,9 +445,33 @@ class _WorldModel(hk.Module):
     )
     u, told = self._core_input(previous, previous_action, reset, start)
     empty = self._core.initial_state(len(u))
-    output, memory = self._memory.scan(u, reset, empty)
-    state = State(stoch, log_probs, self._memory.deter(output, memory), memory)
-    return state, self._foresee(output, told)
+    output, trace = self._memory.scan(u, reset, empty)
+    deter = self._memory.deter(output, trace)
+    return State(stoch, log_probs, deter, trace), output, told
+
+  def _follow_history(
+    self, seen, previous_action, reset, start
+  ) -> tuple[State, Array, _Told | None]:
+    """The same step by step: each z is told of by the h before it."""
+
+    def step(carry, inputs):
+      stoch, memory = carry
+      seen, action, reset, start = inputs
+      u, told = self._core_input(stoch, action, reset, start)
+      output, memory = self._memory.step(u, reset, memory)
+      deter = self._memory.deter(output, memory)
+      log_probs = self._infer(seen, deter)
+      stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
+      state = State(stoch, log_probs, deter, memory)
+      return (stoch, memory), (state, output, told)
+
+    batch = len(previous_action)
+    first = no_choices(self._config, batch), self._core.initial_state(batch)
+    inputs = jax.tree.map(
+      lambda x: x.swapaxes(0, 1), (seen, previous_action, reset, start)
+    )
+    _, followed = hk.scan(step, first, inputs)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), followed)
 
   def observe_step(
     self, context, previous_action, observation, start
@@ -416,8 +490,6 @@ class _WorldModel(hk.Module):
     )
     age = jnp.where(start, 0, jnp.where(full, most - half, context.age))
     resets = (start, start | (age == half))
-    log_probs = self._see(observation)
-    stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
 
     # Both at once, in twice as many rows.
     def both(parts):
@@ -433,6 +505,8 @@ class _WorldModel(hk.Module):
       jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], memory) for i in range(2)
     )
     deter = self._memory.deter(output, memory)
+    log_probs = self._infer(self._encoder(observation), deter)
+    stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     return Context(State(stoch, log_probs, deter, memory), younger, age + 1)
 
   def imagine_step(self, state, action) -> State:
@@ -448,8 +522,7 @@ class _WorldModel(hk.Module):
     continue_logit = self._continue(latent)[..., 0]
     reward = distributions.two_hot_mean(reward_logits)
     continuation = jax.nn.sigmoid(continue_logit)
-    scalars = jnp.stack([distributions.symlog(reward), continuation], -1)
-    features = (state.stoch, jnp.concatenate([state.deter, scalars], -1))
+    features = _features(self._config, self._core, state, reward, continuation)
     prediction = Prediction(features, reward, continuation)
     return prediction, reward_logits, continue_logit
 

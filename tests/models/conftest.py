@@ -26,6 +26,11 @@ def config():
       s5=config_lib.S5Config(
         num_blocks=1, width=6, state_size=4, hippo_blocks=2
       ),
+      s3m=config_lib.S3MConfig(layers=1, width=6, state_size=4, hippo_blocks=2),
+      gru=config_lib.GRUConfig(width=6),
+      block_gru=config_lib.BlockGRUConfig(width=6, blocks=7),
+      attention=config_lib.AttentionConfig(layers=1, width=8, heads=2, units=6),
+      hybrid=config_lib.HybridConfig('s5,attention'),
       categoricals=2,
       classes=5,
       deter_size=7,

@@ -409,11 +409,12 @@ def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
 
 def one_step_features(config, batch):
   """Features [*batch, ...] that are always the same."""
-  stoch, numbers = jax.tree.map(
+  settings = config.world_model
+  stoch = jax.tree.map(
     lambda x: jnp.broadcast_to(x, (*batch, *x.shape[1:])),
-    world_model.no_features(config.world_model, 1),
+    world_model.no_choices(settings, 1),
   )
-  return stoch, numbers + 1.0
+  return stoch, jnp.ones((*batch, settings.deter_size + 2))
 
 
 def one_step_world(reward, config, action_size):
@@ -445,6 +446,7 @@ def one_step_world(reward, config, action_size):
   return world_model.WorldModel(
     init=lambda key: {'unused': jnp.zeros(())},
     initial_context=None,
+    no_features=lambda n: one_step_features(config, (n,)),
     observe=None,
     starts=lambda state, times, horizon: jax.tree.map(
       lambda x: x[:, times].reshape((-1, *x.shape[2:])), state

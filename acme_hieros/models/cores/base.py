@@ -51,6 +51,16 @@ class Core(abc.ABC):
     del horizon
     return rows(trace, times)
 
+  def summary(self, memory: Memory | Trace, deter: Array) -> Array:
+    """All that is remembered, as numbers [..., any] that a policy can see.
+
+    Args:
+      memory: [..., ...].
+      deter: h, [..., deter_size], which stands for it unless a core has more.
+    """
+    del memory
+    return deter
+
 
 def rows(trace: Trace, times: slice) -> Memory:
   """Arrays [B, T, ...] at some steps, as [B * steps, ...]."""

@@ -32,6 +32,10 @@ class S3M(base.Core):
       for _ in range(self._config.s3m.layers)
     )
 
+  def summary(self, memory: Memory, deter: Array) -> Array:
+    del deter
+    return jnp.concatenate(memory, -1)
+
   def make_module(self, name: str) -> base.CoreModule:
     return _Stack(self._config, self._dtype, name)
 

@@ -62,6 +62,11 @@ class S5Core(base.Core):
       for kind, own in zip(self._kinds, trace)
     )
 
+  def summary(self, memory: Memory, deter: Array) -> Array:
+    if ATTENTION in self._kinds:
+      return deter
+    return jnp.concatenate(memory, -1)
+
   def make_module(self, name: str) -> base.CoreModule:
     return _Stack(self._config, self._dtype, self._kinds, self._window, name)
 

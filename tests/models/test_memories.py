@@ -1,0 +1,233 @@
+"""What holds for a level's world model whatever its core and posterior are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from acme_hieros.models import (
+  cores,
+  distributions,
+  spaces,
+  world_model,
+)
+from acme_hieros.models import level as level_lib
+
+BATCH, LENGTH = 2, 6
+BODY = {'body': spaces.Vector((3,))}
+CHOICES = spaces.Discrete((), 4)
+BUILT_IN = ('s5', 'gru', 'block_gru', 's3m', 'attention', 'hybrid')
+
+CORES = pytest.mark.parametrize('core', BUILT_IN)
+POSTERIORS = pytest.mark.parametrize('posterior', ['observation', 'history'])
+
+
+def make_model(config, context_length=LENGTH, **settings):
+  return world_model.make_world_model(
+    dataclasses.replace(config.world_model, **settings),
+    BODY,
+    CHOICES,
+    context_length,
+  )
+
+
+def some_sequence(seed=0):
+  rng = np.random.default_rng(seed)
+  shape = (BATCH, LENGTH)
+  start = np.zeros(shape, bool)
+  start[0, 0] = start[1, 0] = start[1, 3] = True
+  return world_model.Sequence(
+    observation={'body': rng.normal(size=(*shape, 3)).astype(np.float32)},
+    action=rng.integers(0, 4, shape).astype(np.int32),
+    reward=rng.normal(size=shape).astype(np.float32),
+    discount=np.ones(shape, np.float32),
+    start_of_episode=start,
+  )
+
+
+@pytest.fixture
+def most_likely(monkeypatch):
+  """z is what is likeliest, and no key counts."""
+  monkeypatch.setattr(
+    distributions, 'sample_index', lambda _, p: jnp.argmax(p, -1)
+  )
+
+
+def observe(model, params, sequence):
+  came = world_model.arrivals(sequence, CHOICES)
+  state = jax.jit(model.observe)(
+    params,
+    jax.random.PRNGKey(1),
+    sequence.observation,
+    came.previous_action,
+    sequence.start_of_episode,
+  )
+  return state, came
+
+
+def test_these_are_all_cores():
+  assert set(BUILT_IN) <= set(cores.names())
+
+
+@CORES
+@POSTERIORS
+def test_observing_equals_stepping(config, draw, most_likely, core, posterior):
+  model = make_model(config, core=core, posterior=posterior)
+  params = draw(model.init)
+  sequence = some_sequence()
+  observed, came = observe(model, params, sequence)
+  assert np.ptp(observed.deter, (0, 1)).max() > 0.1
+
+  step = jax.jit(model.observe_step)
+  context = model.initial_context(BATCH)
+  for t in range(LENGTH):
+    context = step(
+      params,
+      jax.random.PRNGKey(t),
+      context,
+      came.previous_action[:, t],
+      {'body': sequence.observation['body'][:, t]},
+      sequence.start_of_episode[:, t],
+    )
+    for name in ('deter', 'log_probs'):
+      np.testing.assert_allclose(
+        getattr(context.state, name),
+        getattr(observed, name)[:, t],
+        atol=1e-4,
+        err_msg=f'{name} at {t}',
+      )
+
+
+@CORES
+@POSTERIORS
+def test_imagining_the_next_step_gives_the_prior_and_h_of_observing_it(
+  config, draw, most_likely, core, posterior
+):
+  model = make_model(config, core=core, posterior=posterior)
+  params = draw(model.init)
+  sequence = some_sequence()
+  observed, came = observe(model, params, sequence)
+  imagined = jax.jit(model.imagine_step)(
+    params,
+    jax.random.PRNGKey(0),
+    model.starts(observed, slice(0, -1), 1),
+    came.previous_action[:, 1:].reshape((-1, CHOICES.size)),
+  )
+  deter = imagined.deter.reshape((BATCH, LENGTH - 1, -1))
+  same = ~sequence.start_of_episode[:, 1:]
+  np.testing.assert_allclose(
+    deter[same], observed.deter[:, 1:][same], atol=1e-4
+  )
+  # And its distribution is that whose distance to the posterior is the KL.
+  *_, metrics = jax.jit(model.loss)(params, jax.random.PRNGKey(1), sequence)[1]
+  prior = imagined.log_probs.reshape(observed.log_probs[:, 1:].shape)
+  kl = distributions.kl_divergence(observed.log_probs[:, 1:], prior)
+  everywhere = np.asarray(sequence.start_of_episode)
+  assert np.isfinite(metrics['kl']) and np.all(kl > 0)
+  assert everywhere.any()
+
+
+@CORES
+def test_a_posterior_of_the_history_hears_of_it_and_another_does_not(
+  config, draw, most_likely, core
+):
+  sequence = some_sequence()
+  changed = sequence._replace(action=(sequence.action + 1) % 4)
+  for posterior in ('observation', 'history'):
+    model = make_model(config, core=core, posterior=posterior)
+    params = draw(model.init)
+    one, _ = observe(model, params, sequence)
+    other, _ = observe(model, params, changed)
+    difference = np.abs(one.log_probs - other.log_probs).max((-2, -1))
+    hears = posterior == 'history'
+    # Nothing comes before a start.
+    assert np.all(difference[sequence.start_of_episode] < 1e-5)
+    assert np.all((difference[:, 1:3] > 1e-4) == hears)
+
+
+@pytest.mark.parametrize('posterior', ['observation', 'history'])
+def test_the_prior_s_kl_reaches_the_memory_over_several_steps(
+  config, draw, posterior
+):
+  model = make_model(config, core='gru', posterior=posterior)
+  params = draw(model.init)
+  sequence = some_sequence()
+
+  def loss(body):
+    observation = {'body': body}
+    total, _ = model.loss(
+      params,
+      jax.random.PRNGKey(1),
+      sequence._replace(observation=observation),
+    )
+    return total
+
+  gradient = jax.jit(jax.grad(loss))(sequence.observation['body'])
+  assert np.all(np.isfinite(gradient))
+  assert np.all(np.abs(gradient).max(-1) > 0)
+
+
+@pytest.mark.parametrize(
+  'core,features,size',
+  [
+    ('s5', 'hieros', 7 + 2),
+    ('s5', 'latent', 7),
+    ('s5', 'z', None),
+    # Real and imaginary parts of 4 states in each of 2 layers.
+    ('s5', 'memory', 2 * 2 * 4),
+    ('s5', 'full', 7 + 2 * 2 * 4),
+    ('s3m', 'memory', 2 * 4),
+    ('gru', 'memory', 7),
+    ('attention', 'full', 7 + 7),
+    ('hybrid', 'memory', 7),
+  ],
+)
+def test_features_are_what_is_asked_for(config, draw, core, features, size):
+  model = make_model(config, core=core, features=features)
+  params = draw(model.init)
+  state, _ = observe(model, params, some_sequence())
+  seen = model.predict(params, state).features
+  expected = model.no_features(BATCH)
+  assert len(seen) == len(expected) == (1 if size is None else 2)
+  np.testing.assert_array_equal(seen[0].index, state.stoch.index)
+  if size:
+    assert seen[1].shape == (BATCH, LENGTH, size)
+    assert expected[1].shape == (BATCH, size)
+  if features == 'full' and core == 's5':
+    np.testing.assert_array_equal(seen[1][..., :7], state.deter)
+    memory = np.concatenate(state.memory, -1)
+    np.testing.assert_array_equal(seen[1][..., 7:], memory)
+
+
+@CORES
+@POSTERIORS
+def test_a_level_learns_by_one_update(config, core, posterior):
+  config = dataclasses.replace(
+    config,
+    depth=1,
+    sequence_length=LENGTH,
+    world_model=dataclasses.replace(
+      config.world_model, core=core, posterior=posterior, overshooting=2
+    ),
+    actor_critic=dataclasses.replace(
+      config.actor_critic, replay_scale=0.3, replay_actor_scale=1.0
+    ),
+  )
+  level = level_lib.Level(config, BODY, CHOICES)
+  state = level_lib.draw(level.init, jax.random.PRNGKey(0))
+  batch = level_lib.Batch(
+    some_sequence(), log_prob=jnp.full((BATCH, LENGTH), -np.log(4.0))
+  )
+  after, metrics = jax.jit(level.update)(state, batch)
+  assert all(np.isfinite(x) for x in metrics.values()), metrics
+  for name in ('world_model', 'actor'):
+    changed = jax.tree.map(
+      lambda x, y: np.any(x != y),
+      getattr(after.params, name),
+      getattr(state.params, name),
+    )
+    # What starts at zero gain (heads) hides a layer or two for one update.
+    share = np.mean(jax.tree.leaves(changed))
+    assert share > 0.5, (name, changed)

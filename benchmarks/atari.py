@@ -57,6 +57,7 @@ _GAMES = flags.DEFINE_list(
 )
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs of each game.', lower_bound=1)
 _PRESET = flags.DEFINE_string('preset', 'small', 'Configuration.')
+_SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
 _DEPTH = flags.DEFINE_string('depth', None, 'Levels; default: as the preset.')
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
@@ -294,7 +295,9 @@ def read_plan() -> Plan:
     values[field.strip()] = value.strip()
   if _DEPTH.value is not None:
     values['depth'] = _DEPTH.value
-  config = config_lib.override(config_lib.preset(_PRESET.value), values)
+  config = config_lib.override(
+    config_lib.preset(_PRESET.value, _SYSTEM.value), values
+  )
   path = os.path.join(_RESULTS.value, name)
   plan = Plan(
     marks=read_marks(),
@@ -302,6 +305,7 @@ def read_plan() -> Plan:
     configuration=config_lib.describe(config),
     flags=[
       f'--preset={_PRESET.value}',
+      f'--system={_SYSTEM.value}',
       *(f'--override={field}={value}' for field, value in values.items()),
     ],
     workdir=_WORKDIR.value or os.path.join('runs', 'atari', name),

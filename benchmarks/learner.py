@@ -30,6 +30,7 @@ from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
+_SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
@@ -92,7 +93,9 @@ def read_config() -> config_lib.HierosConfig:
       sys.exit(f'--override={pair}: write it as name=value.')
     values[name] = value
   try:
-    return config_lib.override(config_lib.preset(_PRESET.value), values)
+    return config_lib.override(
+      config_lib.preset(_PRESET.value, _SYSTEM.value), values
+    )
   except ValueError as error:
     sys.exit(str(error))
 

@@ -29,6 +29,7 @@ import benchmarks
 _CASES = flags.DEFINE_multi_string(
   'case', [], 'Cases to run; default: all. May be repeated.'
 )
+_SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each case.')
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/learning', 'Where the runs go.')
 
@@ -132,6 +133,7 @@ def main(argv):
           sys.executable,
           benchmarks.LAUNCHER,
           '--preset=tiny',
+          f'--system={_SYSTEM.value}',
           f'--seed={seed}',
           f'--workdir={workdir}',
           *case.flags,

@@ -51,6 +51,7 @@ from acme_hieros.models import level as level_lib
 
 _ENV = flags.DEFINE_string('env', 'atari/Krull', 'What is played at random.')
 _PRESET = flags.DEFINE_string('preset', 'small', 'Configuration.')
+_SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
@@ -78,7 +79,7 @@ def main(argv: Sequence[str]):
   try:
     overrides = dict(text.split('=', 1) for text in _OVERRIDE.value)
     config = config_lib.override(
-      config_lib.preset(_PRESET.value), {**overrides, 'depth': 1}
+      config_lib.preset(_PRESET.value, _SYSTEM.value), {**overrides, 'depth': 1}
     )
     if config.sequence_length < 2 * _AHEAD:
       raise ValueError(

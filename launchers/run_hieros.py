@@ -49,6 +49,12 @@ _PRESET = flags.DEFINE_string(
   f'Configuration to start from: {", ".join(config_lib.PRESETS)}. Default: '
   'atari100k on an accelerator, small elsewhere.',
 )
+_SYSTEM = flags.DEFINE_string(
+  'system',
+  'hieros',
+  'What is computed, in the size of the preset: '
+  f'{", ".join(config_lib.SYSTEMS)}.',
+)
 _DEPTH = flags.DEFINE_string(
   'depth', None, 'Levels of the hierarchy. Default: as in the preset.'
 )
@@ -200,7 +206,9 @@ def _new_run() -> runs.Run:
   return runs.Run(
     environment=_ENV.value,
     environment_options=_environment_options(),
-    config=config_lib.override(config_lib.preset(preset), _overrides()),
+    config=config_lib.override(
+      config_lib.preset(preset, _SYSTEM.value), _overrides()
+    ),
     num_steps=num_steps,
     cpu_minutes=_CPU_MINUTES.value,
     seed=_SEED.value,
@@ -263,7 +271,11 @@ def _resumed_run() -> runs.Run:
   ):
     if flag.present:
       changes[name] = flag.value
-  config = config_lib.preset(_PRESET.value) if _PRESET.present else run.config
+  config = run.config
+  if _PRESET.present:
+    config = config_lib.preset(_PRESET.value, _SYSTEM.value)
+  elif _SYSTEM.present:
+    raise ValueError('--resume with --system needs the --preset of it as well.')
   changes['config'] = config_lib.override(config, _overrides())
   return run.replace(**changes)
 

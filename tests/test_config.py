@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.config import HierosConfig, override
+from acme_hieros.config import HierosConfig, override, presets
 
 PRESETS = pytest.mark.parametrize('name', config_lib.PRESETS)
 
@@ -16,6 +16,11 @@ OTHERS = {
   'world_model.core': 'gru',
   'world_model.hybrid.pattern': 's5,attention',
   'world_model.posterior': 'history',
+  'world_model.reward_head': 'normal',
+  'world_model.dynamics_free_nats': 0.5,
+  'actor_critic.value_head': 'normal',
+  'actor_critic.slow_target': True,
+  'reward_transform': 'tanh',
   'world_model.features': 'latent',
   'world_model.s5.deter_from': 'output',
   'world_model.cnn_depths': (3, 5),
@@ -140,6 +145,42 @@ def test_a_core_that_is_made_of_others_takes_their_fields():
   assert override(HierosConfig(), values).world_model.s5.width == 64
 
 
+SYSTEMS = pytest.mark.parametrize('system', config_lib.SYSTEMS)
+
+
+@PRESETS
+@SYSTEMS
+def test_every_size_holds_every_system(name, system):
+  config = config_lib.preset(name, system)
+  wanted = config_lib.SYSTEMS[system]
+  assert {field: get(config, field) for field in wanted} == wanted
+  # What is the size's stays.
+  size = config_lib.preset(name)
+  assert config.world_model.deter_size == size.world_model.deter_size
+  assert config.world_model.optimizer == size.world_model.optimizer
+  assert config.batch_size == size.batch_size
+
+
+def test_hieros_is_what_a_size_is_by_itself():
+  assert config_lib.preset('small', 'hieros') == config_lib.PRESETS['small']
+
+
+def test_an_unknown_system_is_refused_with_the_known_ones():
+  with pytest.raises(ValueError, match="'dreamerv4'; known systems: hieros,"):
+    config_lib.preset('small', 'dreamerv4')
+
+
+def test_a_size_that_cannot_hold_a_system_says_so(monkeypatch):
+  odd = override(HierosConfig(), {'world_model.deter_size': 12})
+  monkeypatch.setattr(presets, 'PRESETS', {'odd': odd})
+  with pytest.raises(
+    ValueError,
+    match='preset odd cannot hold the system dreamerv3: world_model.deter_size='
+    '12 must be a multiple of block_gru.blocks=8',
+  ):
+    config_lib.preset('odd', 'dreamerv3')
+
+
 def test_override_changes_neither_configuration_nor_values():
   config = HierosConfig()
   part = {'classes': 8}
@@ -202,6 +243,13 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.cnn_depths', '24,0'),
     ('world_model.s5.deter_from', 'memory'),
     ('world_model.posterior', 'both'),
+    ('world_model.reward_head', 'laplace'),
+    ('world_model.continuation_scale', -1),
+    ('world_model.dynamics_free_nats', -1),
+    ('actor_critic.value_head', 'laplace'),
+    ('actor_critic.slow_period', 0),
+    ('actor_critic.advantage_scale', 'mean'),
+    ('reward_transform', 'clip'),
     ('world_model.features', 'h'),
     ('world_model.unimix', 1.5),
     ('world_model.reward_bins', '254'),
@@ -293,7 +341,7 @@ def test_a_part_is_not_a_field():
 
 
 def test_an_unknown_preset_is_named_with_those_there_are():
-  assert config_lib.preset('tiny') is config_lib.PRESETS['tiny']
+  assert config_lib.preset('tiny') == config_lib.PRESETS['tiny']
   with pytest.raises(ValueError, match="'huge'.*atari100k, small, tiny"):
     config_lib.preset('huge')
 

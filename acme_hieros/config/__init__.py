@@ -3,6 +3,7 @@
 Every field can be set by its dotted name, as on the launcher's command line:
 
   config = override(preset('small'), {'world_model.deter_size': '128'})
+  config = preset('small', system='rssm')
 
 A wrong name, type or combination raises `ValueError` with one sentence. This
 package imports nothing but the standard library.
@@ -31,10 +32,11 @@ from acme_hieros.config.overrides import (
   override,
   to_dict,
 )
-from acme_hieros.config.presets import PRESETS, describe, preset
+from acme_hieros.config.presets import PRESETS, SYSTEMS, describe, preset
 
 __all__ = [
   'PRESETS',
+  'SYSTEMS',
   'ActorCriticConfig',
   'AttentionConfig',
   'BlockGRUConfig',

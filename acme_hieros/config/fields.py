@@ -263,13 +263,19 @@ class WorldModelConfig(_Part):
   # Reward and continuation heads.
   head_layers: int = 2
   head_units: int = 256
-  # Bins of the two-hot reward head.
+  # What tells the reward: 'two_hot' bins, or the mean of a 'normal'
+  # distribution (DreamerV2).
+  reward_head: str = 'two_hot'
   reward_bins: int = 255
   # Share of the uniform distribution in the categoricals of z.
   unimix: float = 0.01
-  # A representation's KL below this many nats is free. The prior always learns.
+  # A representation's KL below this many nats is free; and that of the prior,
+  # for which none should be, since an action may decide less than a nat of what
+  # comes next. DreamerV3 has 1 for both.
   free_nats: float = 1.0
+  dynamics_free_nats: float = 0.0
   dynamics_scale: float = 0.5
+  continuation_scale: float = 1.0
   # What all changed pixels of an image together are worth beside the whole.
   change_share: float = 0.0
   # Steps over which z, rewards and continuations are also foreseen without
@@ -304,6 +310,7 @@ class WorldModelConfig(_Part):
     for name, known in (
       ('posterior', ('observation', 'history')),
       ('features', ('hieros', 'latent', 'z', 'memory', 'full')),
+      ('reward_head', ('two_hot', 'normal')),
     ):
       value = getattr(self, name)
       _require(
@@ -334,6 +341,8 @@ class WorldModelConfig(_Part):
     )
     for name in (
       'free_nats',
+      'dynamics_free_nats',
+      'continuation_scale',
       'overshooting',
       'dynamics_scale',
       'representation_scale',
@@ -363,13 +372,19 @@ class ActorCriticConfig(_Part):
   # Bounds of the standard deviation of a continuous policy.
   min_std: float = 0.1
   max_std: float = 1.0
-  # Bins of the two-hot critics.
+  # What tells values, see `WorldModelConfig.reward_head`.
+  value_head: str = 'two_hot'
   value_bins: int = 255
-  # Rate at which the slow critics follow, and their weight in the loss.
+  # Every so many updates the slow critics follow, at this rate; their weight in
+  # the critics' loss; whether returns are bootstrapped from them, and not from
+  # the critics themselves (DreamerV2).
+  slow_period: int = 1
   slow_rate: float = 0.02
   slow_scale: float = 1.0
+  slow_target: bool = False
   # What advantages are divided by: the 5-95 percentile 'range' of the returns
-  # over states (DreamerV3), or the 'deviation' of the advantages themselves.
+  # over states (DreamerV3), the 'deviation' of the advantages themselves, or
+  # 'nothing' (DreamerV2).
   advantage_scale: str = 'range'
   # Decay of its running mean, and the least that counts.
   scale_decay: float = 0.99
@@ -403,11 +418,15 @@ class ActorCriticConfig(_Part):
       self.min_std <= self.max_std,
       f'min_std={self.min_std} must not exceed max_std={self.max_std}.',
     )
-    _require_positive(self, 'scale_floor')
+    _require_positive(self, 'scale_floor', 'slow_period')
     _require(
-      self.advantage_scale in ('range', 'deviation'),
-      f'advantage_scale={self.advantage_scale!r} must be "range" or '
-      '"deviation".',
+      self.advantage_scale in ('range', 'deviation', 'nothing'),
+      f'advantage_scale={self.advantage_scale!r} must be "range", "deviation" '
+      'or "nothing".',
+    )
+    _require(
+      self.value_head in ('two_hot', 'normal'),
+      f'value_head={self.value_head!r} must be "two_hot" or "normal".',
     )
     _require(
       self.value_bins >= 3 and self.value_bins % 2 == 1,
@@ -530,6 +549,8 @@ class HierosConfig(_Part):
   context_length: int = 0
   # How an upper level's reward is made of the environment's: 'mean' or 'sum'.
   reward_aggregation: str = 'mean'
+  # What of a replayed reward is learned: 'all', or its 'tanh' (DreamerV2).
+  reward_transform: str = 'all'
   # Environment steps between two requests of an actor for new parameters.
   variable_update_period: int = 16
   world_model: WorldModelConfig = WorldModelConfig()
@@ -565,6 +586,10 @@ class HierosConfig(_Part):
       self.reward_aggregation in ('mean', 'sum'),
       f'reward_aggregation={self.reward_aggregation!r} must be "mean" '
       'or "sum".',
+    )
+    _require(
+      self.reward_transform in ('all', 'tanh'),
+      f'reward_transform={self.reward_transform!r} must be "all" or "tanh".',
     )
 
   def tick_period(self, level: int) -> int:

@@ -1,18 +1,28 @@
-"""Presets: configurations of whole agents, by their size."""
+"""Presets: configurations of whole agents, by size and by system.
+
+A size (`PRESETS`) says how large and how fast everything is; a system
+(`SYSTEMS`) what it computes. Any two go together.
+"""
 
 from collections.abc import Mapping
 import types
+from typing import Any
 
 from acme_hieros.config.fields import (
   ActorCriticConfig,
+  AttentionConfig,
+  BlockGRUConfig,
+  GRUConfig,
   HierosConfig,
+  HybridConfig,
   OptimizerConfig,
   ReplayConfig,
+  S3MConfig,
   S5Config,
   SubgoalConfig,
   WorldModelConfig,
 )
-from acme_hieros.config.overrides import fields_by_name
+from acme_hieros.config.overrides import fields_by_name, override
 
 # What is unlike the paper here was chosen by measurement: docs/learning.md.
 _SMALL = HierosConfig(
@@ -21,6 +31,10 @@ _SMALL = HierosConfig(
   sequence_length=32,
   world_model=WorldModelConfig(
     s5=S5Config(num_blocks=2, width=128, state_size=64),
+    s3m=S3MConfig(layers=4, width=128, state_size=64),
+    gru=GRUConfig(width=128),
+    block_gru=BlockGRUConfig(width=128),
+    attention=AttentionConfig(width=128, units=256),
     # Four categoricals for each of the 16 parts of an image of 64 pixels.
     categoricals=64,
     classes=8,
@@ -71,6 +85,18 @@ _TINY = HierosConfig(
       dt_min=1e-2,
       dt_max=1.0,
     ),
+    s3m=S3MConfig(
+      layers=2,
+      width=64,
+      state_size=64,
+      hippo_blocks=2,
+      dt_min=1e-2,
+      dt_max=1.0,
+    ),
+    gru=GRUConfig(width=64),
+    block_gru=BlockGRUConfig(width=64),
+    attention=AttentionConfig(layers=1, width=64, units=128),
+    hybrid=HybridConfig('s5,attention'),
     categoricals=8,
     classes=8,
     deter_size=128,
@@ -114,13 +140,116 @@ PRESETS: Mapping[str, HierosConfig] = types.MappingProxyType(
 )
 
 
-def preset(name: str) -> HierosConfig:
-  """Returns the preset of that name; raises ValueError if there is none."""
-  if name not in PRESETS:
+# What Dreamer and its kin do alike, where presets of size may differ.
+_DREAMER: Mapping[str, Any] = {
+  'depth': 1,
+  'reward_aggregation': 'mean',
+  'replay.sampler': 'uniform',
+  'world_model.features': 'latent',
+  'world_model.direct_prior': False,
+  'world_model.overshooting': 0,
+  'world_model.change_share': 0.0,
+  'world_model.information_scale': 0.0,
+  'world_model.free_nats': 1.0,
+  'world_model.dynamics_free_nats': 1.0,
+  'world_model.dynamics_scale': 0.5,
+  'world_model.representation_scale': 0.1,
+  'actor_critic.horizon': 15,
+  'actor_critic.discount': 0.997,
+  'actor_critic.return_lambda': 0.95,
+  'actor_critic.entropy_scale': 3e-4,
+  'actor_critic.advantage_scale': 'range',
+  'actor_critic.scale_floor': 1.0,
+  'actor_critic.replay_scale': 0.0,
+  'actor_critic.replay_actor_scale': 0.0,
+}
+
+# Learning rates, batches, nets and how images are coded are those of the size.
+SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
+  {
+    # Hieros (2310.05167), with the corrections of docs/algorithm.md.
+    'hieros': {},
+    # Its lowest level alone.
+    'flat': {'depth': 1},
+    # Hieros that samples uniformly, for a look at ETBS.
+    'uniform': {'replay.sampler': 'uniform'},
+    # Hieros on RSSM, its ablation. In the released code h hears of z_{t-1} and
+    # a_t; here of a_{t-1}, as everywhere.
+    'rssm': {'world_model.core': 'gru', 'world_model.posterior': 'history'},
+    # DreamerV2 (2010.02193). Its networks have ELU and no norms but in the GRU,
+    # its images are gray, and its continuations learn a discount of 0.999; here
+    # they have SiLU and LayerNorm, colours and 1, as all have.
+    'dreamerv2': {
+      **_DREAMER,
+      'world_model.core': 'gru',
+      'world_model.posterior': 'history',
+      'world_model.unimix': 0.0,
+      'world_model.reward_head': 'normal',
+      'world_model.free_nats': 0.0,
+      'world_model.dynamics_free_nats': 0.0,
+      'world_model.dynamics_scale': 0.08,
+      'world_model.representation_scale': 0.02,
+      'world_model.continuation_scale': 5.0,
+      'actor_critic.value_head': 'normal',
+      'actor_critic.unimix': 0.0,
+      'actor_critic.discount': 0.995,
+      'actor_critic.entropy_scale': 1e-3,
+      'actor_critic.advantage_scale': 'nothing',
+      'actor_critic.slow_target': True,
+      'actor_critic.slow_scale': 0.0,
+      'actor_critic.slow_rate': 1.0,
+      'actor_critic.slow_period': 100,
+      'reward_transform': 'tanh',
+      'replay.ratio': 50.0,
+    },
+    # DreamerV3 (2301.04104) as its newest code has it. LayerNorm for RMSNorm,
+    # AdamW for LaProp.
+    'dreamerv3': {
+      **_DREAMER,
+      'world_model.core': 'block_gru',
+      'world_model.posterior': 'history',
+      'world_model.dynamics_scale': 1.0,
+      'actor_critic.replay_scale': 0.3,
+    },
+    # Recall to Imagine (2403.04253). What the policy sees is for each task to
+    # choose: 'latent', 'memory' or 'full', its released default. Its memory
+    # starts from zero, not from a learned state; its resets act one step early,
+    # those here when an episode starts.
+    'r2i': {
+      **_DREAMER,
+      'world_model.core': 's3m',
+      'world_model.posterior': 'observation',
+      'world_model.features': 'full',
+    },
+  }
+)
+
+
+def preset(name: str, system: str = 'hieros') -> HierosConfig:
+  """Returns a system in a size.
+
+  Args:
+    name: the size, of `PRESETS`.
+    system: of `SYSTEMS`.
+
+  Raises:
+    ValueError: there is none of such a name, or the size cannot hold the
+      system.
+  """
+  for given, known, what in (
+    (name, PRESETS, 'preset'),
+    (system, SYSTEMS, 'system'),
+  ):
+    if given not in known:
+      raise ValueError(
+        f'Unknown {what} {given!r}; known {what}s: {", ".join(known)}.'
+      )
+  try:
+    return override(PRESETS[name], SYSTEMS[system])
+  except ValueError as error:
     raise ValueError(
-      f'Unknown preset {name!r}; known presets: {", ".join(PRESETS)}.'
-    )
-  return PRESETS[name]
+      f'The preset {name} cannot hold the system {system}: {error}'
+    ) from error
 
 
 def describe(config: HierosConfig) -> str:

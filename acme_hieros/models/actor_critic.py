@@ -127,7 +127,7 @@ def make_critic(
     return mlp.MLP(
       config.layers,
       config.units,
-      config.value_bins,
+      distributions.SCALAR_HEADS[config.value_head].size(config.value_bins),
       output_scale=0.0,
       dtype=dtype,
       name='critic',

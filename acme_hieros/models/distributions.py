@@ -1,5 +1,9 @@
 """Symlog, two-hot, and categoricals with a uniform share. Pure functions."""
 
+from collections.abc import Callable, Mapping
+import types
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +95,32 @@ def two_hot_mean(logits: Array) -> Array:
   half = (len(bins) + 1) // 2
   odd = odds[..., -half:] - odds[..., :half][..., ::-1]
   return reductions.row_sums(odd, bins[-half:]) / reductions.row_sums(odds)
+
+
+class ScalarHead(NamedTuple):
+  """How a network's last numbers tell one number.
+
+  size: bins -> how many they are.
+  mean: [..., size] to [...].
+  loss: ([..., size], target [...]) to [...] in nats, up to a constant.
+  """
+
+  size: Callable[[int], int]
+  mean: Callable[[Array], Array]
+  loss: Callable[[Array, Array], Array]
+
+
+def _normal_loss(out: Array, target: Array) -> Array:
+  return 0.5 * jnp.square(out[..., 0] - target)
+
+
+# 'normal': the mean of a normal distribution of variance 1 (DreamerV2).
+SCALAR_HEADS: Mapping[str, ScalarHead] = types.MappingProxyType(
+  {
+    'two_hot': ScalarHead(lambda bins: bins, two_hot_mean, two_hot_loss),
+    'normal': ScalarHead(lambda _: 1, lambda out: out[..., 0], _normal_loss),
+  }
+)
 
 
 def _odds(logits: Array) -> tuple[Array, Array]:

@@ -189,6 +189,7 @@ class Level:
       config.context_length or config.sequence_length,
       dtype,
     )
+    self._value_head = distributions.SCALAR_HEADS[settings.value_head]
     self.actor = actor_critic.make_actor(settings, action_space, dtype)
     self.critic = actor_critic.make_critic(settings, dtype)
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
@@ -356,6 +357,11 @@ class Level:
     Returns:
       The new state, and scalar metrics by name; losses end in '_loss'.
     """
+    settings = self._config.actor_critic
+    if self._config.reward_transform == 'tanh':
+      sequence = batch.sequence
+      sequence = sequence._replace(reward=jnp.tanh(sequence.reward))
+      batch = batch._replace(sequence=sequence)
     params = state.params._replace(
       world_model=encoders.track_means(
         state.params.world_model,
@@ -433,11 +439,16 @@ class Level:
       updated.append(optax.apply_updates(part, change))
       carried.append(optimizer_state)
     updated = Params(*updated)
+    slow_critics = optax.incremental_update(
+      updated.critics, state.slow_critics, settings.slow_rate
+    )
+    if settings.slow_period > 1:
+      slow_critics = optax.periodic_update(
+        slow_critics, state.slow_critics, state.steps + 1, settings.slow_period
+      )
     new_state = TrainingState(
       params=updated,
-      slow_critics=optax.incremental_update(
-        updated.critics, state.slow_critics, self._config.actor_critic.slow_rate
-      ),
+      slow_critics=slow_critics,
       optimizers=Optimizers(*carried),
       scales=scales,
       key=key,
@@ -451,7 +462,7 @@ class Level:
 
   def value(self, critic: hk.Params, inputs: linear.Inputs) -> Array:
     """What a critic expects in states with such inputs: [...]."""
-    return distributions.two_hot_mean(self.critic.apply(critic, inputs))
+    return self._value_head.mean(self.critic.apply(critic, inputs))
 
   def _behaviour_loss(
     self,
@@ -501,7 +512,11 @@ class Level:
     )
     judged = {
       name: self._judge(
-        name, learned.critics[name], trajectory.inputs, rewards[name], discount
+        learned.critics[name],
+        state.slow_critics[name] if settings.slow_target else None,
+        trajectory.inputs,
+        rewards[name],
+        discount,
       )
       for name in self.streams
     }
@@ -571,8 +586,8 @@ class Level:
 
   def _judge(
     self,
-    name: str,
     critic: hk.Params,
+    target: hk.Params | None,
     inputs: linear.Inputs,
     reward: Array,
     discount: Array,
@@ -580,8 +595,8 @@ class Level:
     """What a stream's critic says of imagined states, and what came of them.
 
     Args:
-      name: of the stream.
       critic: its parameters.
+      target: those whose values the returns are bootstrapped from, if others.
       inputs: in states 0..H, [H + 1, N, ...].
       reward, discount: on arrival in states 1..H, [H, N].
     """
@@ -593,8 +608,11 @@ class Level:
     value = jnp.concatenate(
       [self.value(stop(critic), before), self.value(stop(critic), last)]
     )
+    following = value[1:]
+    if target is not None:
+      following = self.value(target, jax.tree.map(lambda x: x[1:], inputs))
     returns = actor_critic.lambda_returns(
-      reward, discount, value[1:], self._config.actor_critic.return_lambda
+      reward, discount, following, self._config.actor_critic.return_lambda
     )
     return Judged(logits, value, returns)
 
@@ -623,11 +641,12 @@ class Level:
     losses, metrics = {}, {}
     for name, (logits, value, returns) in judged.items():
       slow = self.value(slow_critics[name], inputs)
-      loss = distributions.two_hot_loss(logits, stop(returns))
-      loss += settings.slow_scale * distributions.two_hot_loss(logits, slow)
+      loss = self._value_head.loss(logits, stop(returns))
+      if settings.slow_scale:
+        loss += settings.slow_scale * self._value_head.loss(logits, slow)
       losses[f'{name}_critic_loss'] = jnp.mean(weight * loss)
       if name == EXTRINSIC and settings.replay_scale:
-        loss = distributions.two_hot_loss(logits[0], earned.reshape(-1))
+        loss = self._value_head.loss(logits[0], earned.reshape(-1))
         losses['replay_critic_loss'] = settings.replay_scale * jnp.mean(
           replayed.alive.reshape(-1) * loss
         )
@@ -653,9 +672,10 @@ class Level:
     parts, moved, metrics = {}, {}, {}
     for name, (_, value, returns) in judged.items():
       advantage = returns - stop(value[:-1])
+      centre, scale = 0.0, jnp.ones(())
       if settings.advantage_scale == 'range':
-        centre, scale = 0.0, actor_critic.percentile_range(stop(returns))
-      else:
+        scale = actor_critic.percentile_range(stop(returns))
+      elif settings.advantage_scale == 'deviation':
         centre, scale = actor_critic.moments(stop(advantage), weight)
       moved[name] = _move(scales[name], scale, settings.scale_decay)
       counts = guidance if name == SUBGOAL else 1.0

@@ -336,10 +336,11 @@ class _WorldModel(hk.Module):
     self._action_input = mlp.Dense(core.width, name='action_input')
     self._input = mlp.Dense(core.width, name='input')
     self._memory = core.make_module('core')
+    self._scalar = distributions.SCALAR_HEADS[config.reward_head]
     self._reward = mlp.MLP(
       config.head_layers,
       config.head_units,
-      config.reward_bins,
+      self._scalar.size(config.reward_bins),
       output_scale=0.0,
       dtype=dtype,
       name='reward',
@@ -520,7 +521,7 @@ class _WorldModel(hk.Module):
     latent = _latent(state)
     reward_logits = self._reward(latent)
     continue_logit = self._continue(latent)[..., 0]
-    reward = distributions.two_hot_mean(reward_logits)
+    reward = self._scalar.mean(reward_logits)
     continuation = jax.nn.sigmoid(continue_logit)
     features = _features(self._config, self._core, state, reward, continuation)
     prediction = Prediction(features, reward, continuation)
@@ -640,10 +641,12 @@ class _WorldModel(hk.Module):
     came: Arrivals,
   ) -> dict[str, Array]:
     """Weighted losses [...] of heads and prior, whose KL is `dynamics`."""
+    if self._config.dynamics_free_nats:
+      dynamics = jnp.maximum(self._config.dynamics_free_nats, dynamics)
     losses = {
-      'reward': distributions.two_hot_loss(reward_logits, came.reward),
-      'continuation': _bernoulli_loss(continue_logit, came.continuation),
-      # Never free: an action may decide less than a nat of what comes next.
+      'reward': self._scalar.loss(reward_logits, came.reward),
+      'continuation': self._config.continuation_scale
+      * _bernoulli_loss(continue_logit, came.continuation),
       'dynamics': self._config.dynamics_scale * dynamics,
     }
     return {name: known * loss for name, loss in losses.items()}

@@ -219,7 +219,7 @@ class S5Layer(hk.Module):
 
 
 class S5(base.Core):
-  """A stack of S5 layers, of which h is read (Hieros, section 3.1)."""
+  """A stack of S5 layers, of which h is read (docs/algorithm.md, 3.2)."""
 
   def __init__(self, config: WorldModelConfig, dtype: jnp.dtype):
     self.width = config.s5.width

@@ -39,13 +39,13 @@ class Extras(NamedTuple):
 class HierarchicalAdder(base.Adder):
   """Writes each level's ticks as Acme steps into the level's own table.
 
-  A level's step lasts from one of its ticks to the next. It holds what the
-  level saw and chose at its tick, and what came of it: the mean (or sum) of the
-  environment's rewards and the product of its discounts until the next tick. A
-  window that an episode's end cuts short is filled up with zeros for the mean:
-  a reward is not to count for more because it came right after a tick. An
-  episode ends with one more step of every level, which holds the last
-  observation and, as in Acme's own adders, zeros.
+  (docs/algorithm.md, 2.5.) A level's step lasts from one of its ticks to the
+  next. It holds what the level saw and chose at its tick, and what came of it:
+  the mean (or sum) of the environment's rewards and the product of its
+  discounts until the next tick. A window that an episode's end cuts short is
+  filled up with zeros for the mean: a reward is not to count for more because
+  it came right after a tick. An episode ends with one more step of every level,
+  which holds the last observation and, as in Acme's own adders, zeros.
 
   Sequences run on across episodes; `start_of_episode` marks the first steps.
   From the T-th step on every step completes one sequence.

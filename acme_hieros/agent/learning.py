@@ -54,7 +54,7 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class HierosLearner(acme.Learner):
-  """Trains every level on its own table (algorithm section 4)."""
+  """Trains every level on its own table (docs/algorithm.md, 6.3)."""
 
   def __init__(
     self,

@@ -216,7 +216,7 @@ CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig(_Part):
-  """One level's world model (algorithm: Hieros, section 3.1)."""
+  """One level's world model (docs/algorithm.md, 3)."""
 
   # What the memory is, see `models.cores`; each has a part of its own.
   core: str = 's5'
@@ -357,7 +357,7 @@ class WorldModelConfig(_Part):
 
 @dataclasses.dataclass(frozen=True)
 class ActorCriticConfig(_Part):
-  """Actor and critics of one level, trained in imagination."""
+  """Actor and critics of one level (docs/algorithm.md, 4)."""
 
   layers: int = 2
   units: int = 256
@@ -455,7 +455,7 @@ class ActorCriticConfig(_Part):
 
 @dataclasses.dataclass(frozen=True)
 class SubgoalConfig(_Part):
-  """The subgoal autoencoder: h <-> a code of categoricals."""
+  """The subgoal autoencoder: h <-> a code (docs/algorithm.md, 5)."""
 
   # A level ticks once every `duration` ticks of the level below (k).
   duration: int = 4
@@ -501,7 +501,7 @@ class SubgoalConfig(_Part):
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig(_Part):
-  """The Reverb tables, one per level."""
+  """The Reverb tables, one per level (docs/algorithm.md, 6)."""
 
   # How sequences are drawn: 'etbs' (Hieros, section 3.3) or 'uniform'.
   sampler: str = 'etbs'

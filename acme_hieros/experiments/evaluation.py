@@ -33,7 +33,7 @@ from acme_hieros.models import level as level_lib
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How to play (algorithm section 6).
+  """How to play (docs/algorithm.md, 7).
 
   episodes: in all.
   environments: that are played in at once, with one call of the policy.

@@ -1,4 +1,4 @@
-"""Actor, critics and their losses (Hieros, section 3.3; DreamerV3)."""
+"""Actor, critics and their losses (docs/algorithm.md, 4; DreamerV3)."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,13 +1,13 @@
 """The levels together: who ticks when, bottom-up inference, top-down choice.
 
-(Hieros, section 3.2.) Level l ticks at every k^l-th step of an episode, the
-first one included. At each step the ticking levels first infer their states,
-lowest first, then choose their actions, highest first: the action of an upper
-level is the subgoal of the level below.
+(docs/algorithm.md, 2; Hieros, section 3.1.) Level l ticks at every k^l-th step
+of an episode, the first one included. At each step the ticking levels first
+infer their states, lowest first, then choose their actions, highest first: the
+action of an upper level is the subgoal of the level below.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -183,7 +183,7 @@ class Hierarchy:
     return ActorState(
       key=state.key,
       time=jnp.where(starting, fresh.time, state.time),
-      memories=_where(starting, fresh.memories, state.memories),
+      memories=world_model.where_rows(starting, fresh.memories, state.memories),
       did=state.did,
     )
 
@@ -376,18 +376,9 @@ def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:
   """`advance(memory)` where it is time; costs nothing if it is so nowhere."""
   return jax.lax.cond(
     ticks.any(),
-    lambda: _where(ticks, advance(memory), memory),
+    lambda: world_model.where_rows(ticks, advance(memory), memory),
     lambda: memory,
   )
-
-
-def _where(condition: Array, one: Any, other: Any) -> Any:
-  """Chooses between trees of arrays [N, ...] by a bool [N]."""
-
-  def choose(x, y):
-    return jnp.where(condition.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
-
-  return jax.tree.map(choose, one, other)
 
 
 def _push(window: Window, state: world_model.State) -> Window:

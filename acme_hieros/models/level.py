@@ -344,7 +344,7 @@ class Level:
     batch: Batch,
     guidance: Array | float = 1.0,
   ) -> tuple[TrainingState, dict[str, Array]]:
-    """One update of everything on one batch.
+    """One update of everything on one batch (docs/algorithm.md, 6.4).
 
     Where a loss or a gradient is not finite, only the metrics tell: the state
     comes back as it was, so that the update can be looked at again.

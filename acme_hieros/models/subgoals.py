@@ -1,4 +1,4 @@
-"""Subgoals: an autoencoder of h, and the rewards made of it (section 3.4)."""
+"""Subgoals: an autoencoder of h, and rewards (docs/algorithm.md, 5)."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The world model of one level (Hieros, section 3.1).
+"""The world model of one level (docs/algorithm.md, 3; Hieros, section 3.2).
 
 By default the posterior sees only the observation, so a whole sequence is
 inferred in parallel: all z_t at once, then one scan of the core over them gives
@@ -42,9 +42,10 @@ class State(NamedTuple):
 class Context(NamedTuple):
   """What a level carries from step to step while it looks and acts, [B, ...].
 
-  Sequences of replay start from an empty memory and end after T steps, so that
-  a memory which has taken in more has never been trained. Two take turns: when
-  the one that counts has taken in T steps, the other, T/2 younger, takes over.
+  (docs/algorithm.md, 2.4.) Sequences of replay start from an empty memory and
+  end after T steps, so that a memory which has taken in more has never been
+  trained. Two take turns: when the one that counts has taken in T steps, the
+  other, T/2 younger, takes over.
 
   state: with the memory that counts.
   younger: the other memory.
@@ -102,7 +103,7 @@ class Arrivals(NamedTuple):
 
 
 def arrivals(sequence: Sequence, action_space: spaces.ActionSpace) -> Arrivals:
-  """Pairs every observation with the action, reward and discount before it."""
+  """Pairs observations with what came before them (docs/algorithm.md, 1.2)."""
 
   def shift(x):
     return jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
@@ -236,6 +237,15 @@ def make_world_model(
     decode=lambda params, *args: decode(params, None, *args),
     loss=loss,
   )
+
+
+def where_rows(condition: Array, one: Any, other: Any) -> Any:
+  """Chooses between trees of arrays [N, ...] by a bool [N]."""
+
+  def choose(x, y):
+    return jnp.where(condition.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
+
+  return jax.tree.map(choose, one, other)
 
 
 def _initial_context(
@@ -482,11 +492,7 @@ class _WorldModel(hk.Module):
     half = (most + 1) // 2
     full = context.age >= most
     memories = (
-      jax.tree.map(
-        lambda younger, x: jnp.where(full[:, None], younger, x),
-        context.younger,
-        state.memory,
-      ),
+      where_rows(full, context.younger, state.memory),
       context.younger,
     )
     age = jnp.where(start, 0, jnp.where(full, most - half, context.age))

@@ -37,11 +37,11 @@ _MOST_SECONDS = 10.0
 class LevelDataset(Iterator[LevelBatches]):
   """What each learner step needs from the tables of all levels.
 
-  Level l is due at every k^l-th step, the first one included (algorithm section
-  4). A table that is still too small, or again, since somebody has emptied it,
-  is skipped and never waited for: an actor in the same thread could not fill it
-  meanwhile. While level 0 cannot learn, every batch is None and no step is
-  counted.
+  Level l is due at every k^l-th step, the first one included
+  (docs/algorithm.md, 6.3). A table that is still too small, or again, since
+  somebody has emptied it, is skipped and never waited for: an actor in the same
+  thread could not fill it meanwhile. While level 0 cannot learn, every batch is
+  None and no step is counted.
   """
 
   def __init__(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ import optax
 import pytest
 import scipy.stats
 
-from acme_hieros.models import distributions, spaces, world_model
+from acme_hieros.models import cores, distributions, spaces, world_model
+from acme_hieros.models.cores import base
 
 BATCH, LENGTH = 2, 6
 IMAGE = spaces.Image((8, 12, 3))
@@ -315,6 +317,81 @@ def test_the_memory_that_counts_is_that_of_a_fresh_sequence(
   assert late.size or most > steps
   assert np.all(late >= most - -(-most // 2) + 1)
   np.testing.assert_array_equal(ages[since < most], since[since < most] + 1)
+
+
+class Counting(base.Core):
+  """Counts the steps that it has taken in, in arrays of several ranks."""
+
+  width = 3
+
+  def __init__(self, config, dtype):
+    del dtype
+    self._deter_size = config.deter_size
+
+  def initial_state(self, batch_size):
+    return {
+      'count': jnp.zeros(batch_size),
+      'many': jnp.zeros((batch_size, 2, 3)),
+    }
+
+  def make_module(self, name):
+    return CountingModule(self._deter_size, name)
+
+
+class CountingModule(base.CoreModule):
+  """See `Counting`."""
+
+  def __init__(self, deter_size, name):
+    super().__init__(name)
+    self._deter_size = deter_size
+
+  def step(self, u, reset, memory):
+    if reset is not None:
+      memory = {
+        'count': jnp.where(reset, 0.0, memory['count']),
+        'many': jnp.where(reset[:, None, None], 0.0, memory['many']),
+      }
+    return u, jax.tree.map(lambda x: x + 1.0, memory)
+
+  def scan(self, u, reset, memory):
+    def step(memory, reset):
+      _, memory = self.step(u[:, 0], reset, memory)
+      return memory, memory
+
+    _, trace = hk.scan(step, memory, reset.swapaxes(0, 1))
+    return u, jax.tree.map(lambda x: x.swapaxes(0, 1), trace)
+
+  def deter(self, output, memory):
+    count = memory['count'][..., None]
+    return jnp.broadcast_to(count, (*count.shape[:-1], self._deter_size))
+
+
+def test_a_memory_may_have_arrays_of_any_rank(config, draw, monkeypatch):
+  monkeypatch.setattr(cores, '_MAKERS', dict(cores._MAKERS))
+  cores.register('counting', Counting)
+  settings = dataclasses.replace(config.world_model, core='counting')
+  rows, steps = 2, 9
+  model = make_model(settings, BODY, context_length=4)
+  params = draw(model.init)
+  sequence = random_sequence(BODY, CHOICES, shape=(rows, steps))
+  # The rows are full at different times.
+  start = np.zeros((steps, rows), bool)
+  start[0] = start[1, 1] = True
+
+  step = jax.jit(model.observe_step)
+  context = model.initial_context(rows)
+  for t in range(steps):
+    context = step(
+      params, jax.random.PRNGKey(t), context,
+      jnp.zeros((rows, CHOICES.size)),
+      jax.tree.map(lambda x, t=t: x[:, t], sequence.observation),
+      jnp.asarray(start[t]),
+    )  # fmt: skip
+    memory = context.state.memory
+    np.testing.assert_array_equal(memory['count'], context.age)
+    np.testing.assert_array_equal(
+      memory['many'], np.broadcast_to(context.age[:, None, None], (rows, 2, 3))
+    )
 
 
 def test_nothing_before_an_episode_s_start_reaches_what_comes_after(mixed):

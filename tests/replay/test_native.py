@@ -116,7 +116,7 @@ def test_a_seed_decides_the_draws():
   'temperature, expected', [(0.0, 1.03), (0.3, 0.82), (1.0, 0.51)]
 )
 def test_draws_are_balanced_over_time(temperature, expected):
-  """The coefficients of variation of the algorithm's section 5."""
+  """The coefficients of variation of docs/etbs.md."""
   n = 100_000
   sampler = native.Sampler(temperature, 11)
   totals = np.zeros(n)

@@ -1,9 +1,10 @@
 """What a core is: the memory by which a world model carries the past along.
 
 At each step it takes in u_t, made of z_{t-1} and a_{t-1}, and gives an output,
-from which the prior of z_t is told, and h_t. The posterior of z_t sees neither
-(see `WorldModelConfig.posterior`), so that what it takes in is the same for all
-cores. Of B sequences of T steps, `scan` gives what `step` gives one by one.
+from which the prior of z_t is told, and h_t. The posterior of z_t sees neither,
+so that what it takes in is the same for all cores. Of B sequences of T steps,
+`scan` gives what `step` gives one by one. docs/architecture.md shows a small
+core, and says what has to hold of all.
 """
 
 import abc

@@ -1,4 +1,4 @@
-"""The memory of Hieros: a stack of S5 layers, of which h is read (section 3.1).
+"""The memory of Hieros: a stack of S5 layers, of which h is read (docs/algorithm.md, 3).
 
 Some of its layers can be of another kind, see `hybrid`.
 """

@@ -43,7 +43,7 @@ def some_sequence(seed=0):
     action=rng.integers(0, 4, shape).astype(np.int32),
     reward=rng.normal(size=shape).astype(np.float32),
     discount=np.ones(shape, np.float32),
-    start_of_episode=start,
+    start_of_episode=jnp.asarray(start),
   )
 
 

@@ -1,4 +1,4 @@
-"""The memory of Hieros: a stack of S5 layers, of which h is read (docs/algorithm.md, 3).
+"""The memory of Hieros: a stack of S5 layers (docs/algorithm.md, 3.2).
 
 Some of its layers can be of another kind, see `hybrid`.
 """

@@ -20,7 +20,7 @@ except ImportError as error:
 from absl import app, flags, logging
 import jax
 
-from acme_hieros import command_line, tuning
+from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.agent import learning
 from acme_hieros.experiments import (
@@ -28,8 +28,8 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   launching,
-  running,
   runs,
+  training,
   workdirs,
 )
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str]):
   command_line.refuse_arguments(argv)
   # What Acme's loggers announce would break the live line.
   logging.set_verbosity(logging.WARNING)
-  tuning.tune_process()
+  process.tune_process()
   try:
     if _LAUNCH.value == 'local_mp':
       launching.leave_accelerator()
@@ -131,7 +131,7 @@ def main(argv: Sequence[str]):
     )
     launched = run.launch != 'local'
     with _new_workdir(run) as run:
-      trainer = (launching.Launcher if launched else running.Trainer)(run)
+      trainer = (launching.Launcher if launched else training.Trainer)(run)
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')

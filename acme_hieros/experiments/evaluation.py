@@ -148,7 +148,7 @@ class Outcome:
     )
 
 
-def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
+def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
   """Plays to the last episode or to Ctrl-C, and writes what was played.
 
   It goes to the run's work directory: evaluation/000012.jsonl, or
@@ -160,8 +160,8 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
     workdirs.WorkdirError: the files cannot be written.
     environment_loop.BrokenEnvironmentError: rebuilding one does not help.
   """
-  workdir = workdirs.Workdir(agent.run.workdir)
-  label = agent.checkpoint + '-deterministic' * settings.deterministic
+  workdir = workdirs.Workdir(learned.run.workdir)
+  label = learned.checkpoint + '-deterministic' * settings.deterministic
   path = workdir.evaluation_file(label, 'jsonl')
   incomplete = path + '.incomplete'
   # Somebody else may be evaluating the same checkpoint.
@@ -176,7 +176,7 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
     os.makedirs(workdir.evaluation, exist_ok=True)
     logger = json_lines.JsonLinesLogger(under_way)
     stack.callback(logger.close)
-    played = stack.enter_context(contextlib.closing(_play(agent, settings)))
+    played = stack.enter_context(contextlib.closing(_play(learned, settings)))
     try:
       for number, episode in played:
         records.append({'episode': number, **episode._asdict()})
@@ -184,7 +184,7 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
       if len(records) == settings.episodes:
         records.sort(key=lambda record: record['episode'])
         summary_path = workdir.evaluation_file(label, 'json')
-        summary = _write(path, summary_path, records, agent, settings)
+        summary = _write(path, summary_path, records, learned, settings)
     except environment_loop.BrokenEnvironmentError as error:
       raise environment_loop.BrokenEnvironmentError(
         f'{error} {len(records)} episodes had ended.'
@@ -201,23 +201,23 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
 
 
 def _play(
-  agent: runs.Agent, settings: Settings
+  learned: runs.Learned, settings: Settings
 ) -> Iterator[tuple[int, episodes.Episode]]:
   """Yields episodes, with their numbers, as they end; less after Ctrl-C."""
   shares = settings.shares()
   actor_seed, environment_seeds = np.random.SeedSequence(settings.seed).spawn(2)
-  actor = builder_lib.HierosBuilder(agent.run.config).make_batch_actor(
+  actor = builder_lib.HierosBuilder(learned.run.config).make_batch_actor(
     jax.random.PRNGKey(int(actor_seed.generate_state(1)[0])),
-    networks_lib.make_batch_policy(agent.networks, settings.deterministic),
+    networks_lib.make_batch_policy(learned.networks, settings.deterministic),
     [None] * len(shares),
-    _Constant(agent.state),
+    _Constant(learned.state),
   )
   with contextlib.ExitStack() as stack:
     interruption = stack.enter_context(console.Interruption())
     line = stack.enter_context(console.EpisodesLine(settings.episodes))
     loop = environment_loop.EnvironmentLoop(
       actor,
-      agent.run.make_environment,
+      learned.run.make_environment,
       len(shares),
       environment_seeds,
       lambda: None,  # There are no newer parameters.
@@ -256,16 +256,16 @@ def _write(
   path: str,
   summary_path: str,
   records: Sequence[Mapping[str, Any]],
-  agent: runs.Agent,
+  learned: runs.Learned,
   settings: Settings,
 ) -> Summary:
   """Writes both files of a complete evaluation, or neither."""
   summary = summarise(
-    agent.run.environment,
+    learned.run.environment,
     [record['episode_return'] for record in records],
-    checkpoint=agent.checkpoint,
-    steps=agent.steps,
-    updates=agent.updates,
+    checkpoint=learned.checkpoint,
+    steps=learned.steps,
+    updates=learned.updates,
     seed=settings.seed,
     deterministic=settings.deterministic,
   )

@@ -33,7 +33,7 @@ from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
 import psutil
 
-from acme_hieros import tuning
+from acme_hieros import process
 from acme_hieros.experiments import (
   console,
   episodes,
@@ -130,7 +130,7 @@ class _Worker(Protocol):
 class Launcher:
   """One run as a program of several nodes. Construction checks what it can.
 
-  Its attributes are those of `running.Trainer`.
+  Its attributes are those of `training.Trainer`.
 
   Raises:
     ValueError: see `runs.prepare`.
@@ -483,11 +483,11 @@ class _Thread:
 def _make_processes(
   program: lp.Program, workdir: workdirs.Workdir
 ) -> Mapping[str, _Worker]:
-  learner = tuning.settings(_ENVIRONMENT)
-  other = tuning.settings(_ENVIRONMENT, learns=False)
+  learner = process.settings(_ENVIRONMENT)
+  other = process.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
   # with more threads than cores they would only be in each other's way.
-  other |= {'JAX_PLATFORMS': 'cpu'} | tuning.xla_flag(
+  other |= {'JAX_PLATFORMS': 'cpu'} | process.xla_flag(
     _ENVIRONMENT | other, '--xla_cpu_multi_thread_eigen=false'
   )
   configurations = {

@@ -1,6 +1,6 @@
 """The nodes of a Launchpad program: replay, coordinator, learner, actors.
 
-They are what `running.Trainer` does in one process, taken apart. Reverb holds
+They are what `training.Trainer` does in one process, taken apart. Reverb holds
 the replay ratio between them (`HierosBuilder(limit_ratio=True)`).
 """
 
@@ -37,8 +37,8 @@ from acme_hieros.experiments import (
   episodes,
   evaluation,
   loopback,
-  running,
   runs,
+  training,
   visualization,
   workdirs,
 )
@@ -91,19 +91,23 @@ def make_program(
     label=COORDINATOR,
   )
   learner = program.add_node(
-    _CourierNode(Learner, run, environment_spec, replay, coordinator),
+    _CourierNode(LearnerNode, run, environment_spec, replay, coordinator),
     label=LEARNER,
   )
   with program.group(ACTOR):
     for i in range(run.num_actors):
       program.add_node(
-        lp.PyNode(act, run, environment_spec, i, replay, learner, coordinator)
+        lp.PyNode(
+          run_actor, run, environment_spec, i, replay, learner, coordinator
+        )
       )
   if run.num_evaluators:
     with program.group(EVALUATOR):
       for i in range(run.num_evaluators):
         program.add_node(
-          lp.PyNode(evaluate, run, environment_spec, i, learner, coordinator)
+          lp.PyNode(
+            run_evaluator, run, environment_spec, i, learner, coordinator
+          )
         )
   return program
 
@@ -286,7 +290,7 @@ class Coordinator:
       workdirs.write_json(self._workdir.progress, progress)
 
 
-class Learner(core.VariableSource):
+class LearnerNode(core.VariableSource):
   """Learns, saves and gives actors their parameters."""
 
   def __init__(
@@ -341,7 +345,7 @@ class Learner(core.VariableSource):
         self._learn()
       except Exception as error:
         if isinstance(error, learning.NonFiniteLossError):
-          running.save_failure(self._workdir, self._learner, error)
+          training.save_failure(self._workdir, self._learner, error)
         # The first error is what is to be told.
         self._try_to_save(emergency=True)
         raise
@@ -380,7 +384,7 @@ class Learner(core.VariableSource):
     )
 
 
-def act(
+def run_actor(
   run: runs.Run,
   environment_spec: specs.EnvironmentSpec,
   index: int,
@@ -430,7 +434,7 @@ def act(
   _leave_process()
 
 
-def evaluate(
+def run_evaluator(
   run: runs.Run,
   environment_spec: specs.EnvironmentSpec,
   index: int,
@@ -485,15 +489,15 @@ def evaluate(
       for episode in ended:
         go_on = coordinator.add_evaluation(index, counts, episode)
       if drawing:
-        drawing.draw_if_due(functools.partial(_read_agent, run))
+        drawing.draw_if_due(functools.partial(_read_learned, run))
     loop.close()
   _leave_process()
 
 
-def _read_agent(run: runs.Run):
+def _read_learned(run: runs.Run):
   """All parameters in the newest checkpoint, and the steps before it."""
-  agent = runs.read_agent(run.workdir, environment=run.environment)
-  return [state.params for state in agent.state], agent.steps
+  learned = runs.read_learned(run.workdir, environment=run.environment)
+  return [state.params for state in learned.state], learned.steps
 
 
 def _make_actor(

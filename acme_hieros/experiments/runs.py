@@ -279,7 +279,7 @@ def summarise(
   )
 
 
-class Agent(NamedTuple):
+class Learned(NamedTuple):
   """What a run has learned so far, to be looked at.
 
   state: of every level, as NumPy arrays; acting needs
@@ -301,9 +301,9 @@ class Agent(NamedTuple):
   skipped: list[str]
 
 
-def read_agent(
+def read_learned(
   workdir: str, checkpoint: int | None = None, environment: str | None = None
-) -> Agent:
+) -> Learned:
   """Reads what a run has learned; the run may be at work, and is not disturbed.
 
   Args:
@@ -334,7 +334,7 @@ def read_agent(
       f'{restored.path} belongs to another version: it does not say how many '
       'steps were made.'
     )
-  return Agent(
+  return Learned(
     run=run,
     environment_spec=environment_spec,
     networks=networks,

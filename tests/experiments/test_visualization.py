@@ -26,7 +26,8 @@ from acme_hieros.experiments import (
   videos,
   visualization,
 )
-from acme_hieros.models import s5, spaces
+from acme_hieros.models import spaces
+from acme_hieros.models.cores import s5
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 

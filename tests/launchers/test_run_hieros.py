@@ -21,8 +21,7 @@ import smallest
 from acme_hieros.agent import learning
 from acme_hieros.environments import checking, make_environment
 from acme_hieros.experiments import arrays
-from acme_hieros.experiments import running
-from acme_hieros.experiments import runs
+from acme_hieros.experiments import runs, training
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
@@ -411,7 +410,7 @@ def test_runs_that_start_in_one_second_have_directories_of_their_own(
     prepared.append(runs.prepare(run).workdir)
     raise ValueError('No more is needed.')
 
-  monkeypatch.setattr(running, 'Trainer', trainer)
+  monkeypatch.setattr(training, 'Trainer', trainer)
   moment = types.SimpleNamespace(strftime=lambda form: '20260101-120000')
   monkeypatch.setattr(
     sys.modules['run_hieros'],

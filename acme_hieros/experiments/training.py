@@ -146,7 +146,7 @@ class Trainer:
           if run.picture_minutes and not interruption.requested:
             line.write('Saved; drawing what the agent sees and believes.')
             with contextlib.suppress(KeyboardInterrupt):
-              self._pictures.draw(self._read_agent)
+              self._pictures.draw(self._read_learned)
             self._write_warnings(line)
         except (KeyboardInterrupt, checkpoints.CheckpointError):
           raise
@@ -234,9 +234,9 @@ class Trainer:
         except checkpoints.CheckpointError as error:
           # There may be room again by the next time.
           line.write(f'Warning: {error}')
-      self._pictures.draw_if_due(self._read_agent)
+      self._pictures.draw_if_due(self._read_learned)
 
-  def _read_agent(self):
+  def _read_learned(self):
     return [state.params for state in self._learner.save()], self.steps
 
   def _show(self, line: console.LiveLine, learning_started: bool):

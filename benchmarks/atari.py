@@ -49,7 +49,12 @@ import numpy as np
 from acme_hieros import command_line
 from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import atari_scores, console, episodes, files
+from acme_hieros.experiments import (
+  atari_scores,
+  console,
+  episodes,
+)
+from acme_hieros.storage import files
 import benchmarks
 
 _GAMES = flags.DEFINE_list(

@@ -27,9 +27,10 @@ import numpy as np
 import tqdm
 
 from acme_hieros import command_line
-from acme_hieros.experiments import runs, workdirs
+from acme_hieros.experiments import runs
 from acme_hieros.models import diagnostics, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import workdirs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _ENV = flags.DEFINE_string(

@@ -30,7 +30,12 @@ from acme_hieros.agent import adders
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, nodes, runs, workdirs
+from acme_hieros.experiments import (
+  checkpoints,
+  nodes,
+  runs,
+)
+from acme_hieros.storage import workdirs
 import benchmarks
 
 _LAUNCH = flags.DEFINE_enum('launch', 'local', runs.LAUNCHES, 'What is killed.')

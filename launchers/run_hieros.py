@@ -30,8 +30,8 @@ from acme_hieros.experiments import (
   launching,
   runs,
   training,
-  workdirs,
 )
+from acme_hieros.storage import workdirs
 
 _ENV = flags.DEFINE_string(
   'env',

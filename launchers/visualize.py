@@ -20,8 +20,8 @@ from acme_hieros.experiments import (
   environment_loop,
   runs,
   visualization,
-  workdirs,
 )
+from acme_hieros.storage import workdirs
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Of the run. It may be at work, and is not disturbed.'

@@ -13,7 +13,7 @@ import zlib
 import reverb
 
 from acme_hieros import version
-from acme_hieros.experiments import arrays, files, workdirs
+from acme_hieros.storage import arrays, files, workdirs
 
 # The files of a checkpoint, which is a directory.
 _LEARNER = 'learner.npz'

@@ -11,6 +11,7 @@ from typing import Any
 import uuid
 
 from acme import core
+from acme.utils import loggers as acme_loggers
 import jax
 import numpy as np
 
@@ -22,13 +23,11 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   episodes,
-  files,
-  json_lines,
-  reading,
+  loggers,
   runs,
-  workdirs,
 )
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import files, json_lines, reading, workdirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +173,7 @@ def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
       )
     )
     os.makedirs(workdir.evaluation, exist_ok=True)
-    logger = json_lines.JsonLinesLogger(under_way)
+    logger = loggers.JsonLinesLogger(under_way)
     stack.callback(logger.close)
     played = stack.enter_context(contextlib.closing(_play(learned, settings)))
     try:
@@ -283,8 +282,13 @@ class EvaluatorLog:
   summary of the last ones.
   """
 
-  def __init__(self, run: runs.Run, workdir: workdirs.Workdir):
-    """Goes on where the file ends."""
+  def __init__(
+    self,
+    run: runs.Run,
+    workdir: workdirs.Workdir,
+    logger: acme_loggers.Logger,
+  ):
+    """Goes on where the file ends, with a logger that writes to it."""
     self._run = run
     self._summary = workdir.evaluation_file('evaluator', 'json')
     before = json_lines.read(workdir.evaluation_file('evaluator', 'jsonl'))
@@ -293,7 +297,7 @@ class EvaluatorLog:
     self._returns = collections.deque(
       filter(reading.is_number, returns), maxlen=episodes.RECENT
     )
-    self._logger = workdir.make_evaluator_logger()
+    self._logger = logger
 
   def add(
     self,

@@ -7,8 +7,8 @@ made of is Launchpad's, see `nodes`.
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
-from collections.abc import Callable, Mapping, Sequence
 import collections
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
@@ -37,12 +37,11 @@ from acme_hieros import process
 from acme_hieros.experiments import (
   console,
   episodes,
-  files,
   loopback,
   nodes,
   runs,
-  workdirs,
 )
+from acme_hieros.storage import files, workdirs
 
 # An actor that died more often within such a time is not started again.
 _MOST_RESTARTS = 10

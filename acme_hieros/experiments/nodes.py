@@ -26,9 +26,8 @@ import launchpad as lp
 import numpy as np
 import reverb
 
-from acme_hieros.agent import acting
+from acme_hieros.agent import acting, learning
 from acme_hieros.agent import builder as builder_lib
-from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
   checkpoints,
@@ -36,12 +35,13 @@ from acme_hieros.experiments import (
   environment_loop,
   episodes,
   evaluation,
+  loggers,
   loopback,
   runs,
   training,
   visualization,
-  workdirs,
 )
+from acme_hieros.storage import workdirs
 
 # How often actors report and the progress is written.
 _REPORT_SECONDS = 0.5
@@ -158,16 +158,18 @@ class Coordinator:
     with _node(run, COORDINATOR):
       self._run = run
       self._workdir = workdirs.Workdir(run.workdir)
-      self._workdir.warn = self.warn
+      self._loggers = loggers.RunLoggers(self._workdir, self.warn)
       # Held by whoever changes anything, from the first change to the last.
       self._lock = threading.RLock()
       self._counts = dict(runs.NO_COUNTS)
       self._episodes = episodes.EpisodeLog(
-        self._workdir.make_logger('episodes')
+        self._loggers.make_logger('episodes')
       )
       self._evaluations = None
       if run.num_evaluators:
-        self._evaluations = evaluation.EvaluatorLog(run, self._workdir)
+        self._evaluations = evaluation.EvaluatorLog(
+          run, self._workdir, self._loggers.make_evaluator_logger()
+        )
       self._seconds_before = 0.0
       if metadata:
         self._counts.update(metadata['counts'])
@@ -255,7 +257,7 @@ class Coordinator:
       while not lp.wait_for_stop(_REPORT_SECONDS):
         self._write_progress()
       self._write_progress()
-      self._workdir.close()
+      self._loggers.close()
     _leave_process()
 
   def _hear(self, node: str):
@@ -313,9 +315,9 @@ class LearnerNode(core.VariableSource):
       self._replay = replay
       self._coordinator = coordinator
       self._workdir = workdirs.Workdir(run.workdir)
-      self._workdir.warn = coordinator.warn
+      self._loggers = loggers.RunLoggers(self._workdir, coordinator.warn)
       self._checkpoints = runs.make_checkpoints(run)
-      builder = _make_builder(run, self._workdir.make_learner_logger)
+      builder = _make_builder(run, self._loggers.make_learner_logger)
       self._dataset = builder.make_dataset_iterator(replay)
       learner_key, _ = jax.random.split(jax.random.PRNGKey(run.seed))
       networks = networks_lib.make_networks(run.config, environment_spec)
@@ -350,7 +352,7 @@ class LearnerNode(core.VariableSource):
         self._try_to_save(emergency=True)
         raise
       self._save()
-      self._workdir.close()
+      self._loggers.close()
     _leave_process()
 
   def _learn(self):

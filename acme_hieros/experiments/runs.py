@@ -25,11 +25,11 @@ from acme_hieros.experiments import (
   episodes,
   provenance,
   trust,
-  workdirs,
 )
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
+from acme_hieros.storage import workdirs
 
 # One process, one program of threads, one of processes.
 LAUNCHES = ('local', 'local_mt', 'local_mp')

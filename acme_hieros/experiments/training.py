@@ -15,16 +15,16 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
-  arrays,
   checkpoints,
   console,
   environment_loop,
   episodes,
+  loggers,
   loopback,
   runs,
   visualization,
-  workdirs,
 )
+from acme_hieros.storage import arrays, workdirs
 
 
 class Trainer:
@@ -43,6 +43,8 @@ class Trainer:
     prepared = runs.prepare(run)
     self._workdir = prepared.workdir
     self._checkpoints = prepared.checkpoints
+    self._warnings = []
+    self._loggers = loggers.RunLoggers(self._workdir, self._warnings.append)
     self.parameter_counts = prepared.parameter_counts()
     restored = prepared.restored
     self.written_by = prepared.written_by
@@ -56,7 +58,7 @@ class Trainer:
     learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
     builder = builder_lib.HierosBuilder(
       config,
-      self._workdir.make_learner_logger,
+      self._loggers.make_learner_logger,
       seed=run.seed + (self.steps << 32),
     )
     self._port = loopback.hold_port()
@@ -79,7 +81,7 @@ class Trainer:
       self._client,
       counting.Counter(self._counter, 'learner', time_delta=-math.inf),
     )
-    self._episodes = episodes.EpisodeLog(self._workdir.make_logger('episodes'))
+    self._episodes = episodes.EpisodeLog(self._loggers.make_logger('episodes'))
     self._seconds_before = 0.0
     self._cpu_seconds = 0.0
     self._owed = 0.0  # Learner steps that are due.
@@ -100,8 +102,6 @@ class Trainer:
       self._adders,
       variable_source=self._learner,
     )
-    self._warnings = []
-    self._workdir.warn = self._warnings.append
     self._environments = environment_loop.EnvironmentLoop(
       actor,
       run.make_environment,
@@ -179,7 +179,9 @@ class Trainer:
     Args:
       emergency: see `Checkpoints.save`.
     """
-    self._workdir.make_again()
+    removed = self._workdir.make_again()
+    if removed:
+      self._warnings.append(removed)
     self._checkpoints.save(
       self._learner.save(),
       lambda: {
@@ -195,6 +197,7 @@ class Trainer:
     )
 
   def _close(self):
+    self._loggers.close()
     self._workdir.close()
     for adder in self._adders:
       adder.close()

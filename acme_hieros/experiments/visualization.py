@@ -14,14 +14,14 @@ import jax
 from acme_hieros.experiments import (
   environment_loop,
   figures,
+  loggers,
   pictures,
   recording,
   runs,
-  thinning,
   videos,
-  workdirs,
 )
 from acme_hieros.models import hierarchy
+from acme_hieros.storage import thinning, workdirs
 
 # Of an episode that is drawn, and of a prediction in it.
 MAX_STEPS = 200
@@ -216,7 +216,7 @@ class PeriodicPictures:
       self._visualizer.draw(params, environment, key, path)
     finally:
       environment_loop.close(environment, self._report)
-    self._workdir.log_pictures(files(path), steps)
+    loggers.log_pictures(self._workdir, files(path), steps)
     self._thin()
 
   def _thin(self):
@@ -230,7 +230,7 @@ class PeriodicPictures:
           ours.append(int(name))
     for steps in thinning.superfluous(ours, MOST_SETS):
       shutil.rmtree(self._workdir.pictures_of(steps), ignore_errors=True)
-      for path in self._workdir.event_files_of(steps):
+      for path in loggers.picture_event_files(self._workdir, steps):
         with contextlib.suppress(OSError):
           os.remove(path)
 

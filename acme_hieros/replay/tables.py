@@ -16,7 +16,6 @@ from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
 from acme_hieros.replay import etbs
 
-
 # How many steps actors may be ahead of the learner.
 _MOST_STEPS_AHEAD = 64
 

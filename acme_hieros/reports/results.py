@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import episodes, json_lines, reading, workdirs
+from acme_hieros.experiments import episodes
+from acme_hieros.storage import json_lines, reading, workdirs
 
 # The columns of a CSV file by name, each float64 [rows].
 Table = Mapping[str, np.ndarray]

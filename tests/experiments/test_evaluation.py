@@ -17,11 +17,16 @@ import pytest
 import scipy.stats
 import untrained
 
-from acme_hieros.environments import debug
-from acme_hieros.environments import make_environment
-from acme_hieros.experiments import environment_loop, episodes, evaluation
-from acme_hieros.experiments import files, nodes, runs, workdirs
+from acme_hieros.environments import debug, make_environment
+from acme_hieros.experiments import (
+  environment_loop,
+  episodes,
+  evaluation,
+  nodes,
+  runs,
+)
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import files, workdirs
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 

@@ -15,7 +15,11 @@ import psutil
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import launching, runs, workdirs
+from acme_hieros.experiments import (
+  launching,
+  runs,
+)
+from acme_hieros.storage import workdirs
 
 
 class Node:

@@ -5,7 +5,7 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import training, runs
+from acme_hieros.experiments import runs, training
 
 
 @pytest.mark.timeout(900)

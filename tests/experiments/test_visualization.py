@@ -22,12 +22,12 @@ from acme_hieros.experiments import (
   pictures,
   recording,
   runs,
-  thinning,
   videos,
   visualization,
 )
 from acme_hieros.models import spaces
 from acme_hieros.models.cores import s5
+from acme_hieros.storage import thinning
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 

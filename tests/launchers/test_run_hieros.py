@@ -20,8 +20,11 @@ import smallest
 
 from acme_hieros.agent import learning
 from acme_hieros.environments import checking, make_environment
-from acme_hieros.experiments import arrays
-from acme_hieros.experiments import runs, training
+from acme_hieros.experiments import (
+  runs,
+  training,
+)
+from acme_hieros.storage import arrays
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'

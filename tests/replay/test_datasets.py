@@ -13,8 +13,7 @@ from acme_hieros import config as config_lib
 from acme_hieros.agent import adders
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.replay import datasets
-from acme_hieros.replay import tables
+from acme_hieros.replay import datasets, tables
 
 DEPTH = 3
 MIN_SIZE = 3

@@ -15,8 +15,8 @@ import made_up
 import numpy as np
 import pytest
 
-from acme_hieros.experiments import reading
 from acme_hieros.reports import contents, curves, pages, results
+from acme_hieros.storage import reading
 
 HEADER = b'actor_steps,episode_return\n'
 

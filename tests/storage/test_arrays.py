@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from acme_hieros.experiments import arrays
+from acme_hieros.storage import arrays
 
 
 class Pair(NamedTuple):

@@ -13,8 +13,8 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from acme_hieros.experiments import cutting, json_lines, workdirs
 from acme_hieros.reports import results
+from acme_hieros.storage import cutting, json_lines, workdirs
 
 quickly = damage.quickly(100)
 

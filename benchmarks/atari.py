@@ -50,10 +50,10 @@ from acme_hieros import command_line
 from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import (
-  atari_scores,
   console,
-  episodes,
 )
+from acme_hieros.scores import atari as atari_scores
+from acme_hieros.scores import statistics
 from acme_hieros.storage import files
 import benchmarks
 
@@ -730,7 +730,7 @@ def describe(plan: Plan, games: Sequence[str]) -> str:
       scores += [] if score is None else [score]
       lines.append(
         f'{game:{width}}  {len(means):5}  '
-        f'{readable(mean, episodes.standard_error(means)):>24}  '
+        f'{readable(mean, statistics.standard_error(means)):>24}  '
         + ('' if score is None else f'{score:16.3f}')
       )
     if scores:

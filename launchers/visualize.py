@@ -19,9 +19,9 @@ from acme_hieros import command_line
 from acme_hieros.experiments import (
   environment_loop,
   runs,
-  visualization,
 )
 from acme_hieros.storage import workdirs
+from acme_hieros.visualization import drawing
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Of the run. It may be at work, and is not disturbed.'
@@ -76,9 +76,7 @@ def main(argv: Sequence[str]):
       f'at most {_MAX_STEPS.value} steps of {learned.run.environment}.'
     )
     environment = learned.run.make_environment(_SEED.value)
-    visualization.Visualizer(
-      learned.networks, _MAX_STEPS.value, _HORIZON.value
-    ).draw(
+    drawing.Visualizer(learned.networks, _MAX_STEPS.value, _HORIZON.value).draw(
       [state.params for state in learned.state],
       environment,
       jax.random.PRNGKey(_SEED.value),
@@ -91,7 +89,7 @@ def main(argv: Sequence[str]):
   except KeyboardInterrupt:
     print('visualize: stopped; nothing was drawn.', file=sys.stderr)
     sys.exit(130)
-  for path in visualization.files(directory):
+  for path in drawing.files(directory):
     print(os.path.relpath(path))
 
 

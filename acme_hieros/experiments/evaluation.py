@@ -19,7 +19,6 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
-  atari_scores,
   console,
   environment_loop,
   episodes,
@@ -27,6 +26,8 @@ from acme_hieros.experiments import (
   runs,
 )
 from acme_hieros.models import level as level_lib
+from acme_hieros.scores import atari as atari_scores
+from acme_hieros.scores import statistics
 from acme_hieros.storage import files, json_lines, reading, workdirs
 
 
@@ -111,7 +112,7 @@ def summarise(
     environment=environment,
     episodes=len(returns),
     mean=mean,
-    standard_error=episodes.standard_error(returns),
+    standard_error=statistics.standard_error(returns),
     median=float(np.median(returns)),
     human_normalised=atari_scores.human_normalised(environment, mean),
     **about,
@@ -295,7 +296,7 @@ class EvaluatorLog:
     self._count = len(before)
     returns = (record.get('episode_return') for record in before)
     self._returns = collections.deque(
-      filter(reading.is_number, returns), maxlen=episodes.RECENT
+      filter(reading.is_number, returns), maxlen=statistics.RECENT
     )
     self._logger = logger
 

@@ -37,9 +37,9 @@ from acme_hieros.experiments import (
   evaluation,
   loggers,
   loopback,
+  periodic_pictures,
   runs,
   training,
-  visualization,
 )
 from acme_hieros.storage import workdirs
 
@@ -471,7 +471,7 @@ def run_evaluator(
     )
     drawing = None
     if index == 0:  # One of them is enough.
-      drawing = visualization.PeriodicPictures(
+      drawing = periodic_pictures.PeriodicPictures(
         run,
         networks_lib.make_networks(run.config, environment_spec),
         coordinator.warn,

@@ -22,13 +22,13 @@ from acme_hieros.environments import foreign_module, make_environment
 from acme_hieros.experiments import (
   checkpoints,
   environment_loop,
-  episodes,
   provenance,
   trust,
 )
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
+from acme_hieros.scores import statistics
 from acme_hieros.storage import workdirs
 
 # One process, one program of threads, one of processes.
@@ -202,7 +202,7 @@ def _other_version(workdir: str, found: Mapping[str, Any]) -> str:
 class Summary:
   """What came of a run.
 
-  mean_return: over the last `episodes.RECENT` episodes; None without episodes.
+  mean_return: over the last `statistics.RECENT` episodes; None without any.
   seconds: those before a resume included.
   cpu_seconds: of them, as `Run.cpu_minutes` counts; None of several processes.
   interrupted: whether it was stopped before its last step, or the end of its
@@ -234,7 +234,7 @@ class Summary:
       )
     ]
     if self.mean_return is not None:
-      recent = min(self.episodes, episodes.RECENT)
+      recent = min(self.episodes, statistics.RECENT)
       lines.append(
         f'Mean return of the last {recent} episodes: '
         f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'

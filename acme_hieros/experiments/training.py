@@ -21,8 +21,8 @@ from acme_hieros.experiments import (
   episodes,
   loggers,
   loopback,
+  periodic_pictures,
   runs,
-  visualization,
 )
 from acme_hieros.storage import arrays, workdirs
 
@@ -110,7 +110,7 @@ class Trainer:
       functools.partial(actor.update, wait=True),
       self._warnings.append,
     )
-    self._pictures = visualization.PeriodicPictures(
+    self._pictures = periodic_pictures.PeriodicPictures(
       run, prepared.networks, self._warnings.append
     )
     self._start = time.monotonic()

@@ -22,6 +22,7 @@ from acme_hieros.experiments import (
   environment_loop,
   episodes,
   evaluation,
+  loggers,
   nodes,
   runs,
 )
@@ -555,7 +556,9 @@ def test_the_agent_of_a_program_can_be_read_and_plays(tmp_path):
 
 def make_log(workdir):
   run = runs.read_run(str(workdir)).replace(num_evaluators=2)
-  return evaluation.EvaluatorLog(run, workdirs.Workdir(str(workdir)))
+  directory = workdirs.Workdir(str(workdir))
+  logger = loggers.RunLoggers(directory, print).make_evaluator_logger()
+  return evaluation.EvaluatorLog(run, directory, logger)
 
 
 def play(log, value, steps, evaluator=0):

@@ -27,9 +27,9 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   nodes,
+  periodic_pictures,
   runs,
   training,
-  visualization,
 )
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
@@ -457,7 +457,7 @@ def test_without_the_native_sampler_there_is_one_environment(
 def test_a_run_is_drawn_at_its_end(tmp_path, monkeypatch, minutes, times):
   drawn = []
   monkeypatch.setattr(
-    visualization.PeriodicPictures,
+    periodic_pictures.PeriodicPictures,
     'draw',
     lambda self, read: drawn.append(read()),
   )

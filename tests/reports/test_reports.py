@@ -17,7 +17,6 @@ from PIL import Image
 import pytest
 from rliable import metrics
 
-from acme_hieros.experiments import atari_scores
 from acme_hieros.reports import (
   aggregates,
   contents,
@@ -26,6 +25,7 @@ from acme_hieros.reports import (
   published,
   results,
 )
+from acme_hieros.scores import atari as atari_scores
 
 REPLICATIONS = 50
 

@@ -1,4 +1,4 @@
-"""What a run has left is read without anything of what had run it."""
+"""What runs have left is read without anything of what has run them."""
 
 import pathlib
 import subprocess
@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(acme_hieros.__file__).parent
 NOT_NEEDED = ('acme', 'launchpad', 'reverb', 'tensorflow')
 
 
-@pytest.mark.parametrize('folder', ['storage'])
+@pytest.mark.parametrize('folder', ['reports', 'scores', 'storage'])
 def test_no_part_of_acme_is_imported(folder):
   names = [
     '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts)

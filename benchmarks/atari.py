@@ -291,12 +291,7 @@ def read_plan() -> Plan:
   name = _NAME.value
   if not name or os.path.basename(name) != name:
     raise ValueError('--name has to name the table, and is no path.')
-  values = {}
-  for pair in _OVERRIDE.value:
-    field, equals, value = pair.partition('=')
-    if not equals:
-      raise ValueError(f'--override={pair}: write it as name=value.')
-    values[field.strip()] = value.strip()
+  values = command_line.read_pairs(_OVERRIDE)
   if _DEPTH.value is not None:
     values['depth'] = _DEPTH.value
   config = config_lib.override(config_lib.preset(_PRESET.value), values)

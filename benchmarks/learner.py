@@ -85,13 +85,8 @@ def main(argv):
 
 def read_config() -> config_lib.HierosConfig:
   """The configuration that the flags ask for."""
-  values = {}
-  for pair in _OVERRIDE.value:
-    name, equals, value = pair.partition('=')
-    if not equals:
-      sys.exit(f'--override={pair}: write it as name=value.')
-    values[name] = value
   try:
+    values = command_line.read_pairs(_OVERRIDE)
     return config_lib.override(config_lib.preset(_PRESET.value), values)
   except ValueError as error:
     sys.exit(str(error))

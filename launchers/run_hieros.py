@@ -269,30 +269,20 @@ def _resumed_run() -> runs.Run:
 
 
 def _overrides() -> Mapping[str, str]:
-  overrides = _pairs(_OVERRIDE.value, 'override')
+  overrides = command_line.read_pairs(_OVERRIDE)
   if _DEPTH.value is not None:
     overrides['depth'] = _DEPTH.value
   return overrides
 
 
 def _environment_options() -> Mapping[str, Any]:
-  options = _pairs(_ENV_OPTION.value, 'env_option')
+  options = command_line.read_pairs(_ENV_OPTION)
   for name, text in options.items():
     try:
       options[name] = ast.literal_eval(text)
     except (ValueError, SyntaxError):
       pass  # A word.
   return options
-
-
-def _pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-  pairs = {}
-  for text in texts:
-    name, equals, value = text.partition('=')
-    if not equals or not name:
-      raise ValueError(f'--{flag}={text!r} must have the form name=value.')
-    pairs[name.strip()] = value.strip()
-  return pairs
 
 
 if __name__ == '__main__':

@@ -7,18 +7,15 @@ import os
 
 import acme
 import jax
-import smallest
 
-from acme_hieros import config as config_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import checkpoints, runs
 from acme_hieros.models import level
+from benchmarks import smallest
 
 
 def make_config(depth):
-  return config_lib.override(
-    config_lib.preset('tiny'), smallest.OVERRIDES | {'depth': depth}
-  )
+  return smallest.make_config(depth=depth)
 
 
 class Replay:

@@ -1,7 +1,5 @@
 """Plays by what a run has learned, and says how well that goes."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import collections
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib

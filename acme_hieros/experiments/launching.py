@@ -5,13 +5,10 @@ one again nor end well when one has died. The program and what its nodes are
 made of is Launchpad's, see `nodes`.
 """
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
-import json
 import logging as python_logging
 import os
 import shlex
@@ -41,6 +38,7 @@ from acme_hieros.experiments import (
   nodes,
   runs,
 )
+from acme_hieros.experiments import progress as progress_lib
 from acme_hieros.storage import files, workdirs
 
 # An actor that died more often within such a time is not started again.
@@ -155,13 +153,9 @@ class Launcher:
       seconds = self._restored.metadata['seconds']
       log.restore(self._restored.metadata)
     # What the coordinator will write.
-    self._progress = {
-      'now': {'counts': counts, 'seconds': seconds, **log.summary()},
-      'saved': None,
-      'warnings': [],
-      'num_warnings': 0,
-      'silent': {},
-    }
+    self._progress = progress_lib.Progress(
+      now={'counts': counts, 'seconds': seconds, **log.summary()}
+    )
     self._warned = 0
     self._silence = _Silence()
     self._restarts = collections.defaultdict(collections.deque)
@@ -170,7 +164,7 @@ class Launcher:
   @property
   def steps(self) -> int:
     """Environment steps so far, of all actors."""
-    return self._progress['now']['counts']['actor_steps']
+    return self._progress.now['counts']['actor_steps']
 
   def train(self) -> runs.Summary:
     """Runs to the last step or until it is asked to stop; the learner saves.
@@ -318,17 +312,16 @@ class Launcher:
   def _show(self, line: console.LiveLine):
     # There is none at first, and none new where the disk is full.
     with contextlib.suppress(OSError):
-      with open(self._workdir.progress) as file:
-        self._progress = json.load(file)
-    now = self._progress['now']
+      self._progress = progress_lib.read(self._workdir.progress)
+    now = self._progress.now
     line.show(
       now['counts']['actor_steps'],
       now['counts']['learner_steps'] or None,
       now['last_return'],
     )
-    new = self._progress['num_warnings'] - self._warned
+    new = self._progress.num_warnings - self._warned
     if new:
-      for warning in self._progress['warnings'][-new:]:
+      for warning in self._progress.warnings[-new:]:
         line.write(f'Warning: {warning}')
     self._warned += new
 
@@ -339,7 +332,7 @@ class Launcher:
 
   def _summarise(self, stop: signal.Signals | None) -> runs.Summary:
     # What was saved is what a resumed run continues; actors may have gone on.
-    final = self._progress['saved'] or self._progress['now']
+    final = self._progress.saved or self._progress.now
     return runs.summarise(self._run, self._workdir, stop=stop, **final)
 
 
@@ -352,15 +345,15 @@ class _Silence:
     self._told = set()
 
   def warnings(
-    self, progress: Mapping[str, Any], workers: Mapping[str, _Worker]
+    self, progress: progress_lib.Progress, workers: Mapping[str, _Worker]
   ) -> list[str]:
     """A sentence on each node that has fallen silent."""
     now = time.monotonic()
-    if progress['now'] != self._reported:
-      self._reported, self._heard = progress['now'], now
+    if progress.now != self._reported:
+      self._reported, self._heard = progress.now, now
     silent = {
       name: seconds
-      for name, seconds in progress['silent'].items()
+      for name, seconds in progress.silent.items()
       if seconds > _SILENT_SECONDS and workers[name].poll() is None
     }
     if now - self._heard > _COORDINATOR_SILENT_SECONDS:

@@ -4,8 +4,6 @@ They are what `training.Trainer` does in one process, taken apart. Reverb holds
 the replay ratio between them (`HierosBuilder(limit_ratio=True)`).
 """
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import collections
 from collections.abc import Mapping, Sequence
 import contextlib
@@ -39,8 +37,8 @@ from acme_hieros.experiments import (
   loopback,
   periodic_pictures,
   runs,
-  training,
 )
+from acme_hieros.experiments import progress as progress_lib
 from acme_hieros.storage import workdirs
 
 # How often actors report and the progress is written.
@@ -276,20 +274,18 @@ class Coordinator:
 
   def _write_progress(self):
     with self._lock:
-      progress = {
-        'now': self._summary(),
-        # What the last checkpoint holds.
-        'saved': self._saved,
-        'warnings': list(self._warnings),
-        'num_warnings': self._num_warnings,
-        # For how many seconds nothing was heard of a node.
-        'silent': {
+      progress = progress_lib.Progress(
+        now=self._summary(),
+        saved=self._saved,
+        warnings=list(self._warnings),
+        num_warnings=self._num_warnings,
+        silent={
           name: time.monotonic() - heard for name, heard in self._heard.items()
         },
-      }
+      )
     # Where there is no room the progress is not shown; saving says more.
     with contextlib.suppress(OSError):
-      workdirs.write_json(self._workdir.progress, progress)
+      progress.write(self._workdir.progress)
 
 
 class LearnerNode(core.VariableSource):
@@ -347,7 +343,7 @@ class LearnerNode(core.VariableSource):
         self._learn()
       except Exception as error:
         if isinstance(error, learning.NonFiniteLossError):
-          training.save_failure(self._workdir, self._learner, error)
+          checkpoints.save_failure(self._workdir, self._learner, error)
         # The first error is what is to be told.
         self._try_to_save(emergency=True)
         raise

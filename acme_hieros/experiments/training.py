@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 import time
 
 from acme.utils import counting
@@ -24,7 +23,7 @@ from acme_hieros.experiments import (
   periodic_pictures,
   runs,
 )
-from acme_hieros.storage import arrays, workdirs
+from acme_hieros.storage import workdirs
 
 
 class Trainer:
@@ -152,7 +151,7 @@ class Trainer:
           raise
         except BaseException as error:
           if isinstance(error, learning.NonFiniteLossError):
-            save_failure(self._workdir, self._learner, error)
+            checkpoints.save_failure(self._workdir, self._learner, error)
           try:
             self.save(emergency=True)
           except checkpoints.CheckpointError as second:
@@ -255,15 +254,3 @@ class Trainer:
   def _write_warnings(self, line: console.LiveLine):
     while self._warnings:
       line.write(f'Warning: {self._warnings.pop(0)}')
-
-
-def save_failure(
-  workdir: workdirs.Workdir,
-  learner: learning.HierosLearner,
-  error: learning.NonFiniteLossError,
-):
-  """Keeps the state and the batch of a loss that was not finite."""
-  os.makedirs(workdir.failure, exist_ok=True)
-  metadata = {'level': error.level, 'names': list(error.names)}
-  for name, values in (('state', learner.save()), ('batch', error.batch)):
-    arrays.save(os.path.join(workdir.failure, f'{name}.npz'), values, metadata)

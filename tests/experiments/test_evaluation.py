@@ -1,7 +1,5 @@
 """What is played, counted and written, and what is left alone."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import contextlib
 import errno
 import json

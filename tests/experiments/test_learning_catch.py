@@ -1,7 +1,5 @@
 """The flat agent learns to catch, in the time that a test may take."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import pytest
 
 from acme_hieros import config as config_lib

@@ -1,7 +1,5 @@
 """A run's agent is drawn when it is time, and nothing else is touched."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import os
 
 from PIL import Image

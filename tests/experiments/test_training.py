@@ -1,7 +1,5 @@
 """One process: what is counted, stored and survived."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import ast
 import csv
 import dataclasses
@@ -15,7 +13,6 @@ import types
 
 import numpy as np
 import pytest
-import smallest
 import tqdm
 
 from acme_hieros import config as config_lib
@@ -31,14 +28,12 @@ from acme_hieros.experiments import (
   runs,
   training,
 )
+from benchmarks import smallest
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 
 # One update for every second step.
-CONFIG = config_lib.override(
-  config_lib.preset('tiny'),
-  smallest.OVERRIDES | {'depth': 2, 'replay.ratio': 4},
-)
+CONFIG = smallest.make_config(depth=2, replay__ratio=4)
 
 ACTING = config_lib.override(CONFIG, {'replay.ratio': 0.01})  # No update.
 

@@ -1,7 +1,5 @@
 """The launcher from command line to files, at sizes that mean nothing."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import csv
 import json
 import os
@@ -16,7 +14,6 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
-import smallest
 
 from acme_hieros.agent import learning
 from acme_hieros.environments import checking, make_environment
@@ -25,12 +22,10 @@ from acme_hieros.experiments import (
   training,
 )
 from acme_hieros.storage import arrays
+from benchmarks import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
-
-# One update for each step.
-OVERRIDES = smallest.OVERRIDES | {'replay.ratio': 8}
 
 STEPS = 80
 SMALLEST = [
@@ -39,7 +34,7 @@ SMALLEST = [
   '--env_option=observation=vector',
   '--env_option=rows=5',
   '--picture_minutes=0',
-  *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
+  *smallest.make_flags(replay__ratio=8),  # One update for each step.
 ]
 
 

@@ -1,7 +1,5 @@
 """Pictures of a checkpoint, from the command line to the files."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import os
 
 import pytest

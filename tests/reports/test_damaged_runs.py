@@ -1,7 +1,5 @@
 """One odd run never spoils a report: it is left out with a reason, or drawn."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import json
 import os
 import pathlib

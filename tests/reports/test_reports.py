@@ -1,7 +1,5 @@
 """A report says what the runs did, no more, and can be read anywhere."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import base64
 import html.parser
 import io

@@ -1,7 +1,5 @@
 """A file of arrays is complete or absent, and says what is wrong with it."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import builtins
 import errno
 import os

@@ -1,7 +1,5 @@
 """Cutting logs loses nothing and leaves what can be read, whatever is there."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import io
 import json
 import os

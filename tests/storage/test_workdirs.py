@@ -1,7 +1,5 @@
 """A work directory is refused, or made ready, before anything is changed."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import errno
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """Pictures show what they say, the right way up, and none of them is empty."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import colorsys
 import io
 import os

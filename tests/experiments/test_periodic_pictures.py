@@ -126,7 +126,10 @@ def test_what_cannot_be_drawn_is_reported_and_the_run_goes_on(tmp_path):
   assert all('\n' not in sentence for sentence in said)
 
 
-def test_what_a_process_that_was_killed_has_half_drawn_goes_away(tmp_path):
+def test_what_a_process_that_was_killed_has_half_drawn_goes_away(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(drawing, 'Visualizer', _Sketches)
   (tmp_path / 'pictures' / '.partial-abc').mkdir(parents=True)
   (tmp_path / 'pictures' / '000000007').mkdir()
   periodic_pictures.PeriodicPictures(make_run(tmp_path, 10.0), None, print)

@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 import untrained
 
+from acme_hieros.environments import make_environment
 from acme_hieros.experiments import periodic_pictures, runs
 from acme_hieros.visualization import drawing
 
@@ -24,9 +25,15 @@ def make_run(path, minutes):
   )
 
 
-def test_a_run_is_drawn_when_it_is_time(tmp_path, monkeypatch):
+@pytest.fixture(scope='module')
+def agent(compile_quickly):
+  """Networks, and parameters of their one level."""
+  return untrained.make_agent(make_environment('debug/catch', rows=5), depth=1)
+
+
+def test_a_run_is_drawn_when_it_is_time(agent, tmp_path, monkeypatch):
   run = make_run(tmp_path / 'run', 10.0)
-  networks, params = untrained.make_agent(run.make_environment(0), depth=1)
+  networks, params = agent
   now = 1000.0
   monkeypatch.setattr(periodic_pictures.time, 'monotonic', lambda: now)
   said = []
@@ -107,9 +114,9 @@ def test_a_long_run_keeps_some_pictures_and_what_is_not_its_own(
   assert sorted(shown) == [int(name) for name in sets]
 
 
-def test_what_cannot_be_drawn_is_reported_and_the_run_goes_on(tmp_path):
+def test_what_cannot_be_drawn_is_reported_and_the_run_goes_on(agent, tmp_path):
   run = make_run(tmp_path / 'run', 10.0)
-  networks, params = untrained.make_agent(run.make_environment(0), depth=3)
+  networks, params = agent
   said = []
   periodic = periodic_pictures.PeriodicPictures(run, networks, said.append)
 

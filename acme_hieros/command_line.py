@@ -4,6 +4,8 @@ from collections.abc import Sequence
 import pathlib
 import sys
 
+from absl import flags
+
 from acme_hieros.experiments import console
 
 
@@ -16,6 +18,21 @@ def refuse_arguments(argv: Sequence[str]):
   if len(argv) > 1:
     program = pathlib.Path(argv[0]).stem
     sys.exit(f'{program}: {argv[1]!r} is not a flag; flags are --name=value.')
+
+
+def read_pairs(flag: flags.FlagHolder[list[str]]) -> dict[str, str]:
+  """The values of a flag that is given as --flag=name=value, again and again.
+
+  Raises:
+    ValueError: something else was given.
+  """
+  pairs = {}
+  for text in flag.value:
+    name, equals, value = text.partition('=')
+    if not equals or not name:
+      raise ValueError(f'--{flag.name}={text!r} must have the form name=value.')
+    pairs[name.strip()] = value.strip()
+  return pairs
 
 
 def outlive_readers():

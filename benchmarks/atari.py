@@ -49,7 +49,12 @@ import numpy as np
 from acme_hieros import command_line
 from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import atari_scores, console, episodes, files
+from acme_hieros.experiments import (
+  console,
+)
+from acme_hieros.scores import atari as atari_scores
+from acme_hieros.scores import statistics
+from acme_hieros.storage import files
 import benchmarks
 
 _GAMES = flags.DEFINE_list(
@@ -287,12 +292,7 @@ def read_plan() -> Plan:
   name = _NAME.value
   if not name or os.path.basename(name) != name:
     raise ValueError('--name has to name the table, and is no path.')
-  values = {}
-  for pair in _OVERRIDE.value:
-    field, equals, value = pair.partition('=')
-    if not equals:
-      raise ValueError(f'--override={pair}: write it as name=value.')
-    values[field.strip()] = value.strip()
+  values = command_line.read_pairs(_OVERRIDE)
   if _DEPTH.value is not None:
     values['depth'] = _DEPTH.value
   config = config_lib.override(
@@ -729,7 +729,7 @@ def describe(plan: Plan, games: Sequence[str]) -> str:
       scores += [] if score is None else [score]
       lines.append(
         f'{game:{width}}  {len(means):5}  '
-        f'{readable(mean, episodes.standard_error(means)):>24}  '
+        f'{readable(mean, statistics.standard_error(means)):>24}  '
         + ('' if score is None else f'{score:16.3f}')
       )
     if scores:

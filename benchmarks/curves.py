@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 
 from acme_hieros import command_line
-from acme_hieros.experiments import atari_scores
+from acme_hieros.scores import atari as atari_scores
 import benchmarks
 
 matplotlib.use('Agg')

@@ -27,9 +27,10 @@ import numpy as np
 import tqdm
 
 from acme_hieros import command_line
-from acme_hieros.experiments import runs, workdirs
+from acme_hieros.experiments import runs
 from acme_hieros.models import diagnostics, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import workdirs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The directory of the run.')
 _ENV = flags.DEFINE_string(
@@ -94,13 +95,13 @@ def main(argv: Sequence[str]):
     for flag in (_STEPS, _STATES, _REPEATS, _SAMPLES):
       if flag.value < 1:
         raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
-    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
-    if not isinstance(agent.networks.action_space, spaces.Discrete):
+    learned = runs.read_learned(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
+    if not isinstance(learned.networks.action_space, spaces.Discrete):
       raise ValueError(
-        f'{agent.run.environment} has continuous actions; only discrete ones '
+        f'{learned.run.environment} has continuous actions; only discrete ones '
         'can be tried out one by one.'
       )
-    found = Diagnosis(agent).run()
+    found = Diagnosis(learned).run()
     with workdirs.writing(_OUT.value, 'choose another --out'):
       workdirs.write_json(_OUT.value, found)
   except ValueError as error:
@@ -127,24 +128,24 @@ class Diagnosis:
 
   _ENVIRONMENTS = 8
 
-  def __init__(self, agent: runs.Agent):
-    self._agent = agent
-    self._networks = agent.networks
-    self._level = agent.networks.levels[0]
-    self._params = agent.state[0].params
-    self._policy = [level_lib.policy_params(s.params) for s in agent.state]
+  def __init__(self, learned: runs.Learned):
+    self._learned = learned
+    self._networks = learned.networks
+    self._level = learned.networks.levels[0]
+    self._params = learned.state[0].params
+    self._policy = [level_lib.policy_params(s.params) for s in learned.state]
     self._step = jax.jit(self._networks.step)
     self._reset = jax.jit(self._networks.reset)
     self._rng = np.random.default_rng(_SEED.value)
     self._key = jax.random.PRNGKey(_SEED.value)
-    self._settings = agent.run.config.actor_critic
+    self._settings = learned.run.config.actor_critic
 
   def run(self) -> dict[str, Any]:
     """All links, from the first to the last."""
     play, saved = self._play()
     return {
-      'environment': self._agent.run.environment,
-      'updates': self._agent.updates,
+      'environment': self._learned.run.environment,
+      'updates': self._learned.updates,
       'played': {
         'steps': int(play.reward.size),
         'reward_a_step': float(play.reward.mean()),
@@ -162,11 +163,11 @@ class Diagnosis:
 
   def _make(self, count: int) -> list[Any]:
     seeds = self._rng.integers(2**32, size=count)
-    made = [self._agent.run.make_environment(int(seed)) for seed in seeds]
+    made = [self._learned.run.make_environment(int(seed)) for seed in seeds]
     if not hasattr(made[0], 'get_state'):
       raise ValueError(
-        f'{self._agent.run.environment} cannot be set back to a state: use an '
-        'environment of the families atari, debug or minatar.'
+        f'{self._learned.run.environment} cannot be set back to a state: use '
+        'an environment of the families atari, debug or minatar.'
       )
     return made
 
@@ -234,7 +235,7 @@ class Diagnosis:
 
   def _windows(self, play: Play) -> world_model.Sequence:
     """The play in sequences of T steps, as training sees it: [W, T, ...]."""
-    length = self._agent.run.config.sequence_length
+    length = self._learned.run.config.sequence_length
     most = len(play.reward) // length * length
     if not most:
       raise ValueError(

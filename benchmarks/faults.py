@@ -26,29 +26,17 @@ import psutil
 import reverb
 
 from acme_hieros import command_line
-from acme_hieros.agent import adders
+from acme_hieros.replay import tables
 import benchmarks
+from benchmarks import smallest
 
 _ONLY = flags.DEFINE_list('only', [], 'Names of faults; default: all.')
 
-# Nets of a few units, since compiling is all that a run costs here.
 _SMALLEST = (
   '--preset=tiny',
   '--depth=1',
   '--picture_minutes=0',
-  '--override=batch_size=2',
-  '--override=sequence_length=4',
-  '--override=replay.min_size=8',
-  '--override=world_model.deter_size=8',
-  '--override=world_model.mlp_units=8',
-  '--override=world_model.hidden_units=8',
-  '--override=world_model.head_units=8',
-  '--override=world_model.s5.width=8',
-  '--override=world_model.s5.state_size=8',
-  '--override=world_model.categoricals=2',
-  '--override=world_model.classes=4',
-  '--override=actor_critic.units=8',
-  '--override=actor_critic.horizon=3',
+  *smallest.make_flags(),
 )
 _CATCH = (
   '--env=debug/catch',
@@ -425,7 +413,7 @@ def emptied(directory, stack):
   run = make_run(directory, stack).begin()
   run.wait_for_episodes()
   (address,) = listening(run.process.pid)
-  reverb.Client(f'localhost:{address.port}').reset(adders.table_name(0))
+  reverb.Client(f'localhost:{address.port}').reset(tables.table_name(0))
   run.wait_for_episodes(50)
   run.process.send_signal(signal.SIGTERM)
   run.end(143)

@@ -26,11 +26,16 @@ import psutil
 import reverb
 
 from acme_hieros import command_line
-from acme_hieros.agent import adders
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.experiments import checkpoints, nodes, runs, workdirs
+from acme_hieros.experiments import (
+  checkpoints,
+  nodes,
+  runs,
+)
+from acme_hieros.replay import tables
+from acme_hieros.storage import workdirs
 import benchmarks
 
 _LAUNCH = flags.DEFINE_enum('launch', 'local', runs.LAUNCHES, 'What is killed.')
@@ -214,7 +219,7 @@ def check(files: workdirs.Workdir, lives: int) -> tuple[dict, list[int]]:
   info = reverb.Client(f'localhost:{server.port}').server_info()
   server.stop()
   sizes = [
-    info[adders.table_name(i)].current_size for i in range(run.config.depth)
+    info[tables.table_name(i)].current_size for i in range(run.config.depth)
   ]
   # A sequence for each step and each end of an episode, but for the first ones
   # of each life of an actor and those whose chunk is not full.

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acme_hieros import command_line, tuning
+from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
@@ -86,13 +86,8 @@ def main(argv):
 
 def read_config() -> config_lib.HierosConfig:
   """The configuration that the flags ask for."""
-  values = {}
-  for pair in _OVERRIDE.value:
-    name, equals, value = pair.partition('=')
-    if not equals:
-      sys.exit(f'--override={pair}: write it as name=value.')
-    values[name] = value
   try:
+    values = command_line.read_pairs(_OVERRIDE)
     return config_lib.override(
       config_lib.preset(_PRESET.value, _SYSTEM.value), values
     )
@@ -126,7 +121,7 @@ def measure(part: str) -> dict[str, object]:
   """
   # Threads are started with the first look at devices, and inherit these.
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-  tuning.tune_process(learns=part != 'policy')
+  process.tune_process(learns=part != 'policy')
   device = jax.devices()[0]
   on_cpu = device.platform == 'cpu'
   clock = time.process_time if on_cpu else time.perf_counter

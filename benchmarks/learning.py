@@ -178,12 +178,14 @@ def early_and_late(workdir: str, episodes: int = 40) -> tuple[float, float]:
     workdir: of a run on catch, whose newest checkpoint plays.
     episodes: to play, all at once.
   """
-  agent = runs.read_agent(workdir)
-  networks = agent.networks
-  params = [level.policy_params(state.params) for state in agent.state]
+  learned = runs.read_learned(workdir)
+  networks = learned.networks
+  params = [level.policy_params(state.params) for state in learned.state]
   step = jax.jit(networks.step)
   state = networks.initial_state(jax.random.PRNGKey(0), episodes)
-  environments = [agent.run.make_environment(seed) for seed in range(episodes)]
+  environments = [
+    learned.run.make_environment(seed) for seed in range(episodes)
+  ]
   timesteps = [environment.reset() for environment in environments]
   rewards = []
   while not timesteps[0].last():  # All episodes are of one length.
@@ -197,7 +199,7 @@ def early_and_late(workdir: str, episodes: int = 40) -> tuple[float, float]:
     rewards.append([t.reward for t in timesteps])
   rewards = np.array(rewards)
   parts = (
-    rewards[: agent.run.config.sequence_length],
+    rewards[: learned.run.config.sequence_length],
     rewards[len(rewards) // 2 :],
   )
   return tuple(float(part[part != 0].mean()) for part in parts)

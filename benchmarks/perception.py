@@ -77,7 +77,7 @@ _OTHERS = 8
 def main(argv: Sequence[str]):
   command_line.refuse_arguments(argv)
   try:
-    overrides = dict(text.split('=', 1) for text in _OVERRIDE.value)
+    overrides = command_line.read_pairs(_OVERRIDE)
     config = config_lib.override(
       config_lib.preset(_PRESET.value, _SYSTEM.value), {**overrides, 'depth': 1}
     )

@@ -24,7 +24,7 @@ import psutil
 import reverb
 import tqdm
 
-from acme_hieros import command_line, tuning
+from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
@@ -60,7 +60,7 @@ class Stopwatch:
 
 def main(argv):
   command_line.refuse_arguments(argv)
-  tuning.tune_process()
+  process.tune_process()
   try:
     config = config_lib.preset(_PRESET.value)
     config.check_fillable(_STEPS.value)

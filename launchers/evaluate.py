@@ -70,16 +70,16 @@ def main(argv: Sequence[str]):
       deterministic=_DETERMINISTIC.value,
       seed=_SEED.value,
     )
-    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
-    for skipped in agent.skipped:
+    learned = runs.read_learned(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
+    for skipped in learned.skipped:
       print(f'evaluate: {skipped} The one before is used.', file=sys.stderr)
     print(
-      f'{agent.run.environment}: {settings.episodes} episodes by checkpoint '
-      f'{agent.checkpoint} ({agent.steps} steps, {agent.updates} updates), '
-      f'{"likeliest" if settings.deterministic else "sampled"} actions; the '
-      f'checkpoint was written by {agent.written_by}'
+      f'{learned.run.environment}: {settings.episodes} episodes by checkpoint '
+      f'{learned.checkpoint} ({learned.steps} steps, {learned.updates} '
+      f'updates), {"likeliest" if settings.deterministic else "sampled"} '
+      f'actions; the checkpoint was written by {learned.written_by}'
     )
-    outcome = evaluation.evaluate(agent, settings)
+    outcome = evaluation.evaluate(learned, settings)
   except (ValueError, environment_loop.BrokenEnvironmentError) as error:
     sys.exit(f'evaluate: {error}')
   except KeyboardInterrupt:

@@ -20,7 +20,7 @@ except ImportError as error:
 from absl import app, flags, logging
 import jax
 
-from acme_hieros import command_line, tuning
+from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.agent import learning
 from acme_hieros.experiments import (
@@ -28,10 +28,10 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   launching,
-  running,
   runs,
-  workdirs,
+  training,
 )
+from acme_hieros.storage import workdirs
 
 _ENV = flags.DEFINE_string(
   'env',
@@ -125,7 +125,7 @@ def main(argv: Sequence[str]):
   command_line.refuse_arguments(argv)
   # What Acme's loggers announce would break the live line.
   logging.set_verbosity(logging.WARNING)
-  tuning.tune_process()
+  process.tune_process()
   try:
     if _LAUNCH.value == 'local_mp':
       launching.leave_accelerator()
@@ -137,7 +137,7 @@ def main(argv: Sequence[str]):
     )
     launched = run.launch != 'local'
     with _new_workdir(run) as run:
-      trainer = (launching.Launcher if launched else running.Trainer)(run)
+      trainer = (launching.Launcher if launched else training.Trainer)(run)
   except ValueError as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
@@ -281,30 +281,20 @@ def _resumed_run() -> runs.Run:
 
 
 def _overrides() -> Mapping[str, str]:
-  overrides = _pairs(_OVERRIDE.value, 'override')
+  overrides = command_line.read_pairs(_OVERRIDE)
   if _DEPTH.value is not None:
     overrides['depth'] = _DEPTH.value
   return overrides
 
 
 def _environment_options() -> Mapping[str, Any]:
-  options = _pairs(_ENV_OPTION.value, 'env_option')
+  options = command_line.read_pairs(_ENV_OPTION)
   for name, text in options.items():
     try:
       options[name] = ast.literal_eval(text)
     except (ValueError, SyntaxError):
       pass  # A word.
   return options
-
-
-def _pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-  pairs = {}
-  for text in texts:
-    name, equals, value = text.partition('=')
-    if not equals or not name:
-      raise ValueError(f'--{flag}={text!r} must have the form name=value.')
-    pairs[name.strip()] = value.strip()
-  return pairs
 
 
 if __name__ == '__main__':

@@ -19,9 +19,9 @@ from acme_hieros import command_line
 from acme_hieros.experiments import (
   environment_loop,
   runs,
-  visualization,
-  workdirs,
 )
+from acme_hieros.storage import workdirs
+from acme_hieros.visualization import drawing
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Of the run. It may be at work, and is not disturbed.'
@@ -66,20 +66,18 @@ def main(argv: Sequence[str]):
         raise ValueError(f'--{flag.name}={flag.value} must be at least 1.')
     if not 0 <= _SEED.value < 2**32:
       raise ValueError(f'--seed={_SEED.value} must lie in 0..{2**32 - 1}.')
-    agent = runs.read_agent(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
-    for skipped in agent.skipped:
+    learned = runs.read_learned(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
+    for skipped in learned.skipped:
       print(f'Warning: {skipped} The one before is used.', file=sys.stderr)
-    workdir = workdirs.Workdir(agent.run.workdir)
-    directory = _OUT.value or workdir.pictures_of(agent.steps)
+    workdir = workdirs.Workdir(learned.run.workdir)
+    directory = _OUT.value or workdir.pictures_of(learned.steps)
     print(
-      f'Checkpoint {agent.checkpoint} after {agent.steps} steps: playing at '
-      f'most {_MAX_STEPS.value} steps of {agent.run.environment}.'
+      f'Checkpoint {learned.checkpoint} after {learned.steps} steps: playing '
+      f'at most {_MAX_STEPS.value} steps of {learned.run.environment}.'
     )
-    environment = agent.run.make_environment(_SEED.value)
-    visualization.Visualizer(
-      agent.networks, _MAX_STEPS.value, _HORIZON.value
-    ).draw(
-      [state.params for state in agent.state],
+    environment = learned.run.make_environment(_SEED.value)
+    drawing.Visualizer(learned.networks, _MAX_STEPS.value, _HORIZON.value).draw(
+      [state.params for state in learned.state],
       environment,
       jax.random.PRNGKey(_SEED.value),
       directory,
@@ -91,7 +89,7 @@ def main(argv: Sequence[str]):
   except KeyboardInterrupt:
     print('visualize: stopped; nothing was drawn.', file=sys.stderr)
     sys.exit(130)
-  for path in visualization.files(directory):
+  for path in drawing.files(directory):
     print(os.path.relpath(path))
 
 

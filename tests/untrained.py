@@ -5,18 +5,17 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import functools
 import os
 
+import acme
 import jax
-import smallest
 
-from acme_hieros import config as config_lib
+from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import checkpoints, runs
 from acme_hieros.models import level
+from benchmarks import smallest
 
 
 def make_config(depth):
-  return config_lib.override(
-    config_lib.preset('tiny'), smallest.OVERRIDES | {'depth': depth}
-  )
+  return smallest.make_config(depth=depth)
 
 
 class Replay:
@@ -87,3 +86,11 @@ def draw_state(networks):
 def make_metadata(run, steps):
   counts = dict(actor_steps=steps, actor_episodes=9, learner_steps=steps // 2)
   return {'launch': run.launch, 'counts': counts}
+
+
+def make_agent(environment, depth):
+  """Networks for an environment, and all parameters of each level."""
+  networks = networks_lib.make_networks(
+    make_config(depth), acme.make_environment_spec(environment)
+  )
+  return networks, [state.params for state in draw_state(networks)]

@@ -13,15 +13,7 @@ import tree
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
-from acme_hieros.replay import etbs
-
-# The table of environment steps that holds the replay ratio.
-STEP_TABLE = 'steps'
-
-
-def table_name(level: int) -> str:
-  """The Reverb table of a level's sequences."""
-  return f'level_{level}'
+from acme_hieros.replay import etbs, tables
 
 
 class Extras(NamedTuple):
@@ -71,7 +63,7 @@ class HierarchicalAdder(base.Adder):
     self._steps = None
     if limit_ratio:
       # A replay that was restored can serve the learner already.
-      size = client.server_info()[table_name(0)].current_size
+      size = client.server_info()[tables.table_name(0)].current_size
       filled = size >= config.replay.min_size
       self._steps = _StepWriter(client, None if filled else self._levels[0])
     self._observation = None
@@ -155,7 +147,7 @@ class _LevelWriter:
   """One level's open step, and the writer of its closed ones."""
 
   def __init__(self, client: reverb.Client, level: int, config: HierosConfig):
-    self._table = table = table_name(level)
+    self._table = table = tables.table_name(level)
     self._length = config.sequence_length
     self._chunk_length = config.chunk_length(level)
     self._divisor = config.reward_divisor(level)
@@ -265,7 +257,9 @@ class _StepWriter:
       return
     for _ in range(allowed - self._sent):
       self._writer.append(np.True_)
-      self._writer.create_item(STEP_TABLE, 1.0, self._writer.history[-1:])
+      self._writer.create_item(
+        tables.STEP_TABLE, 1.0, self._writer.history[-1:]
+      )
     self._sent = allowed
     self._writer.flush()
 

@@ -52,22 +52,19 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     self._logger_fn = logger_fn
     self._seed = seed
     self._limit_ratio = limit_ratio
-    self._table_names = [
-      hieros_adders.table_name(level) for level in range(config.depth)
-    ]
 
   def make_replay_tables(
     self, environment_spec: specs.EnvironmentSpec
   ) -> list[reverb.Table]:
     networks = hieros_networks.make_networks(self._config, environment_spec)
     levels = tables.make_tables(
-      self._config, networks, environment_spec, self._table_names, self._seed
+      self._config, networks, environment_spec, self._seed
     )
     if not self._limit_ratio:
       return levels
     return [
       *levels,
-      tables.make_step_table(self._config, hieros_adders.STEP_TABLE),
+      tables.make_step_table(self._config),
     ]
 
   def make_dataset_iterator(
@@ -75,10 +72,9 @@ class HierosBuilder(builders.ActorLearnerBuilder):
   ) -> Iterator[datasets.LevelBatches]:
     return datasets.LevelDataset(
       replay_client,
-      self._table_names,
       self._config,
       prefetch=self._seed is None,
-      step_table=hieros_adders.STEP_TABLE if self._limit_ratio else None,
+      limit_ratio=self._limit_ratio,
     )
 
   def make_adder(

@@ -13,7 +13,7 @@ from acme_hieros.environments.foreign import checked
 _FAMILIES = {
   'atari': 'acme_hieros.environments.atari',
   'debug': 'acme_hieros.environments.debug',
-  'gym': 'acme_hieros.environments.gymnasium_adapter',
+  'gym': 'acme_hieros.environments.gym',
   'minatar': 'acme_hieros.environments.minatar',
 }
 

@@ -13,7 +13,8 @@ import zlib
 import reverb
 
 from acme_hieros import version
-from acme_hieros.experiments import arrays, files, workdirs
+from acme_hieros.agent import learning
+from acme_hieros.storage import arrays, files, workdirs
 
 # The files of a checkpoint, which is a directory.
 _LEARNER = 'learner.npz'
@@ -299,6 +300,18 @@ def read_learner(
     if len(names) == 1 or number is not None
     else f'No checkpoint in {directory} can be used. {skipped[0]}'
   )
+
+
+def save_failure(
+  workdir: workdirs.Workdir,
+  learner: learning.HierosLearner,
+  error: learning.NonFiniteLossError,
+):
+  """Keeps the state and the batch of a loss that was not finite."""
+  os.makedirs(workdir.failure, exist_ok=True)
+  metadata = {'level': error.level, 'names': list(error.names)}
+  for name, values in (('state', learner.save()), ('batch', error.batch)):
+    arrays.save(os.path.join(workdir.failure, f'{name}.npz'), values, metadata)
 
 
 def _names(directory: str) -> list[str]:

@@ -1,15 +1,13 @@
 """What the episodes of a run returned."""
 
 import collections
-from collections.abc import Mapping, Sequence
-import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from acme.utils import loggers
 import numpy as np
 
-# The mean return is over so many of the last episodes.
-RECENT = 100
+from acme_hieros.scores import statistics
 
 
 class Episode(NamedTuple):
@@ -25,19 +23,12 @@ class Episode(NamedTuple):
   environment_index: int
 
 
-def standard_error(returns: Sequence[float]) -> float | None:
-  """Of the mean of returns; None for a single one."""
-  if len(returns) < 2:
-    return None
-  return float(np.std(returns, ddof=1)) / math.sqrt(len(returns))
-
-
 class EpisodeLog:
   """Logs episodes, and keeps the returns of the last ones."""
 
   def __init__(self, logger: loggers.Logger):
     self._logger = logger
-    self._returns = collections.deque(maxlen=RECENT)
+    self._returns = collections.deque(maxlen=statistics.RECENT)
     self._best: float | None = None
 
   @property
@@ -45,7 +36,7 @@ class EpisodeLog:
     return self._returns[-1] if self._returns else None
 
   def summary(self) -> Mapping[str, float | None]:
-    """last_return, mean_return of the RECENT last ones, best_return of all.
+    """last_return, mean_return of the last ones, best_return of all.
 
     All are None before there are any.
     """

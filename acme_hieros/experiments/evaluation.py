@@ -1,7 +1,5 @@
 """Plays by what a run has learned, and says how well that goes."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import collections
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -11,6 +9,7 @@ from typing import Any
 import uuid
 
 from acme import core
+from acme.utils import loggers as acme_loggers
 import jax
 import numpy as np
 
@@ -18,17 +17,16 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
-  atari_scores,
   console,
   environment_loop,
   episodes,
-  files,
-  json_lines,
-  reading,
+  loggers,
   runs,
-  workdirs,
 )
 from acme_hieros.models import level as level_lib
+from acme_hieros.scores import atari as atari_scores
+from acme_hieros.scores import statistics
+from acme_hieros.storage import files, json_lines, reading, workdirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +110,7 @@ def summarise(
     environment=environment,
     episodes=len(returns),
     mean=mean,
-    standard_error=episodes.standard_error(returns),
+    standard_error=statistics.standard_error(returns),
     median=float(np.median(returns)),
     human_normalised=atari_scores.human_normalised(environment, mean),
     **about,
@@ -148,7 +146,7 @@ class Outcome:
     )
 
 
-def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
+def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
   """Plays to the last episode or to Ctrl-C, and writes what was played.
 
   It goes to the run's work directory: evaluation/000012.jsonl, or
@@ -160,8 +158,8 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
     workdirs.WorkdirError: the files cannot be written.
     environment_loop.BrokenEnvironmentError: rebuilding one does not help.
   """
-  workdir = workdirs.Workdir(agent.run.workdir)
-  label = agent.checkpoint + '-deterministic' * settings.deterministic
+  workdir = workdirs.Workdir(learned.run.workdir)
+  label = learned.checkpoint + '-deterministic' * settings.deterministic
   path = workdir.evaluation_file(label, 'jsonl')
   incomplete = path + '.incomplete'
   # Somebody else may be evaluating the same checkpoint.
@@ -174,9 +172,9 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
       )
     )
     os.makedirs(workdir.evaluation, exist_ok=True)
-    logger = json_lines.JsonLinesLogger(under_way)
+    logger = loggers.JsonLinesLogger(under_way)
     stack.callback(logger.close)
-    played = stack.enter_context(contextlib.closing(_play(agent, settings)))
+    played = stack.enter_context(contextlib.closing(_play(learned, settings)))
     try:
       for number, episode in played:
         records.append({'episode': number, **episode._asdict()})
@@ -184,7 +182,7 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
       if len(records) == settings.episodes:
         records.sort(key=lambda record: record['episode'])
         summary_path = workdir.evaluation_file(label, 'json')
-        summary = _write(path, summary_path, records, agent, settings)
+        summary = _write(path, summary_path, records, learned, settings)
     except environment_loop.BrokenEnvironmentError as error:
       raise environment_loop.BrokenEnvironmentError(
         f'{error} {len(records)} episodes had ended.'
@@ -201,23 +199,23 @@ def evaluate(agent: runs.Agent, settings: Settings) -> Outcome:
 
 
 def _play(
-  agent: runs.Agent, settings: Settings
+  learned: runs.Learned, settings: Settings
 ) -> Iterator[tuple[int, episodes.Episode]]:
   """Yields episodes, with their numbers, as they end; less after Ctrl-C."""
   shares = settings.shares()
   actor_seed, environment_seeds = np.random.SeedSequence(settings.seed).spawn(2)
-  actor = builder_lib.HierosBuilder(agent.run.config).make_batch_actor(
+  actor = builder_lib.HierosBuilder(learned.run.config).make_batch_actor(
     jax.random.PRNGKey(int(actor_seed.generate_state(1)[0])),
-    networks_lib.make_batch_policy(agent.networks, settings.deterministic),
+    networks_lib.make_batch_policy(learned.networks, settings.deterministic),
     [None] * len(shares),
-    _Constant(agent.state),
+    _Constant(learned.state),
   )
   with contextlib.ExitStack() as stack:
     interruption = stack.enter_context(console.Interruption())
     line = stack.enter_context(console.EpisodesLine(settings.episodes))
     loop = environment_loop.EnvironmentLoop(
       actor,
-      agent.run.make_environment,
+      learned.run.make_environment,
       len(shares),
       environment_seeds,
       lambda: None,  # There are no newer parameters.
@@ -256,16 +254,16 @@ def _write(
   path: str,
   summary_path: str,
   records: Sequence[Mapping[str, Any]],
-  agent: runs.Agent,
+  learned: runs.Learned,
   settings: Settings,
 ) -> Summary:
   """Writes both files of a complete evaluation, or neither."""
   summary = summarise(
-    agent.run.environment,
+    learned.run.environment,
     [record['episode_return'] for record in records],
-    checkpoint=agent.checkpoint,
-    steps=agent.steps,
-    updates=agent.updates,
+    checkpoint=learned.checkpoint,
+    steps=learned.steps,
+    updates=learned.updates,
     seed=settings.seed,
     deterministic=settings.deterministic,
   )
@@ -283,17 +281,22 @@ class EvaluatorLog:
   summary of the last ones.
   """
 
-  def __init__(self, run: runs.Run, workdir: workdirs.Workdir):
-    """Goes on where the file ends."""
+  def __init__(
+    self,
+    run: runs.Run,
+    workdir: workdirs.Workdir,
+    logger: acme_loggers.Logger,
+  ):
+    """Goes on where the file ends, with a logger that writes to it."""
     self._run = run
     self._summary = workdir.evaluation_file('evaluator', 'json')
     before = json_lines.read(workdir.evaluation_file('evaluator', 'jsonl'))
     self._count = len(before)
     returns = (record.get('episode_return') for record in before)
     self._returns = collections.deque(
-      filter(reading.is_number, returns), maxlen=episodes.RECENT
+      filter(reading.is_number, returns), maxlen=statistics.RECENT
     )
-    self._logger = workdir.make_evaluator_logger()
+    self._logger = logger
 
   def add(
     self,

@@ -5,13 +5,10 @@ one again nor end well when one has died. The program and what its nodes are
 made of is Launchpad's, see `nodes`.
 """
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
-from collections.abc import Callable, Mapping, Sequence
 import collections
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
-import json
 import logging as python_logging
 import os
 import shlex
@@ -33,16 +30,16 @@ from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
 import psutil
 
-from acme_hieros import tuning
+from acme_hieros import process
 from acme_hieros.experiments import (
   console,
   episodes,
-  files,
   loopback,
   nodes,
   runs,
-  workdirs,
 )
+from acme_hieros.experiments import progress as progress_lib
+from acme_hieros.storage import files, workdirs
 
 # An actor that died more often within such a time is not started again.
 _MOST_RESTARTS = 10
@@ -130,7 +127,7 @@ class _Worker(Protocol):
 class Launcher:
   """One run as a program of several nodes. Construction checks what it can.
 
-  Its attributes are those of `running.Trainer`.
+  Its attributes are those of `training.Trainer`.
 
   Raises:
     ValueError: see `runs.prepare`.
@@ -156,13 +153,9 @@ class Launcher:
       seconds = self._restored.metadata['seconds']
       log.restore(self._restored.metadata)
     # What the coordinator will write.
-    self._progress = {
-      'now': {'counts': counts, 'seconds': seconds, **log.summary()},
-      'saved': None,
-      'warnings': [],
-      'num_warnings': 0,
-      'silent': {},
-    }
+    self._progress = progress_lib.Progress(
+      now={'counts': counts, 'seconds': seconds, **log.summary()}
+    )
     self._warned = 0
     self._silence = _Silence()
     self._restarts = collections.defaultdict(collections.deque)
@@ -171,7 +164,7 @@ class Launcher:
   @property
   def steps(self) -> int:
     """Environment steps so far, of all actors."""
-    return self._progress['now']['counts']['actor_steps']
+    return self._progress.now['counts']['actor_steps']
 
   def train(self) -> runs.Summary:
     """Runs to the last step or until it is asked to stop; the learner saves.
@@ -319,17 +312,16 @@ class Launcher:
   def _show(self, line: console.LiveLine):
     # There is none at first, and none new where the disk is full.
     with contextlib.suppress(OSError):
-      with open(self._workdir.progress) as file:
-        self._progress = json.load(file)
-    now = self._progress['now']
+      self._progress = progress_lib.read(self._workdir.progress)
+    now = self._progress.now
     line.show(
       now['counts']['actor_steps'],
       now['counts']['learner_steps'] or None,
       now['last_return'],
     )
-    new = self._progress['num_warnings'] - self._warned
+    new = self._progress.num_warnings - self._warned
     if new:
-      for warning in self._progress['warnings'][-new:]:
+      for warning in self._progress.warnings[-new:]:
         line.write(f'Warning: {warning}')
     self._warned += new
 
@@ -340,7 +332,7 @@ class Launcher:
 
   def _summarise(self, stop: signal.Signals | None) -> runs.Summary:
     # What was saved is what a resumed run continues; actors may have gone on.
-    final = self._progress['saved'] or self._progress['now']
+    final = self._progress.saved or self._progress.now
     return runs.summarise(self._run, self._workdir, stop=stop, **final)
 
 
@@ -353,15 +345,15 @@ class _Silence:
     self._told = set()
 
   def warnings(
-    self, progress: Mapping[str, Any], workers: Mapping[str, _Worker]
+    self, progress: progress_lib.Progress, workers: Mapping[str, _Worker]
   ) -> list[str]:
     """A sentence on each node that has fallen silent."""
     now = time.monotonic()
-    if progress['now'] != self._reported:
-      self._reported, self._heard = progress['now'], now
+    if progress.now != self._reported:
+      self._reported, self._heard = progress.now, now
     silent = {
       name: seconds
-      for name, seconds in progress['silent'].items()
+      for name, seconds in progress.silent.items()
       if seconds > _SILENT_SECONDS and workers[name].poll() is None
     }
     if now - self._heard > _COORDINATOR_SILENT_SECONDS:
@@ -483,11 +475,11 @@ class _Thread:
 def _make_processes(
   program: lp.Program, workdir: workdirs.Workdir
 ) -> Mapping[str, _Worker]:
-  learner = tuning.settings(_ENVIRONMENT)
-  other = tuning.settings(_ENVIRONMENT, learns=False)
+  learner = process.settings(_ENVIRONMENT)
+  other = process.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
   # with more threads than cores they would only be in each other's way.
-  other |= {'JAX_PLATFORMS': 'cpu'} | tuning.xla_flag(
+  other |= {'JAX_PLATFORMS': 'cpu'} | process.xla_flag(
     _ENVIRONMENT | other, '--xla_cpu_multi_thread_eigen=false'
   )
   configurations = {

@@ -7,8 +7,6 @@ which their libraries have from libc, is replaced in the tables by which these
 libraries find it (the global offset tables of the ELF format).
 """
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 from collections.abc import Iterator
 import contextlib
 import ctypes

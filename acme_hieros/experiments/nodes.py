@@ -1,10 +1,8 @@
 """The nodes of a Launchpad program: replay, coordinator, learner, actors.
 
-They are what `running.Trainer` does in one process, taken apart. Reverb holds
+They are what `training.Trainer` does in one process, taken apart. Reverb holds
 the replay ratio between them (`HierosBuilder(limit_ratio=True)`).
 """
-
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -26,9 +24,8 @@ import launchpad as lp
 import numpy as np
 import reverb
 
-from acme_hieros.agent import acting
+from acme_hieros.agent import acting, learning
 from acme_hieros.agent import builder as builder_lib
-from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
   checkpoints,
@@ -36,12 +33,13 @@ from acme_hieros.experiments import (
   environment_loop,
   episodes,
   evaluation,
+  loggers,
   loopback,
-  running,
+  periodic_pictures,
   runs,
-  visualization,
-  workdirs,
 )
+from acme_hieros.experiments import progress as progress_lib
+from acme_hieros.storage import workdirs
 
 # How often actors report and the progress is written.
 _REPORT_SECONDS = 0.5
@@ -91,19 +89,23 @@ def make_program(
     label=COORDINATOR,
   )
   learner = program.add_node(
-    _CourierNode(Learner, run, environment_spec, replay, coordinator),
+    _CourierNode(LearnerNode, run, environment_spec, replay, coordinator),
     label=LEARNER,
   )
   with program.group(ACTOR):
     for i in range(run.num_actors):
       program.add_node(
-        lp.PyNode(act, run, environment_spec, i, replay, learner, coordinator)
+        lp.PyNode(
+          run_actor, run, environment_spec, i, replay, learner, coordinator
+        )
       )
   if run.num_evaluators:
     with program.group(EVALUATOR):
       for i in range(run.num_evaluators):
         program.add_node(
-          lp.PyNode(evaluate, run, environment_spec, i, learner, coordinator)
+          lp.PyNode(
+            run_evaluator, run, environment_spec, i, learner, coordinator
+          )
         )
   return program
 
@@ -154,16 +156,18 @@ class Coordinator:
     with _node(run, COORDINATOR):
       self._run = run
       self._workdir = workdirs.Workdir(run.workdir)
-      self._workdir.warn = self.warn
+      self._loggers = loggers.RunLoggers(self._workdir, self.warn)
       # Held by whoever changes anything, from the first change to the last.
       self._lock = threading.RLock()
       self._counts = dict(runs.NO_COUNTS)
       self._episodes = episodes.EpisodeLog(
-        self._workdir.make_logger('episodes')
+        self._loggers.make_logger('episodes')
       )
       self._evaluations = None
       if run.num_evaluators:
-        self._evaluations = evaluation.EvaluatorLog(run, self._workdir)
+        self._evaluations = evaluation.EvaluatorLog(
+          run, self._workdir, self._loggers.make_evaluator_logger()
+        )
       self._seconds_before = 0.0
       if metadata:
         self._counts.update(metadata['counts'])
@@ -251,7 +255,7 @@ class Coordinator:
       while not lp.wait_for_stop(_REPORT_SECONDS):
         self._write_progress()
       self._write_progress()
-      self._workdir.close()
+      self._loggers.close()
     _leave_process()
 
   def _hear(self, node: str):
@@ -270,23 +274,21 @@ class Coordinator:
 
   def _write_progress(self):
     with self._lock:
-      progress = {
-        'now': self._summary(),
-        # What the last checkpoint holds.
-        'saved': self._saved,
-        'warnings': list(self._warnings),
-        'num_warnings': self._num_warnings,
-        # For how many seconds nothing was heard of a node.
-        'silent': {
+      progress = progress_lib.Progress(
+        now=self._summary(),
+        saved=self._saved,
+        warnings=list(self._warnings),
+        num_warnings=self._num_warnings,
+        silent={
           name: time.monotonic() - heard for name, heard in self._heard.items()
         },
-      }
+      )
     # Where there is no room the progress is not shown; saving says more.
     with contextlib.suppress(OSError):
-      workdirs.write_json(self._workdir.progress, progress)
+      progress.write(self._workdir.progress)
 
 
-class Learner(core.VariableSource):
+class LearnerNode(core.VariableSource):
   """Learns, saves and gives actors their parameters."""
 
   def __init__(
@@ -309,9 +311,9 @@ class Learner(core.VariableSource):
       self._replay = replay
       self._coordinator = coordinator
       self._workdir = workdirs.Workdir(run.workdir)
-      self._workdir.warn = coordinator.warn
+      self._loggers = loggers.RunLoggers(self._workdir, coordinator.warn)
       self._checkpoints = runs.make_checkpoints(run)
-      builder = _make_builder(run, self._workdir.make_learner_logger)
+      builder = _make_builder(run, self._loggers.make_learner_logger)
       self._dataset = builder.make_dataset_iterator(replay)
       learner_key, _ = jax.random.split(jax.random.PRNGKey(run.seed))
       networks = networks_lib.make_networks(run.config, environment_spec)
@@ -341,12 +343,12 @@ class Learner(core.VariableSource):
         self._learn()
       except Exception as error:
         if isinstance(error, learning.NonFiniteLossError):
-          running.save_failure(self._workdir, self._learner, error)
+          checkpoints.save_failure(self._workdir, self._learner, error)
         # The first error is what is to be told.
         self._try_to_save(emergency=True)
         raise
       self._save()
-      self._workdir.close()
+      self._loggers.close()
     _leave_process()
 
   def _learn(self):
@@ -380,7 +382,7 @@ class Learner(core.VariableSource):
     )
 
 
-def act(
+def run_actor(
   run: runs.Run,
   environment_spec: specs.EnvironmentSpec,
   index: int,
@@ -430,7 +432,7 @@ def act(
   _leave_process()
 
 
-def evaluate(
+def run_evaluator(
   run: runs.Run,
   environment_spec: specs.EnvironmentSpec,
   index: int,
@@ -465,7 +467,7 @@ def evaluate(
     )
     drawing = None
     if index == 0:  # One of them is enough.
-      drawing = visualization.PeriodicPictures(
+      drawing = periodic_pictures.PeriodicPictures(
         run,
         networks_lib.make_networks(run.config, environment_spec),
         coordinator.warn,
@@ -485,15 +487,15 @@ def evaluate(
       for episode in ended:
         go_on = coordinator.add_evaluation(index, counts, episode)
       if drawing:
-        drawing.draw_if_due(functools.partial(_read_agent, run))
+        drawing.draw_if_due(functools.partial(_read_learned, run))
     loop.close()
   _leave_process()
 
 
-def _read_agent(run: runs.Run):
+def _read_learned(run: runs.Run):
   """All parameters in the newest checkpoint, and the steps before it."""
-  agent = runs.read_agent(run.workdir, environment=run.environment)
-  return [state.params for state in agent.state], agent.steps
+  learned = runs.read_learned(run.workdir, environment=run.environment)
+  return [state.params for state in learned.state], learned.steps
 
 
 def _make_actor(

@@ -1,7 +1,5 @@
 """What code is at work, for those who find what it has written."""
 
-from acme_hieros import compat  # noqa: I001  Comes before Acme.
-
 from collections.abc import Mapping
 import functools
 import os
@@ -9,7 +7,7 @@ import platform
 import subprocess
 from typing import Any
 
-from acme_hieros import version
+from acme_hieros import compat, version
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 

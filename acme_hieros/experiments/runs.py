@@ -22,14 +22,14 @@ from acme_hieros.environments import foreign_module, make_environment
 from acme_hieros.experiments import (
   checkpoints,
   environment_loop,
-  episodes,
   provenance,
   trust,
-  workdirs,
 )
 from acme_hieros.models import hierarchy
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
+from acme_hieros.scores import statistics
+from acme_hieros.storage import workdirs
 
 # One process, one program of threads, one of processes.
 LAUNCHES = ('local', 'local_mt', 'local_mp')
@@ -202,7 +202,7 @@ def _other_version(workdir: str, found: Mapping[str, Any]) -> str:
 class Summary:
   """What came of a run.
 
-  mean_return: over the last `episodes.RECENT` episodes; None without episodes.
+  mean_return: over the last `statistics.RECENT` episodes; None without any.
   seconds: those before a resume included.
   cpu_seconds: of them, as `Run.cpu_minutes` counts; None of several processes.
   interrupted: whether it was stopped before its last step, or the end of its
@@ -234,7 +234,7 @@ class Summary:
       )
     ]
     if self.mean_return is not None:
-      recent = min(self.episodes, episodes.RECENT)
+      recent = min(self.episodes, statistics.RECENT)
       lines.append(
         f'Mean return of the last {recent} episodes: '
         f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
@@ -279,7 +279,7 @@ def summarise(
   )
 
 
-class Agent(NamedTuple):
+class Learned(NamedTuple):
   """What a run has learned so far, to be looked at.
 
   state: of every level, as NumPy arrays; acting needs
@@ -301,9 +301,9 @@ class Agent(NamedTuple):
   skipped: list[str]
 
 
-def read_agent(
+def read_learned(
   workdir: str, checkpoint: int | None = None, environment: str | None = None
-) -> Agent:
+) -> Learned:
   """Reads what a run has learned; the run may be at work, and is not disturbed.
 
   Args:
@@ -334,7 +334,7 @@ def read_agent(
       f'{restored.path} belongs to another version: it does not say how many '
       'steps were made.'
     )
-  return Agent(
+  return Learned(
     run=run,
     environment_spec=environment_spec,
     networks=networks,

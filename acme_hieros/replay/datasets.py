@@ -2,7 +2,7 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent import futures
 import threading
 import time
@@ -15,7 +15,7 @@ import reverb
 import tree
 
 from acme_hieros.config import HierosConfig
-from acme_hieros.replay import etbs
+from acme_hieros.replay import etbs, tables
 
 # What a learner step gets: a batch [B, T, ...] of each level, or None where the
 # level is not due or its table still too small.
@@ -47,31 +47,28 @@ class LevelDataset(Iterator[LevelBatches]):
   def __init__(
     self,
     client: reverb.Client,
-    tables: Sequence[str],
     config: HierosConfig,
     prefetch: bool = True,
-    step_table: str | None = None,
+    limit_ratio: bool = False,
   ):
     """Creates the dataset.
 
     Args:
       client: of the server that holds the tables.
-      tables: their names, level 0 first.
       config: batch size, tick periods and least table size.
       prefetch: draw the next batch while the learner works on the last one,
         which takes it from the table as it happens to be then. Without it a
         batch is drawn when it is asked for, so that a run can be repeated.
-      step_table: name of the table of `tables.make_step_table`, if that is to
-        hold the replay ratio. While it does not allow a step, every batch is
-        None.
+      limit_ratio: have the table of `tables.make_step_table` hold the replay
+        ratio. While it does not allow a step, every batch is None.
     """
     self._client = client
-    self._tables = tables
+    self._tables = [tables.table_name(i) for i in range(config.depth)]
     self._config = config
     self._prefetch = prefetch
-    self._step_table = step_table
+    self._limit_ratio = limit_ratio
     self._allowed = None  # Iterator over the steps that the limiter allows.
-    self._iterators = [None] * len(tables)
+    self._iterators = [None] * config.depth
     # Of the learner, those before a restart included; decides who is due.
     self.step = 0
 
@@ -83,7 +80,7 @@ class LevelDataset(Iterator[LevelBatches]):
     if not self.ready():
       time.sleep(_IDLE_SECONDS)
       return (None,) * len(self._tables)
-    if self._step_table and not self._wait_for_permission():
+    if self._limit_ratio and not self._wait_for_permission():
       return (None,) * len(self._tables)
     batches = tuple(
       self._take(level) if due[level] and self._ready(level) else None
@@ -115,7 +112,7 @@ class LevelDataset(Iterator[LevelBatches]):
     if self._allowed is None:
       self._allowed = reverb.TrajectoryDataset.from_table_signature(
         server_address=self._client.server_address,
-        table=self._step_table,
+        table=tables.STEP_TABLE,
         max_in_flight_samples_per_worker=1,
         num_workers_per_iterator=1,
         rate_limiter_timeout_ms=_PATIENCE_MS,

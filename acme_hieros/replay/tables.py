@@ -2,7 +2,6 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
-from collections.abc import Sequence
 from typing import Any
 
 from acme import specs
@@ -16,9 +15,16 @@ from acme_hieros.config import HierosConfig
 from acme_hieros.models import hierarchy
 from acme_hieros.replay import etbs
 
+# The table of environment steps that holds the replay ratio.
+STEP_TABLE = 'steps'
 
 # How many steps actors may be ahead of the learner.
 _MOST_STEPS_AHEAD = 64
+
+
+def table_name(level: int) -> str:
+  """The table of a level's sequences."""
+  return f'level_{level}'
 
 
 def step_spec(
@@ -55,7 +61,7 @@ def signature(spec: Any, sequence_length: int) -> Any:
   )
 
 
-def make_step_table(config: HierosConfig, name: str) -> reverb.Table:
+def make_step_table(config: HierosConfig) -> reverb.Table:
   """Creates the table by which Reverb holds the replay ratio.
 
   Actors put an item into it for each environment step, and the learner takes a
@@ -67,7 +73,7 @@ def make_step_table(config: HierosConfig, name: str) -> reverb.Table:
   ratio = config.updates_per_step
   owed_from = ratio * config.replay.min_size
   return reverb.Table(
-    name=name,
+    name=STEP_TABLE,
     sampler=reverb.selectors.Uniform(),
     remover=reverb.selectors.Fifo(),
     max_size=config.replay.min_size,
@@ -90,29 +96,27 @@ def make_tables(
   config: HierosConfig,
   networks: hierarchy.Hierarchy,
   environment: specs.EnvironmentSpec,
-  names: Sequence[str],
   seed: int | None = None,
 ) -> list[reverb.Table]:
-  """Creates the table of every level: the oldest sequences leave first.
+  """Creates a table a level, level 0 first; the oldest sequences leave first.
 
   Args:
     config: of the agent.
     networks: whose levels' steps the tables hold.
     environment: of level 0.
-    names: of the tables, level 0 first.
     seed: decides the draws of ETBS; None: a random one. Reverb's own samplers
       cannot be seeded.
   """
   if config.replay.sampler == 'etbs':
     make_table = etbs.make_table
-    seeds = np.random.SeedSequence(seed).generate_state(len(names), np.uint64)
+    seeds = np.random.SeedSequence(seed).generate_state(config.depth, np.uint64)
     samplers = [etbs.Etbs(config.replay.temperature, s) for s in seeds.tolist()]
   else:
     make_table = reverb.Table
-    samplers = [reverb.selectors.Uniform() for _ in names]
+    samplers = [reverb.selectors.Uniform() for _ in range(config.depth)]
   return [
     make_table(
-      name=name,
+      name=table_name(level),
       sampler=sampler,
       remover=reverb.selectors.Fifo(),
       max_size=config.replay.capacity,
@@ -121,5 +125,5 @@ def make_tables(
         step_spec(networks, environment, level), config.sequence_length
       ),
     )
-    for level, (name, sampler) in enumerate(zip(names, samplers))
+    for level, sampler in enumerate(samplers)
   ]

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import atari_scores, reading
 from acme_hieros.reports import aggregates, curves, published, results
+from acme_hieros.scores import atari as atari_scores
+from acme_hieros.storage import reading
 
 # Characters of a name that would not fit into a plot.
 _LONG = 70

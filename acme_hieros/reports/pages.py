@@ -13,10 +13,10 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from acme_hieros.experiments import files
-from acme_hieros.experiments import reading as reading_lib
 from acme_hieros.reports import curves, plots, published
 from acme_hieros.reports.aggregates import Estimate
+from acme_hieros.storage import files
+from acme_hieros.storage import reading as reading_lib
 
 # Pictures are embedded up to so many bytes in all.
 _PICTURE_BYTES = 24_000_000

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from acme_hieros.experiments import figures
 from acme_hieros.reports.aggregates import Estimate
 from acme_hieros.reports.curves import Curve
+from acme_hieros.visualization import figures
 
 # Told apart whatever colours one sees (Okabe and Ito, 2008), dark ones first.
 _COLOURS = (

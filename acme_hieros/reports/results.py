@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import episodes, json_lines, reading, workdirs
+from acme_hieros.scores import statistics
+from acme_hieros.storage import json_lines, reading, workdirs
 
 # The columns of a CSV file by name, each float64 [rows].
 Table = Mapping[str, np.ndarray]
@@ -128,10 +129,10 @@ class Result:
         f'evaluation of checkpoint {last.checkpoint}: '
         f'{_count(last.episodes, "episode")}',
       )
-    returns = self.episodes['episode_return'][-episodes.RECENT :]
+    returns = self.episodes['episode_return'][-statistics.RECENT :]
     return Score(
       float(np.mean(returns)),
-      episodes.standard_error(returns),
+      statistics.standard_error(returns),
       len(returns),
       int(self.episodes['actor_steps'][-1]),
       f'training: its last {_count(len(returns), "episode")}',

@@ -2,22 +2,14 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import jax
 import pytest
-import smallest
 
-from acme_hieros import config as config_lib
+from benchmarks import smallest
 
 
 @pytest.fixture(scope='session')
 def make_config():
-  """Makes a configuration from fields by their dotted names."""
-
-  def make_config(**fields):
-    changes = {name.replace('__', '.'): v for name, v in fields.items()}
-    return config_lib.override(
-      config_lib.preset('tiny'), smallest.OVERRIDES | changes
-    )
-
-  return make_config
+  """Makes a configuration; fields have two underscores for a dot."""
+  return smallest.make_config
 
 
 @pytest.fixture(scope='module', autouse=True)

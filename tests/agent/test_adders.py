@@ -40,7 +40,7 @@ class Replay:
     ]
     self._server = reverb.Server(
       [
-        reverb.Table.queue(adders.table_name(i), 100_000, signature=s)
+        reverb.Table.queue(tables.table_name(i), 100_000, signature=s)
         for i, s in enumerate(signatures)
       ],
       port=None,
@@ -51,7 +51,7 @@ class Replay:
   def sequences(self, level):
     """Takes all sequences of a level out: [T, ...] each."""
     self.adder.flush()
-    table = adders.table_name(level)
+    table = tables.table_name(level)
     count = self._client.server_info()[table].current_size
     if not count:
       return []
@@ -518,7 +518,7 @@ def test_no_step_is_reported_before_its_sequence(make_config):
   spec = specs.make_environment_spec(environment)
   builder = builder_lib.HierosBuilder(config, limit_ratio=True)
   tables_ = builder.make_replay_tables(spec)[:1] + [
-    reverb.Table.queue(adders.STEP_TABLE, 100_000)
+    reverb.Table.queue(tables.STEP_TABLE, 100_000)
   ]
   server = reverb.Server(tables_, port=None)
   client = reverb.Client(f'localhost:{server.port}')
@@ -532,7 +532,7 @@ def test_no_step_is_reported_before_its_sequence(make_config):
       adder.add(*arguments)
       steps.append(None)
       info = client.server_info()
-      reported = info[adders.STEP_TABLE].current_size
+      reported = info[tables.STEP_TABLE].current_size
       assert reported <= info['level_0'].current_size
       # All but those of a chunk, and of the first sequence.
       assert reported <= len(steps)

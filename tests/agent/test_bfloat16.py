@@ -3,19 +3,15 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import jax
-import smallest
 import tensorflow as tf
 
-from acme_hieros import config as config_lib
 from acme_hieros.models import hierarchy, spaces
+from benchmarks import smallest
 
 
 def test_bfloat16_is_that_of_jax_whatever_tensorflow_has_registered():
   assert tf.bfloat16.as_numpy_dtype.__name__ == 'bfloat16'
-  config = config_lib.override(
-    config_lib.preset('tiny'),
-    smallest.OVERRIDES | {'precision': 'bfloat16', 'depth': 1},
-  )
+  config = smallest.make_config(precision='bfloat16', depth=1)
   agent = hierarchy.Hierarchy(
     config, {'body': spaces.Vector((3,))}, spaces.Discrete((), 3)
   )

@@ -7,8 +7,8 @@ from scripted_learner import Setup, assert_equal, differ
 import tree
 
 from acme_hieros.agent import learning
-from acme_hieros.experiments import arrays
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import arrays
 
 
 @pytest.fixture(scope='module')

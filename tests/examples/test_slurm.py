@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-import smallest
+
+from benchmarks import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ def test_a_job_saves_before_its_end_and_goes_on_in_the_next(tmp_path):
         '--picture_minutes=0',
         f'--num_steps={num_steps}',
         f'--workdir={workdir}',
-        *(f'--override={n}={v}' for n, v in smallest.OVERRIDES.items()),
+        *smallest.make_flags(),
       ],
       cwd=ROOT,
       env=os.environ

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import reverb
 
-from acme_hieros.experiments import arrays
 from acme_hieros.experiments import checkpoints
+from acme_hieros.storage import arrays
 
 TEMPLATE = {'weights': np.zeros(3, np.float32)}
 

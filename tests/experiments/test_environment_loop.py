@@ -1,7 +1,5 @@
 """Environments are stepped together, and rebuilt when they break down."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import dm_env
 from dm_env import specs
 import gymnasium

@@ -1,7 +1,5 @@
 """What is played, counted and written, and what is left alone."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import contextlib
 import errno
 import json
@@ -17,11 +15,17 @@ import pytest
 import scipy.stats
 import untrained
 
-from acme_hieros.environments import debug
-from acme_hieros.environments import make_environment
-from acme_hieros.experiments import environment_loop, episodes, evaluation
-from acme_hieros.experiments import files, nodes, runs, workdirs
+from acme_hieros.environments import debug, make_environment
+from acme_hieros.experiments import (
+  environment_loop,
+  episodes,
+  evaluation,
+  loggers,
+  nodes,
+  runs,
+)
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import files, workdirs
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 
@@ -89,8 +93,8 @@ def read_lines(path):
 
 def evaluate(path, *arguments, checkpoint=None, **others):
   """Returns the outcome of an evaluation, its lines and its summary."""
-  agent = runs.read_agent(str(path), checkpoint)
-  outcome = evaluation.evaluate(agent, settings(*arguments, **others))
+  learned = runs.read_learned(str(path), checkpoint)
+  outcome = evaluation.evaluate(learned, settings(*arguments, **others))
   assert len(outcome.paths) == 2
   lines, summary = map(pathlib.Path, outcome.paths)
   return outcome, read_lines(lines), json.loads(summary.read_text())
@@ -218,9 +222,9 @@ def test_the_first_episodes_of_each_environment_are_played(
     seeds.append(seed)
     return make_environment(name, seed, **options)
 
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   monkeypatch.setattr(runs, 'make_environment', make)
-  outcome = evaluation.evaluate(agent, settings(total, count))
+  outcome = evaluation.evaluate(learned, settings(total, count))
   monkeypatch.undo()
   count = min(total, count)
   assert len(seeds) == len(set(seeds)) == count
@@ -334,13 +338,13 @@ class Fragile(debug.RandomLength):
 
 
 def test_episodes_that_break_down_are_played_anew(workdir, monkeypatch, capsys):
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   monkeypatch.setattr(
     runs,
     'make_environment',
     lambda name, seed, **options: Fragile(seed, **options),
   )
-  outcome = evaluation.evaluate(agent, settings(20, 3))
+  outcome = evaluation.evaluate(learned, settings(20, 3))
   lines = read_lines(pathlib.Path(outcome.paths[0]))
   assert [line['episode'] for line in lines] == list(range(20))
   counts = np.bincount([line['environment_index'] for line in lines])
@@ -363,7 +367,7 @@ def test_closing_that_fails_costs_no_evaluation(workdir, monkeypatch, capsys):
 
 def test_an_environment_that_never_works_ends_it(workdir, monkeypatch):
   before = put_older(workdir)
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   made = []
 
   def make(name, seed, **options):
@@ -379,7 +383,7 @@ def test_an_environment_that_never_works_ends_it(workdir, monkeypatch):
   with pytest.raises(
     environment_loop.BrokenEnvironmentError, match='emulator is gone.*had ended'
   ):
-    evaluation.evaluate(agent, settings(episodes=30))
+    evaluation.evaluate(learned, settings(episodes=30))
   after = snapshot(workdir / 'evaluation')
   assert after.pop('000002.jsonl.incomplete')
   assert after == before
@@ -409,7 +413,7 @@ def test_ctrl_c_keeps_what_was_played_and_no_summary(
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
   older = put_older(workdir)
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   monkeypatch.setattr(Interrupting, 'steps', 0)
   monkeypatch.setattr(Interrupting, 'at', 25)
   monkeypatch.setattr(Interrupting, 'times', times)
@@ -419,14 +423,14 @@ def test_ctrl_c_keeps_what_was_played_and_no_summary(
   directory = workdir / 'evaluation'
   incomplete = directory / '000002.jsonl.incomplete'
   if times == 1:
-    outcome = evaluation.evaluate(agent, settings(episodes=1000))
+    outcome = evaluation.evaluate(learned, settings(episodes=1000))
     assert outcome.summary is None and outcome.paths == [str(incomplete)]
     assert outcome.played == len(read_lines(incomplete))
     text = str(outcome)
     assert f'{outcome.played} episodes' in text and str(incomplete) in text
   else:
     with pytest.raises(KeyboardInterrupt):
-      evaluation.evaluate(agent, settings(episodes=1000))
+      evaluation.evaluate(learned, settings(episodes=1000))
   assert 'Stopping' in capsys.readouterr().err
   lines = read_lines(incomplete)
   assert 25 / 9 - 3 <= len(lines) <= 26
@@ -454,7 +458,7 @@ def test_a_complete_evaluation_takes_the_place_of_others(workdir):
 def test_ctrl_c_before_an_episode_has_ended_leaves_nothing(
   workdir, monkeypatch
 ):
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   monkeypatch.setattr(Interrupting, 'steps', 0)
   monkeypatch.setattr(Interrupting, 'at', 1)
   monkeypatch.setattr(
@@ -462,7 +466,7 @@ def test_ctrl_c_before_an_episode_has_ended_leaves_nothing(
     'make_environment',
     lambda name, seed, **unused: Interrupting(seed, max_length=10**9),
   )
-  outcome = evaluation.evaluate(agent, settings())
+  outcome = evaluation.evaluate(learned, settings())
   assert outcome.played == 0 and 'nothing was written' in str(outcome)
   assert os.listdir(workdir / 'evaluation') == []
 
@@ -495,10 +499,10 @@ def no_room_for_the_summary(monkeypatch):
 def test_a_full_disk_leaves_the_older_evaluation(workdir, monkeypatch, fail):
   before = put_older(workdir)
   directory = workdir / 'evaluation'
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   fail(monkeypatch)
   with pytest.raises(workdirs.WorkdirError, match='No space left') as caught:
-    evaluation.evaluate(agent, settings(12))
+    evaluation.evaluate(learned, settings(12))
   assert str(directory) in str(caught.value)
   after = snapshot(directory)
   # All that was played is there.
@@ -510,9 +514,9 @@ def test_a_full_disk_leaves_the_older_evaluation(workdir, monkeypatch, fail):
 
 def test_a_place_that_cannot_be_written_is_told(workdir):
   (workdir / 'evaluation').write_text('mine')
-  agent = runs.read_agent(str(workdir))
+  learned = runs.read_learned(str(workdir))
   with pytest.raises(workdirs.WorkdirError, match='cannot be written'):
-    evaluation.evaluate(agent, settings())
+    evaluation.evaluate(learned, settings())
   assert (workdir / 'evaluation').read_text() == 'mine'
 
 
@@ -532,13 +536,17 @@ def test_the_agent_of_a_program_can_be_read_and_plays(tmp_path):
     num_evaluators=1,
   )
   before = snapshot(tmp_path)
-  agent = runs.read_agent(str(tmp_path / 'run'))
+  learned = runs.read_learned(str(tmp_path / 'run'))
   assert snapshot(tmp_path) == before
-  assert agent.run == run.replace(resume=True)
-  assert (agent.steps, agent.updates, agent.checkpoint) == (100, 50, '000001')
-  jax.tree.map(np.testing.assert_array_equal, agent.state, written[0])
-  assert agent.environment_spec.actions.num_values == 2
-  assert evaluation.evaluate(agent, settings()).played == 7
+  assert learned.run == run.replace(resume=True)
+  assert (learned.steps, learned.updates, learned.checkpoint) == (
+    100,
+    50,
+    '000001',
+  )
+  jax.tree.map(np.testing.assert_array_equal, learned.state, written[0])
+  assert learned.environment_spec.actions.num_values == 2
+  assert evaluation.evaluate(learned, settings()).played == 7
 
 
 # The evaluators of a program.
@@ -546,7 +554,9 @@ def test_the_agent_of_a_program_can_be_read_and_plays(tmp_path):
 
 def make_log(workdir):
   run = runs.read_run(str(workdir)).replace(num_evaluators=2)
-  return evaluation.EvaluatorLog(run, workdirs.Workdir(str(workdir)))
+  directory = workdirs.Workdir(str(workdir))
+  logger = loggers.RunLoggers(directory, print).make_evaluator_logger()
+  return evaluation.EvaluatorLog(run, directory, logger)
 
 
 def play(log, value, steps, evaluator=0):
@@ -594,8 +604,8 @@ def test_evaluators_write_the_same_and_who_played(workdir):
 
 
 def test_an_evaluator_samples_its_actions_as_actors_do(echo, monkeypatch):
-  agent = runs.read_agent(str(echo))
-  params = tuple(level_lib.policy_params(s.params) for s in agent.state)
+  learned = runs.read_learned(str(echo))
+  params = tuple(level_lib.policy_params(s.params) for s in learned.state)
   learner = types.SimpleNamespace(get_variables=lambda names: [params])
   played = []
 
@@ -613,9 +623,9 @@ def test_an_evaluator_samples_its_actions_as_actors_do(echo, monkeypatch):
       raise AssertionError(message)
 
   monkeypatch.setattr(nodes.lp, 'wait_for_stop', lambda seconds: False)
-  run = agent.run.replace(launch='local_mt', num_evaluators=2)
+  run = learned.run.replace(launch='local_mt', num_evaluators=2)
   # The first evaluator also draws.
-  nodes.evaluate(run, agent.environment_spec, 1, learner, Coordinator())
+  nodes.run_evaluator(run, learned.environment_spec, 1, learner, Coordinator())
   assert [episode.episode_length for episode in played] == [LENGTH] * 20
   # The likeliest would always be the same.
   assert len({episode.episode_return for episode in played}) > 3

@@ -15,7 +15,12 @@ import psutil
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import launching, runs, workdirs
+from acme_hieros.experiments import (
+  launching,
+  progress,
+  runs,
+)
+from acme_hieros.storage import workdirs
 
 
 class Node:
@@ -165,14 +170,7 @@ def report(workdir, steps, **changes):
     'mean_return': 0.5,
     'best_return': 1.0,
   }
-  progress = {
-    'now': now,
-    'saved': None,
-    'warnings': [],
-    'num_warnings': 0,
-    'silent': {},
-  }
-  workdirs.write_json(workdir.progress, {**progress, **changes})
+  progress.Progress(**{'now': now, **changes}).write(workdir.progress)
   return now
 
 

@@ -1,11 +1,9 @@
 """The flat agent learns to catch, in the time that a test may take."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import running, runs
+from acme_hieros.experiments import runs, training
 
 
 @pytest.mark.timeout(900)
@@ -22,6 +20,6 @@ def test_the_flat_agent_learns_to_catch(tmp_path):
     num_steps=2000,
     workdir=str(tmp_path / 'run'),
   )
-  summary = running.Trainer(run).train()
+  summary = training.Trainer(run).train()
   assert summary.steps == run.num_steps and not summary.interrupted
   assert summary.mean_return > 0.5

@@ -32,8 +32,8 @@ def load_launcher(compile_quickly):
     specification.loader.exec_module(launcher)
 
     # Settings are for whole processes, and this one has other tests to run.
-    if hasattr(launcher, 'tuning'):
-      launcher.tuning = types.SimpleNamespace(tune_process=lambda: None)
+    if hasattr(launcher, 'process'):
+      launcher.process = types.SimpleNamespace(tune_process=lambda: None)
 
     def launch(*arguments):
       platforms = jax.config.jax_platforms

@@ -15,9 +15,9 @@ import time
 
 import psutil
 import pytest
-import smallest
 
 import benchmarks
+from benchmarks import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -412,7 +412,6 @@ def test_another_table_is_not_overwritten(bench, tmp_path):
 @pytest.mark.timeout(600)
 def test_it_trains_and_plays(tmp_path):
   """With the true programs, which compile quickly."""
-  overrides = smallest.OVERRIDES | {'replay.ratio': 8, 'depth': 1}
   done = subprocess.run(
     [
       sys.executable,
@@ -425,7 +424,7 @@ def test_it_trains_and_plays(tmp_path):
       '--name=true',
       f'--results={tmp_path}',
       f'--workdir={tmp_path / "runs"}',
-      *(f'--override={name}={value}' for name, value in overrides.items()),
+      *smallest.make_flags(replay__ratio=8, depth=1),
     ],
     cwd=ROOT,
     env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},

@@ -1,7 +1,5 @@
 """The benchmark that tells why an agent does not learn."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import json
 import pathlib
 

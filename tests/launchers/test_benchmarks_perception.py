@@ -1,13 +1,12 @@
 """The benchmark of what a world model learns to see."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import json
 import pathlib
 
 import numpy as np
 import pytest
-import smallest
+
+from benchmarks import smallest
 
 
 @pytest.fixture(scope='module')
@@ -19,18 +18,13 @@ def perceive(load_launcher):
 def test_a_world_model_is_judged_on_what_it_was_not_trained_on(
   perceive, capsys
 ):
-  overrides = [
-    f'--override={name}={",".join(map(str, v)) if isinstance(v, tuple) else v}'
-    for name, v in smallest.OVERRIDES.items()
-  ]
   perceive(
     '--env=debug/catch',
     '--preset=tiny',
     '--steps=1000',
     '--updates=4',
     '--every=2',
-    *overrides,
-    '--override=sequence_length=24',
+    *smallest.make_flags(sequence_length=24),
   )
   rows = [
     json.loads(line)

@@ -1,7 +1,5 @@
 """Evaluation from the command line to the files, and what is refused."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import json
 import pathlib
 import shutil

@@ -6,12 +6,10 @@ import subprocess
 import sys
 
 import pytest
-import smallest
+
+from benchmarks import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-# One update for each step.
-OVERRIDES = smallest.OVERRIDES | {'replay.ratio': 8}
 
 
 @pytest.mark.timeout(600)
@@ -33,7 +31,7 @@ def test_a_killed_run_goes_on(launch, kills, most_seconds, seed):
       f'--kills={kills}',
       f'--most_seconds={most_seconds}',
       f'--seed={seed}',
-      *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
+      *smallest.make_flags(replay__ratio=8),  # One update for each step.
     ],
     cwd=ROOT,
     env={

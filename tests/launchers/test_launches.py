@@ -13,12 +13,10 @@ import time
 import numpy as np
 import psutil
 import pytest
-import smallest
+
+from benchmarks import smallest
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'launchers' / 'run_hieros.py'
-
-# One update for each step.
-OVERRIDES = smallest.OVERRIDES | {'replay.ratio': 8}
 
 NODES = [
   'replay',
@@ -72,7 +70,7 @@ def flags(path, *arguments):
     '--num_actors=2',
     '--envs_per_actor=2',
     f'--workdir={path}',
-    *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
+    *smallest.make_flags(replay__ratio=8),  # One update for each step.
     *arguments,
   ]
 

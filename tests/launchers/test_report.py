@@ -1,7 +1,5 @@
 """The launcher of reports: what it prints, and what it refuses."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The launcher from command line to files, at sizes that mean nothing."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import csv
 import json
 import os
@@ -16,19 +14,18 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
-import smallest
 
 from acme_hieros.agent import learning
 from acme_hieros.environments import checking, make_environment
-from acme_hieros.experiments import arrays
-from acme_hieros.experiments import running
-from acme_hieros.experiments import runs
+from acme_hieros.experiments import (
+  runs,
+  training,
+)
+from acme_hieros.storage import arrays
+from benchmarks import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'launchers' / 'run_hieros.py'
-
-# One update for each step.
-OVERRIDES = smallest.OVERRIDES | {'replay.ratio': 8}
 
 STEPS = 80
 SMALLEST = [
@@ -37,7 +34,7 @@ SMALLEST = [
   '--env_option=observation=vector',
   '--env_option=rows=5',
   '--picture_minutes=0',
-  *(f'--override={name}={value}' for name, value in OVERRIDES.items()),
+  *smallest.make_flags(replay__ratio=8),  # One update for each step.
 ]
 
 
@@ -411,7 +408,7 @@ def test_runs_that_start_in_one_second_have_directories_of_their_own(
     prepared.append(runs.prepare(run).workdir)
     raise ValueError('No more is needed.')
 
-  monkeypatch.setattr(running, 'Trainer', trainer)
+  monkeypatch.setattr(training, 'Trainer', trainer)
   moment = types.SimpleNamespace(strftime=lambda form: '20260101-120000')
   monkeypatch.setattr(
     sys.modules['run_hieros'],

@@ -1,7 +1,5 @@
 """Pictures of a checkpoint, from the command line to the files."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import os
 
 import pytest
@@ -63,7 +61,7 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(
   assert error.startswith('visualize: ')
   assert said in error
   assert '\n' not in error
-  assert runs.read_agent(str(finished)).steps == 90
+  assert runs.read_learned(str(finished)).steps == 90
 
 
 def test_a_run_without_a_checkpoint_is_named(launch, tmp_path):

@@ -10,11 +10,9 @@ import reverb
 import tree
 
 from acme_hieros import config as config_lib
-from acme_hieros.agent import adders
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.replay import datasets
-from acme_hieros.replay import tables
+from acme_hieros.replay import datasets, tables
 
 DEPTH = 3
 MIN_SIZE = 3
@@ -40,17 +38,14 @@ class Replay:
     environment = make_environment('debug/catch', observation=observation)
     spec = specs.make_environment_spec(environment)
     networks = networks_lib.make_networks(self.config, spec)
-    names = [adders.table_name(level) for level in range(DEPTH)]
     self.step_specs = [
       tables.step_spec(networks, spec, level) for level in range(DEPTH)
     ]
     self._server = reverb.Server(
-      tables.make_tables(self.config, networks, spec, names), port=None
+      tables.make_tables(self.config, networks, spec), port=None
     )
     self._client = reverb.Client(f'localhost:{self._server.port}')
-    self.dataset = datasets.LevelDataset(
-      self._client, names, self.config, prefetch
-    )
+    self.dataset = datasets.LevelDataset(self._client, self.config, prefetch)
     self._values = 0
 
   def fill(self, level, sequences):
@@ -67,14 +62,14 @@ class Replay:
         )
         if i >= length - 1:
           writer.create_item(
-            adders.table_name(level),
+            tables.table_name(level),
             1.0,
             tree.map_structure(lambda x: x[-length:], writer.history),
           )
       writer.flush()
 
   def empty(self, level):
-    self._client.reset(adders.table_name(level))
+    self._client.reset(tables.table_name(level))
 
   def due(self, steps):
     """Which levels get a batch, for one step after another."""

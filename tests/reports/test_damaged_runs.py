@@ -1,7 +1,5 @@
 """One odd run never spoils a report: it is left out with a reason, or drawn."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import json
 import os
 import pathlib
@@ -15,8 +13,8 @@ import made_up
 import numpy as np
 import pytest
 
-from acme_hieros.experiments import reading
 from acme_hieros.reports import contents, curves, pages, results
+from acme_hieros.storage import reading
 
 HEADER = b'actor_steps,episode_return\n'
 

@@ -1,7 +1,5 @@
 """A report says what the runs did, no more, and can be read anywhere."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import base64
 import html.parser
 import io
@@ -17,7 +15,6 @@ from PIL import Image
 import pytest
 from rliable import metrics
 
-from acme_hieros.experiments import atari_scores
 from acme_hieros.reports import (
   aggregates,
   contents,
@@ -26,6 +23,7 @@ from acme_hieros.reports import (
   published,
   results,
 )
+from acme_hieros.scores import atari as atari_scores
 
 REPLICATIONS = 50
 

@@ -1,7 +1,5 @@
 """A file of arrays is complete or absent, and says what is wrong with it."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import builtins
 import errno
 import os
@@ -15,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from acme_hieros.experiments import arrays
+from acme_hieros.storage import arrays
 
 
 class Pair(NamedTuple):

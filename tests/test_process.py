@@ -8,13 +8,13 @@ import sys
 import jax
 import pytest
 
-from acme_hieros import tuning
+from acme_hieros import process
 
 PROGRAM = """
 import json, os, resource
-from acme_hieros import tuning
+from acme_hieros import process
 if {tune}:
-  tuning.tune_process()
+  process.tune_process()
 import jax, jax.numpy as jnp
 
 # Needs 64 MiB on the way, which nothing fuses away, and gives back one number.
@@ -33,7 +33,7 @@ print(json.dumps([faults, dict(os.environ)]))
 
 def run(tune):
   """Faults and environment of a process that begins with no settings."""
-  given = tuning.settings({})
+  given = process.settings({})
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM.format(tune=tune)],
     env={name: v for name, v in os.environ.items() if name not in given}
@@ -59,35 +59,35 @@ def test_memory_is_not_asked_for_again():
 
 def test_what_the_user_has_set_stays():
   given = {'XLA_FLAGS': '--xla_dump_to=here', 'MALLOC_ARENA_MAX': '3'}
-  new = tuning.settings(given)
+  new = process.settings(given)
   assert new['XLA_FLAGS'].split()[0] == '--xla_dump_to=here'
   assert 'MALLOC_ARENA_MAX' not in new and new['MALLOC_MMAP_MAX_'] == '0'
   options = '--xla_backend_extra_options=xla_cpu_use_something'
-  assert 'XLA_FLAGS' not in tuning.settings({'XLA_FLAGS': options})
+  assert 'XLA_FLAGS' not in process.settings({'XLA_FLAGS': options})
   # The name of a file of flags.
-  assert 'XLA_FLAGS' not in tuning.settings({'XLA_FLAGS': 'flags.txt'})
+  assert 'XLA_FLAGS' not in process.settings({'XLA_FLAGS': 'flags.txt'})
 
 
 def test_a_flag_is_added_to_flags_but_not_to_the_name_of_a_file():
-  add = tuning.xla_flag
+  add = process.xla_flag
   assert add({}, '--one') == {'XLA_FLAGS': '--one'}
   assert add({'XLA_FLAGS': ' --one '}, '--two') == {'XLA_FLAGS': '--one --two'}
   assert add({'XLA_FLAGS': 'flags.txt'}, '--one') == {}
 
 
 def test_only_a_process_that_learns_keeps_memory():
-  assert 'MALLOC_ARENA_MAX' in tuning.settings({})
-  assert list(tuning.settings({}, learns=False)) == ['XLA_FLAGS']
+  assert 'MALLOC_ARENA_MAX' in process.settings({})
+  assert list(process.settings({}, learns=False)) == ['XLA_FLAGS']
 
 
 def test_settings_given_once_are_not_given_again():
   environment = {}
-  environment |= tuning.settings(environment)
-  assert tuning.settings(environment) == {}
+  environment |= process.settings(environment)
+  assert process.settings(environment) == {}
 
 
 def test_a_flag_is_set_for_the_releases_that_were_tried_only(monkeypatch):
   monkeypatch.setattr(jax, '__version_info__', (0, 7, 0))
-  assert 'XLA_FLAGS' not in tuning.settings({})
+  assert 'XLA_FLAGS' not in process.settings({})
   monkeypatch.setattr(jax, '__version_info__', (0, 6, 2))
-  assert 'xla_cpu_disable_loop_unrolling' in tuning.settings({})['XLA_FLAGS']
+  assert 'xla_cpu_disable_loop_unrolling' in process.settings({})['XLA_FLAGS']

@@ -1,7 +1,5 @@
 """A work directory is refused, or made ready, before anything is changed."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import errno
 import fcntl
 import json
@@ -9,14 +7,13 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import time
 
 import damage
-import psutil
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import runs, workdirs
+from acme_hieros.experiments import runs
+from acme_hieros.storage import workdirs
 
 IDENTITY = {'environment': 'debug/catch', 'agent': {'depth': 2, 'a': (1, 2)}}
 
@@ -459,40 +456,19 @@ def test_a_failed_write_leaves_the_old_json(tmp_path, monkeypatch):
   assert json.loads((tmp_path / 'summary.json').read_text()) == {'steps': 1}
 
 
-@pytest.mark.parametrize('hours', [-1, 1])
-def test_a_clock_that_is_set_loses_no_row(path, monkeypatch, hours):
-  workdir = workdirs.Workdir(str(path))
-  logger = workdir.make_logger('episodes')
-  logger.write({'actor_steps': 0})
-  now = time.time
-  monkeypatch.setattr(time, 'time', lambda: now() + 3600 * hours)
-  logger.write({'actor_steps': 1})
+def test_a_removed_directory_is_made_again_and_locked(tmp_path):
+  workdir = workdirs.Workdir(str(tmp_path / 'run'))
+  workdir.open({'seed': 1}, {'num_steps': 2}, False)
+  assert workdir.make_again() is None
+  shutil.rmtree(workdir.path)
+  assert 'was removed while' in workdir.make_again()
+  with open(workdir.config) as file:
+    assert json.load(file) == {'seed': 1, 'num_steps': 2}
+  with pytest.raises(workdirs.WorkdirError, match='in use'):
+    workdirs.Workdir(workdir.path).lock()
   workdir.close()
-  lines = (path / 'logs' / 'episodes.csv').read_text().split()
-  assert lines == ['actor_steps', '0', '1']
 
 
-def test_loggers_append_and_keep_one_header(path):
-  for step in range(2):
-    logger = workdirs.Workdir(str(path)).make_logger('episodes')
-    logger.write({'actor_steps': step, 'value': 0.5})
-    logger.close()
-  lines = (path / 'logs' / 'episodes.csv').read_text().split()
-  assert lines == ['actor_steps,value', '0,0.5', '1,0.5']
-
-
-def test_logging_for_days_takes_no_memory(path):
-  workdir = workdirs.Workdir(str(path))
-  logger = workdir.make_logger('episodes')
-  process = psutil.Process()
-
-  def write(first, count):
-    for i in range(first, first + count):
-      logger.write({'actor_steps': i, 'episode_return': i / 7, 'walltime': 0.1})
-
-  write(0, 500)
-  before = process.memory_info().rss
-  write(500, 4000)
-  # It was 270 bytes a value.
-  assert process.memory_info().rss - before < 4000 * 2 * 100
-  workdir.close()
+def test_only_a_directory_that_was_opened_is_made_again(tmp_path):
+  assert workdirs.Workdir(str(tmp_path / 'none')).make_again() is None
+  assert not (tmp_path / 'none').exists()

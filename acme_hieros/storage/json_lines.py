@@ -5,23 +5,7 @@ import io
 import json
 from typing import Any
 
-from acme.utils import loggers
-
-from acme_hieros.experiments import reading
-
-
-class JsonLinesLogger(loggers.Logger):
-  """Appends each record to a file, at once."""
-
-  def __init__(self, path: str):
-    self._file = open(path, 'a')
-
-  def write(self, data: Mapping[str, Any]):
-    self._file.write(to_line(data))
-    self._file.flush()
-
-  def close(self):
-    self._file.close()
+from acme_hieros.storage import reading
 
 
 def to_line(record: Mapping[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """One process: what is counted, stored and survived."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import ast
 import csv
 import dataclasses
@@ -15,7 +13,6 @@ import types
 
 import numpy as np
 import pytest
-import smallest
 import tqdm
 
 from acme_hieros import config as config_lib
@@ -27,18 +24,16 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   nodes,
-  running,
+  periodic_pictures,
   runs,
-  visualization,
+  training,
 )
+from benchmarks import smallest
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 
 # One update for every second step.
-CONFIG = config_lib.override(
-  config_lib.preset('tiny'),
-  smallest.OVERRIDES | {'depth': 2, 'replay.ratio': 4},
-)
+CONFIG = smallest.make_config(depth=2, replay__ratio=4)
 
 ACTING = config_lib.override(CONFIG, {'replay.ratio': 0.01})  # No update.
 
@@ -70,7 +65,7 @@ def test_what_a_summary_has_one_type_is_read_by_a_shell(path):
 
 
 def test_several_environments_share_the_steps(tmp_path):
-  trainer = running.Trainer(make_run(tmp_path, envs_per_actor=3))
+  trainer = training.Trainer(make_run(tmp_path, envs_per_actor=3))
   sizes = {}
   close = trainer._close
 
@@ -109,7 +104,7 @@ def charge(monkeypatch, seconds):
     clock['now'] += seconds
 
   monkeypatch.setattr(learning.HierosLearner, 'step', step_and_charge)
-  monkeypatch.setattr(running.time, 'process_time', lambda: clock['now'])
+  monkeypatch.setattr(training.time, 'process_time', lambda: clock['now'])
 
 
 @pytest.fixture(scope='module')
@@ -120,7 +115,7 @@ def spent(compile_quickly, tmp_path_factory):
   run = make_run(path, config=config, num_steps=1000, cpu_minutes=2)
   with pytest.MonkeyPatch.context() as monkeypatch:
     charge(monkeypatch, 30.0)
-    return path, running.Trainer(run).train()
+    return path, training.Trainer(run).train()
 
 
 def test_cpu_time_ends_a_run(spent):
@@ -172,7 +167,7 @@ def test_a_clock_that_is_set_changes_nothing(
   )
   start = time.monotonic()
   set_clock(monkeypatch, hours)
-  summary = running.Trainer(run).train()
+  summary = training.Trainer(run).train()
   assert 0 <= summary.seconds <= time.monotonic() - start
   rows = read_episodes(tmp_path)
   assert len(rows) == summary.episodes == 5
@@ -252,7 +247,7 @@ def test_a_replay_that_does_not_come_back_ends_the_start(
     lambda self, replay: real(self, None),
   )
   with pytest.raises(checkpoints.CheckpointError, match='did not come back'):
-    running.Trainer(runs.read_run(str(path)))
+    training.Trainer(runs.read_run(str(path)))
 
 
 def test_cpu_time_is_counted_on_in_a_run_that_goes_on(
@@ -260,10 +255,10 @@ def test_cpu_time_is_counted_on_in_a_run_that_goes_on(
 ):
   path = shutil.copytree(spent[0], tmp_path / 'run')
   run = runs.read_run(str(path))
-  same = running.Trainer(run).train()
+  same = training.Trainer(run).train()
   assert (same.updates, same.interrupted) == (5, False)
   charge(monkeypatch, 30.0)
-  more = running.Trainer(run.replace(cpu_minutes=3.0)).train()
+  more = training.Trainer(run.replace(cpu_minutes=3.0)).train()
   # The first update of a process compiles again.
   assert (more.updates, more.cpu_seconds) == (5 + 1 + 2, 180.0)
 
@@ -285,7 +280,7 @@ def test_a_run_from_before_cpu_time_was_counted_goes_on(
   monkeypatch.setattr(runs, 'prepare', forget)
   run = runs.read_run(str(path))
   assert run.cpu_minutes == 0
-  summary = running.Trainer(run.replace(num_steps=spent[1].steps)).train()
+  summary = training.Trainer(run.replace(num_steps=spent[1].steps)).train()
   assert summary.cpu_seconds == 0 and not summary.interrupted
 
 
@@ -310,7 +305,7 @@ def test_environments_that_break_down_cost_an_episode_each(
     'make_environment',
     lambda name, seed, **options: Fragile(seed, **options),
   )
-  summary = running.Trainer(make_run(tmp_path)).train()
+  summary = training.Trainer(make_run(tmp_path)).train()
   assert summary.steps == 60 and not summary.interrupted
   # An episode of 4 steps, then 2 steps and a breakdown, and so on; the tenth
   # breakdown would come with the step after the last.
@@ -343,7 +338,7 @@ def test_one_that_never_works_ends_the_run_which_is_saved(
   with pytest.raises(
     environment_loop.BrokenEnvironmentError, match='emulator is gone'
   ):
-    running.Trainer(run).train()
+    training.Trainer(run).train()
   assert (tmp_path / 'checkpoints' / '000001' / 'manifest.json').exists()
 
 
@@ -363,7 +358,7 @@ def test_a_bad_value_never_reaches_the_replay(tmp_path, monkeypatch, capsys):
     'make_environment',
     lambda name, seed, **options: Poisonous(seed, **options),
   )
-  trainer = running.Trainer(make_run(tmp_path, config=ACTING))
+  trainer = training.Trainer(make_run(tmp_path, config=ACTING))
   close = trainer._close
   rewards = []
 
@@ -395,7 +390,7 @@ def test_what_is_saved_before_an_error_stays(tmp_path, monkeypatch):
     tmp_path, config=ACTING, checkpoint_minutes=1e-6, keep_checkpoints=1
   )
   with pytest.raises(environment_loop.BrokenEnvironmentError):
-    running.Trainer(run).train()
+    training.Trainer(run).train()
   directory = tmp_path / 'checkpoints'
   *_, before, last = sorted(
     p for p in directory.iterdir() if p.name.isdecimal()
@@ -457,12 +452,12 @@ def test_without_the_native_sampler_there_is_one_environment(
 def test_a_run_is_drawn_at_its_end(tmp_path, monkeypatch, minutes, times):
   drawn = []
   monkeypatch.setattr(
-    visualization.PeriodicPictures,
+    periodic_pictures.PeriodicPictures,
     'draw',
     lambda self, read: drawn.append(read()),
   )
   run = make_run(tmp_path, picture_minutes=minutes, config=ACTING)
-  running.Trainer(run).train()
+  training.Trainer(run).train()
   assert [steps for _, steps in drawn] == [60] * times
   assert all(len(params) == 2 for params, _ in drawn)
 

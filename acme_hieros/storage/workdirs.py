@@ -1,34 +1,17 @@
 """The directory of a run: its configuration, logs and checkpoint."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import errno
 import fcntl
 import itertools
 import json
-import math
 import os
 import re
 from typing import IO, Any
 import uuid
 
-from absl import logging
-from acme.utils import loggers
-from acme.utils.loggers import tf_summary
-import numpy as np
-from PIL import Image
-import tensorflow as tf
-
-from acme_hieros.experiments import (
-  best_effort,
-  cutting,
-  files,
-  json_lines,
-  reading,
-)
-
-# The metrics of a level's updates are logged once in so many of them.
-_LOG_PERIOD = 10
+from acme_hieros.storage import cutting, files, reading
 
 # The CSV files in `logs` that a run writes; others are somebody else's.
 _LOGS = re.compile(r'(episodes|level_\d+(_diagnostics)?)\.csv')
@@ -73,8 +56,6 @@ class Workdir:
     self.nodes = self._file('nodes')
     self.programs = os.path.join(self.nodes, 'programs')
     self.pictures = self._file('pictures')
-    # Is told, in a sentence, what cannot be written and can be done without.
-    self.warn: Callable[[str], None] = logging.warning
     self._closing = contextlib.ExitStack()
     self._locked = False
     self._written = None  # As config.json.
@@ -207,20 +188,25 @@ class Workdir:
       self._written = {**_plain(identity), **extent}
       write_json(self.config, self._written)
 
-  def make_again(self):
-    """Makes an open directory anew, if somebody has removed it meanwhile."""
+  def make_again(self) -> str | None:
+    """Makes an open directory anew, if somebody has removed it meanwhile.
+
+    Returns:
+      A sentence on that; None where nothing was made.
+    """
     if self._written is None or os.path.exists(self.config):
-      return
+      return None
     # Where that cannot be done, whatever comes next says why.
     with contextlib.suppress(OSError, WorkdirError):
       files.make_directories(self.logs)
       self._locked = False
       self.lock()
       write_json(self.config, self._written)
-      self.warn(
+      return (
         f'{self.path} was removed while the run was at work; it is made anew, '
         'without what was in it.'
       )
+    return None
 
   def cut_logs(self, steps: int) -> list[str]:
     """Drops what was said of later steps, which are to come again.
@@ -283,85 +269,12 @@ class Workdir:
         if kind.fullmatch(name):
           yield os.path.join(directory, name), cut
 
-  def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
-    """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
-    path = os.path.join(self.logs, f'{label}.csv')
-    logger = self._with_tensorboard(label, lambda: _CsvLogger(path), path)
-    return loggers.GatedFilter.periodic(logger, period)
-
-  def make_evaluator_logger(self) -> loggers.Logger:
-    """Writes to evaluation/evaluator.jsonl and TensorBoard."""
-    path = self.evaluation_file('evaluator', 'jsonl')
-    return self._with_tensorboard(
-      'evaluation', lambda: json_lines.JsonLinesLogger(path), path
-    )
-
-  def _with_tensorboard(
-    self, label: str, make_logger: Callable[[], loggers.Logger], path: str
-  ) -> loggers.Logger:
-    def make_tensorboard():
-      return _TensorBoardLogger(
-        self.tensorboard, label, steps_key='actor_steps'
-      )
-
-    both = loggers.Dispatcher(
-      [
-        best_effort.BestEffortLogger(make, place, lambda text: self.warn(text))
-        for make, place in (
-          (make_logger, path),
-          (make_tensorboard, self.tensorboard),
-        )
-      ]
-    )
-    self._closing.callback(both.close)
-    return both
-
   def pictures_of(self, steps: int) -> str:
     """The directory of the pictures after so many steps."""
     return os.path.join(self.pictures, f'{steps:09d}')
 
-  def log_pictures(self, paths: Sequence[str], steps: int):
-    """Shows PNG and GIF files in TensorBoard, under their names."""
-    writer = tf.summary.create_file_writer(
-      self._picture_events, filename_suffix=_event_suffix(steps)
-    )
-    with contextlib.closing(writer), writer.as_default():
-      for path in paths:
-        with open(path, 'rb') as file:
-          encoded = file.read()
-        with Image.open(path) as picture:
-          width, height = picture.size
-        # The only way in for an animation: a picture that is encoded already.
-        image = tf.compat.v1.Summary.Image(
-          encoded_image_string=encoded, width=width, height=height
-        )
-        name = f'pictures/{os.path.basename(path)}'
-        summary = tf.compat.v1.Summary(
-          value=[tf.compat.v1.Summary.Value(tag=name, image=image)]
-        )
-        tf.summary.experimental.write_raw_pb(summary.SerializeToString(), steps)
-
-  @property
-  def _picture_events(self) -> str:
-    return os.path.join(self.tensorboard, 'pictures')
-
-  def event_files_of(self, steps: int) -> list[str]:
-    """TensorBoard's files of the pictures after so many steps."""
-    if not os.path.isdir(self._picture_events):
-      return []
-    return [
-      os.path.join(self._picture_events, name)
-      for name in os.listdir(self._picture_events)
-      if name.endswith(_event_suffix(steps))
-    ]
-
-  def make_learner_logger(self, label: str) -> loggers.Logger:
-    """The logger of one level's updates, or of its diagnoses."""
-    seldom = label.endswith('_diagnostics')
-    return self.make_logger(label, 1 if seldom else _LOG_PERIOD)
-
   def close(self):
-    """Closes all loggers."""
+    """Lets other processes in."""
     self._closing.close()
 
 
@@ -391,24 +304,6 @@ def write_json(path: str, values: Mapping[str, Any]):
     file.write('\n')
 
 
-class _CsvLogger(loggers.CSVLogger):
-  """Acme's, which owns its file and goes by no clock: that may be set back."""
-
-  def __init__(self, path: str):
-    super().__init__(open(path, 'a'), time_delta=-math.inf, flush_every=1)
-
-  def close(self):
-    with contextlib.closing(self._file):
-      super().close()
-
-
-class _TensorBoardLogger(tf_summary.TFSummaryLogger):
-  """Acme's, but for a leak: TensorFlow keeps each Python number it is given."""
-
-  def write(self, values: loggers.LoggingData):
-    super().write({name: np.asarray(value) for name, value in values.items()})
-
-
 @contextlib.contextmanager
 def writing(path: str, advice: str = 'choose another --workdir'):
   """Makes an OSError a WorkdirError that names the path."""
@@ -418,11 +313,6 @@ def writing(path: str, advice: str = 'choose another --workdir'):
     raise WorkdirError(
       f'{path} cannot be written ({error.strerror}); {advice}.'
     ) from error
-
-
-def _event_suffix(steps: int) -> str:
-  """Ends the names of TensorBoard's files, as '.v2' does those of others."""
-  return f'.{steps:09d}.v2'
 
 
 def _is_utf8(path: str) -> bool:

@@ -1,4 +1,9 @@
-"""An agent as small as it goes, since compiling is all that a test costs."""
+"""An agent as small as it goes, where compiling is all that it costs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from acme_hieros import config as config_lib
 
 # Of the preset `tiny`: what can be smaller still.
 OVERRIDES = {
@@ -30,3 +35,20 @@ OVERRIDES = {
   'subgoals.decoder_units': 8,
   'replay.min_size': 4,
 }
+
+
+def make_config(**changes: Any) -> config_lib.HierosConfig:
+  """Its configuration; changes: of fields, with two underscores for a dot."""
+  return config_lib.override(
+    config_lib.preset('tiny'), OVERRIDES | _dotted(changes)
+  )
+
+
+def make_flags(**changes: Any) -> list[str]:
+  """The same as flags of a program, beside --preset=tiny."""
+  overrides = OVERRIDES | _dotted(changes)
+  return [f'--override={name}={value}' for name, value in overrides.items()]
+
+
+def _dotted(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+  return {name.replace('__', '.'): value for name, value in changes.items()}

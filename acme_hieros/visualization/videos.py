@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from acme_hieros.config import HierosConfig
-from acme_hieros.experiments import figures, pictures
-from acme_hieros.experiments import recording as recording_lib
+from acme_hieros.visualization import figures, pictures
+from acme_hieros.visualization import recording as recording_lib
 
 # Of one picture in an animation, about.
 _SIDE = 128

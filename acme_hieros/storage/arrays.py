@@ -10,7 +10,7 @@ import zipfile
 import jax
 import numpy as np
 
-from acme_hieros.experiments import files
+from acme_hieros.storage import files
 
 _METADATA = 'metadata'
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 import time
 
 from acme.utils import counting
@@ -15,16 +14,16 @@ from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import (
-  arrays,
   checkpoints,
   console,
   environment_loop,
   episodes,
+  loggers,
   loopback,
+  periodic_pictures,
   runs,
-  visualization,
-  workdirs,
 )
+from acme_hieros.storage import workdirs
 
 
 class Trainer:
@@ -43,6 +42,8 @@ class Trainer:
     prepared = runs.prepare(run)
     self._workdir = prepared.workdir
     self._checkpoints = prepared.checkpoints
+    self._warnings = []
+    self._loggers = loggers.RunLoggers(self._workdir, self._warnings.append)
     self.parameter_counts = prepared.parameter_counts()
     restored = prepared.restored
     self.written_by = prepared.written_by
@@ -56,7 +57,7 @@ class Trainer:
     learner_key, actor_key = jax.random.split(jax.random.PRNGKey(run.seed))
     builder = builder_lib.HierosBuilder(
       config,
-      self._workdir.make_learner_logger,
+      self._loggers.make_learner_logger,
       seed=run.seed + (self.steps << 32),
     )
     self._port = loopback.hold_port()
@@ -79,7 +80,7 @@ class Trainer:
       self._client,
       counting.Counter(self._counter, 'learner', time_delta=-math.inf),
     )
-    self._episodes = episodes.EpisodeLog(self._workdir.make_logger('episodes'))
+    self._episodes = episodes.EpisodeLog(self._loggers.make_logger('episodes'))
     self._seconds_before = 0.0
     self._cpu_seconds = 0.0
     self._owed = 0.0  # Learner steps that are due.
@@ -100,8 +101,6 @@ class Trainer:
       self._adders,
       variable_source=self._learner,
     )
-    self._warnings = []
-    self._workdir.warn = self._warnings.append
     self._environments = environment_loop.EnvironmentLoop(
       actor,
       run.make_environment,
@@ -110,7 +109,7 @@ class Trainer:
       functools.partial(actor.update, wait=True),
       self._warnings.append,
     )
-    self._pictures = visualization.PeriodicPictures(
+    self._pictures = periodic_pictures.PeriodicPictures(
       run, prepared.networks, self._warnings.append
     )
     self._start = time.monotonic()
@@ -146,13 +145,13 @@ class Trainer:
           if run.picture_minutes and not interruption.requested:
             line.write('Saved; drawing what the agent sees and believes.')
             with contextlib.suppress(KeyboardInterrupt):
-              self._pictures.draw(self._read_agent)
+              self._pictures.draw(self._read_learned)
             self._write_warnings(line)
         except (KeyboardInterrupt, checkpoints.CheckpointError):
           raise
         except BaseException as error:
           if isinstance(error, learning.NonFiniteLossError):
-            save_failure(self._workdir, self._learner, error)
+            checkpoints.save_failure(self._workdir, self._learner, error)
           try:
             self.save(emergency=True)
           except checkpoints.CheckpointError as second:
@@ -179,7 +178,9 @@ class Trainer:
     Args:
       emergency: see `Checkpoints.save`.
     """
-    self._workdir.make_again()
+    removed = self._workdir.make_again()
+    if removed:
+      self._warnings.append(removed)
     self._checkpoints.save(
       self._learner.save(),
       lambda: {
@@ -195,6 +196,7 @@ class Trainer:
     )
 
   def _close(self):
+    self._loggers.close()
     self._workdir.close()
     for adder in self._adders:
       adder.close()
@@ -234,9 +236,9 @@ class Trainer:
         except checkpoints.CheckpointError as error:
           # There may be room again by the next time.
           line.write(f'Warning: {error}')
-      self._pictures.draw_if_due(self._read_agent)
+      self._pictures.draw_if_due(self._read_learned)
 
-  def _read_agent(self):
+  def _read_learned(self):
     return [state.params for state in self._learner.save()], self.steps
 
   def _show(self, line: console.LiveLine, learning_started: bool):
@@ -252,15 +254,3 @@ class Trainer:
   def _write_warnings(self, line: console.LiveLine):
     while self._warnings:
       line.write(f'Warning: {self._warnings.pop(0)}')
-
-
-def save_failure(
-  workdir: workdirs.Workdir,
-  learner: learning.HierosLearner,
-  error: learning.NonFiniteLossError,
-):
-  """Keeps the state and the batch of a loss that was not finite."""
-  os.makedirs(workdir.failure, exist_ok=True)
-  metadata = {'level': error.level, 'names': list(error.names)}
-  for name, values in (('state', learner.save()), ('batch', error.batch)):
-    arrays.save(os.path.join(workdir.failure, f'{name}.npz'), values, metadata)

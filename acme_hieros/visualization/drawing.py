@@ -1,27 +1,15 @@
 """All that can be seen of an agent in an episode, drawn into a directory."""
 
-from collections.abc import Callable
-import contextlib
 import os
 import shutil
 import tempfile
-import time
 from typing import Any
 
 import dm_env
 import jax
 
-from acme_hieros.experiments import (
-  environment_loop,
-  figures,
-  pictures,
-  recording,
-  runs,
-  thinning,
-  videos,
-  workdirs,
-)
 from acme_hieros.models import hierarchy
+from acme_hieros.visualization import figures, pictures, recording, videos
 
 # Of an episode that is drawn, and of a prediction in it.
 MAX_STEPS = 200
@@ -39,14 +27,7 @@ _NAMES = (
 )
 
 # What begins so is not complete.
-_PARTIAL = '.partial-'
-
-# Sets of pictures that a run keeps; one has some 6 MB, and as much again in
-# TensorBoard's files.
-MOST_SETS = 20
-
-# Tells the random numbers of drawing from those of a run's other parts.
-_SEED_NAME = 0x70_69_63
+PARTIAL = '.partial-'
 
 
 class Visualizer:
@@ -106,7 +87,7 @@ class Visualizer:
     episode = self._recorder.record(
       params, environment, play_key, deterministic
     )
-    partial = tempfile.mkdtemp(prefix=_PARTIAL, dir=parent)
+    partial = tempfile.mkdtemp(prefix=PARTIAL, dir=parent)
     try:
       os.chmod(partial, 0o755)
       self._draw(params, episode, forecast_key, partial)
@@ -156,107 +137,19 @@ class Visualizer:
       videos.write(os.path.join(directory, f'{name}.gif'), frames)
 
 
-class PeriodicPictures:
-  """Draws the agent of a run every so often, while it is learning.
-
-  The pictures go to the work directory and to TensorBoard. What goes wrong is
-  reported, and the run goes on.
-  """
-
-  def __init__(
-    self,
-    run: runs.Run,
-    networks: hierarchy.Hierarchy,
-    report: Callable[[str], None],
-  ):
-    """Creates it; nothing is drawn or compiled yet.
-
-    Args:
-      run: says how often.
-      networks: of its agent.
-      report: is told in a sentence why there are no pictures.
-    """
-    self._run = run
-    self._workdir = workdirs.Workdir(run.workdir)
-    # Of a process that was killed while it drew.
-    for path in _inside(self._workdir.pictures):
-      if os.path.basename(path).startswith(_PARTIAL):
-        shutil.rmtree(path, ignore_errors=True)
-    self._visualizer = Visualizer(networks)
-    self._report = report
-    self._last = time.monotonic()
-
-  def draw_if_due(self, read: Callable[[], tuple[recording.Params, int]]):
-    """Draws if it is time.
-
-    Args:
-      read: gives all parameters of each level, and the steps they come after.
-    """
-    minutes = self._run.picture_minutes
-    if minutes > 0 and time.monotonic() - self._last > 60 * minutes:
-      self.draw(read)
-
-  def draw(self, read: Callable[[], tuple[recording.Params, int]]):
-    """Draws the agent; `read` as in `draw_if_due`."""
-    try:
-      self._draw(*read())
-    except Exception as error:  # Whatever it is, the run is worth more.
-      reason = environment_loop.in_one_line(error)
-      self._report(f'The agent could not be drawn ({reason}).')
-    self._last = time.monotonic()
-
-  def _draw(self, params: recording.Params, steps: int):
-    path = self._workdir.pictures_of(steps)
-    if os.path.exists(path):
-      return  # There is nothing new.
-    seeds = runs.seed_sequence(self._run, steps, _SEED_NAME).generate_state(2)
-    environment = self._run.make_environment(int(seeds[0]))
-    try:
-      key = jax.random.PRNGKey(int(seeds[1]))
-      self._visualizer.draw(params, environment, key, path)
-    finally:
-      environment_loop.close(environment, self._report)
-    self._workdir.log_pictures(files(path), steps)
-    self._thin()
-
-  def _thin(self):
-    """Gives up pictures of the past: a long run must not fill the disk."""
-    ours = []
-    for path in _inside(self._workdir.pictures):
-      name = os.path.basename(path)
-      if name.isdecimal() and path == self._workdir.pictures_of(int(name)):
-        # What somebody has put something into, or elsewhere, is not given up.
-        if _is_replaceable(path) and not os.path.islink(path):
-          ours.append(int(name))
-    for steps in thinning.superfluous(ours, MOST_SETS):
-      shutil.rmtree(self._workdir.pictures_of(steps), ignore_errors=True)
-      for path in self._workdir.event_files_of(steps):
-        with contextlib.suppress(OSError):
-          os.remove(path)
-
-
 def files(directory: str) -> list[str]:
   """The pictures and animations in a directory that was drawn."""
   paths = [os.path.join(directory, name) for name in _NAMES]
   return [path for path in paths if os.path.exists(path)]
 
 
-def _inside(directory: str) -> list[str]:
-  """The paths of all that lies in a directory, if it can be read."""
-  try:
-    names = os.listdir(directory)
-  except OSError:
-    return []
-  return [os.path.join(directory, name) for name in names]
-
-
-def _is_replaceable(directory: str) -> bool:
+def is_replaceable(directory: str) -> bool:
   """Whether there is nothing else than pictures of an agent."""
   return os.path.isdir(directory) and set(os.listdir(directory)) <= set(_NAMES)
 
 
 def _check_replaceable(directory: str):
-  if os.path.exists(directory) and not _is_replaceable(directory):
+  if os.path.exists(directory) and not is_replaceable(directory):
     raise ValueError(
       f'{directory} holds other things than pictures of an agent, which would '
       'be lost; choose another directory.'

@@ -8,7 +8,7 @@ import csv
 import io
 from typing import Any, NamedTuple
 
-from acme_hieros.experiments import reading
+from acme_hieros.storage import reading
 
 _STEPS = 'actor_steps'
 

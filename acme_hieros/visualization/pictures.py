@@ -10,10 +10,10 @@ from matplotlib import figure as figure_lib
 import numpy as np
 
 from acme_hieros.config import HierosConfig
-from acme_hieros.experiments import recording as recording_lib
 from acme_hieros.models import level as level_lib
 from acme_hieros.models import spaces
 from acme_hieros.models.cores import ssm
+from acme_hieros.visualization import recording as recording_lib
 
 Figure = figure_lib.Figure
 Spaces = Mapping[str, spaces.ObservationSpace]

@@ -1,48 +1,35 @@
 """Pictures show what they say, the right way up, and none of them is empty."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import colorsys
 import io
 import os
 
-import acme
 import jax
 from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 import pytest
-from tensorboard.backend.event_processing import event_accumulator
 import untrained
 
-from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
-from acme_hieros.experiments import (
+from acme_hieros.models import spaces
+from acme_hieros.models.cores import s5
+from acme_hieros.visualization import (
+  drawing,
   figures,
   pictures,
   recording,
-  runs,
-  thinning,
   videos,
-  visualization,
 )
-from acme_hieros.models import s5, spaces
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
-
-
-def make_agent(environment, depth):
-  networks = networks_lib.make_networks(
-    untrained.make_config(depth), acme.make_environment_spec(environment)
-  )
-  return networks, [s.params for s in untrained.draw_state(networks)]
 
 
 @pytest.fixture(scope='module')
 def catch(compile_quickly):
   """An agent of three levels, an episode of 8 steps and its forecasts."""
   environment = debug.Catch(rows=9, columns=5)
-  networks, params = make_agent(environment, depth=3)
+  networks, params = untrained.make_agent(environment, depth=3)
   recorder = recording.Recorder(networks, 20)
   episode = recorder.record(params, environment, jax.random.PRNGKey(0))
   starts, forecast = recorder.forecast(
@@ -210,8 +197,8 @@ def test_eigenvalues_are_those_of_the_layers(catch):
 
 def test_an_agent_without_images_gets_what_can_be_drawn(tmp_path):
   environment = make_environment('debug/catch', observation='vector')
-  networks, params = make_agent(environment, depth=1)
-  visualizer = visualization.Visualizer(networks, 10, 3)
+  networks, params = untrained.make_agent(environment, depth=1)
+  visualizer = drawing.Visualizer(networks, 10, 3)
   path = str(tmp_path / 'pictures')
   episode = visualizer.draw(params, environment, jax.random.PRNGKey(0), path)
   assert sorted(os.listdir(path)) == [
@@ -230,115 +217,6 @@ def test_an_agent_without_images_gets_what_can_be_drawn(tmp_path):
   assert len(figure.axes) == 5
 
 
-def make_run(path, minutes):
-  return runs.Run(
-    environment='debug/catch',
-    environment_options={'rows': 5},
-    config=untrained.make_config(depth=2),
-    num_steps=1000,
-    workdir=str(path),
-    picture_minutes=minutes,
-  )
-
-
-def test_a_run_is_drawn_when_it_is_time(tmp_path, monkeypatch):
-  run = make_run(tmp_path / 'run', 10.0)
-  networks, params = make_agent(run.make_environment(0), depth=1)
-  now = 1000.0
-  monkeypatch.setattr(visualization.time, 'monotonic', lambda: now)
-  said = []
-  drawing = visualization.PeriodicPictures(run, networks, said.append)
-  drawing.draw_if_due(lambda: (params, 50))
-  assert not os.path.exists(tmp_path / 'run' / 'pictures')
-  now += 601.0
-  drawing.draw_if_due(lambda: (params, 150))
-  drawing.draw_if_due(lambda: (params, 151))
-  assert os.listdir(tmp_path / 'run' / 'pictures') == ['000000150']
-  assert not said
-  events = event_accumulator.EventAccumulator(
-    str(tmp_path / 'run' / 'tensorboard' / 'pictures'),
-    size_guidance={'images': 0},
-  )
-  events.Reload()
-  names = os.listdir(tmp_path / 'run' / 'pictures' / '000000150')
-  assert sorted(events.Tags()['images']) == sorted(
-    f'pictures/{name}' for name in names
-  )
-  (shown,) = events.Images('pictures/episode.gif')
-  assert shown.step == 150
-  path = tmp_path / 'run' / 'pictures' / '000000150' / 'episode.gif'
-  assert shown.encoded_image_string == path.read_bytes()
-
-
-def test_what_is_kept_is_spread_over_all_steps():
-  kept = []
-  for steps in range(0, 5000, 10):
-    kept.append(steps)
-    gone = thinning.superfluous(kept, 20)
-    kept = [s for s in kept if s not in gone]
-    assert len(kept) == min(20, steps // 10 + 1)
-    assert (kept[0], kept[-1]) == (0, steps)
-    # Were they even, a gap would be a 19th.
-    assert max(np.diff([0, *kept])) <= max(10, 4 * steps / 19)
-  assert thinning.superfluous([1, 2, 3], 3) == []
-  # 2 is nearest to its neighbours.
-  assert thinning.superfluous([0, 9, 1, 2, 5], 4) == [1]
-
-
-class _Sketches:
-  """Draws nothing, quickly."""
-
-  def __init__(self, networks):
-    del networks
-
-  def draw(self, params, environment, key, directory):
-    os.makedirs(directory)
-    Image.new('RGB', (2, 2)).save(os.path.join(directory, 'episode.png'))
-
-
-@pytest.mark.parametrize('name', ['run', 'run[seed=1]'])
-def test_a_long_run_keeps_some_pictures_and_what_is_not_its_own(
-  tmp_path, monkeypatch, name
-):
-  monkeypatch.setattr(visualization, 'Visualizer', _Sketches)
-  monkeypatch.setattr(visualization, 'MOST_SETS', 4)
-  path = tmp_path / name
-  said = []
-  half_drawn = path / 'pictures' / '.partial-1'
-  half_drawn.mkdir(parents=True)
-  drawing = visualization.PeriodicPictures(
-    make_run(path, 10.0), None, said.append
-  )
-  assert not half_drawn.exists()
-  mine = {
-    '000000001': 'notes.txt',  # Beside pictures, and of a name of theirs.
-    'chosen': 'episode.png',
-    '2': 'episode.png',
-  }
-  for directory, file in mine.items():
-    (path / 'pictures' / directory).mkdir()
-    (path / 'pictures' / directory / file).touch()
-  (path / 'pictures' / '000000003').write_text('')
-  (path / 'tensorboard' / 'pictures').mkdir(parents=True)
-  other = path / 'tensorboard' / 'pictures' / 'events.out.tfevents.1.a.0.v2'
-  other.touch()
-  for steps in range(100, 1300, 100):
-    drawing.draw(lambda steps=steps: ((), steps))
-  assert not said
-  sets = sorted(set(os.listdir(path / 'pictures')) - {*mine, '000000003'})
-  assert len(sets) == 4
-  assert (sets[0], sets[-1]) == ('000000100', '000001200')
-  for directory, file in mine.items():
-    assert (path / 'pictures' / directory / file).exists()
-  assert other.exists()
-  events = event_accumulator.EventAccumulator(
-    str(path / 'tensorboard' / 'pictures'), size_guidance={'images': 0}
-  )
-  events.Reload()
-  shown = [event.step for event in events.Images('pictures/episode.png')]
-  assert sorted(shown) == [int(name) for name in sets]
-
-
 def test_a_name_in_a_figure_is_no_mathematics():
   figure = Figure()
   axes = figure.add_subplot()
@@ -349,28 +227,9 @@ def test_a_name_in_a_figure_is_no_mathematics():
   figure.savefig(io.BytesIO())
 
 
-def test_what_cannot_be_drawn_is_reported_and_the_run_goes_on(catch, tmp_path):
-  run = make_run(tmp_path / 'run', 10.0)
-  networks, params, *_ = catch
-  said = []
-  drawing = visualization.PeriodicPictures(run, networks, said.append)
-
-  def read():
-    raise OSError('No space left on device')
-
-  drawing.draw(read)
-  # In place of the directory.
-  (tmp_path / 'run').mkdir()
-  (tmp_path / 'run' / 'pictures').write_text('in the way')
-  drawing.draw(lambda: (params, 10))
-  assert len(said) == 2
-  assert 'No space left on device' in said[0]
-  assert all('\n' not in sentence for sentence in said)
-
-
 def test_what_is_half_drawn_goes_away(catch, tmp_path, monkeypatch):
   networks, params, recorder, episode, *_ = catch
-  visualizer = visualization.Visualizer(networks, 20, 5)
+  visualizer = drawing.Visualizer(networks, 20, 5)
   visualizer._recorder = recorder  # It is compiled.
 
   def fail(*unused_arguments):
@@ -385,13 +244,3 @@ def test_what_is_half_drawn_goes_away(catch, tmp_path, monkeypatch):
       str(tmp_path / 'pictures' / '1'),
     )
   assert not os.listdir(tmp_path / 'pictures')
-  # Nobody could clean up after a process that was killed.
-  (tmp_path / 'pictures' / '.partial-abc').mkdir()
-  (tmp_path / 'pictures' / '000000007').mkdir()
-  visualization.PeriodicPictures(make_run(tmp_path, 10.0), networks, print)
-  assert os.listdir(tmp_path / 'pictures') == ['000000007']
-
-
-def test_a_negative_time_between_pictures_is_refused(tmp_path):
-  with pytest.raises(ValueError, match='picture_minutes=-1'):
-    runs.prepare(make_run(tmp_path / 'run', -1.0))

@@ -1,7 +1,5 @@
 """Cutting logs loses nothing and leaves what can be read, whatever is there."""
 
-from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
-
 import io
 import json
 import os
@@ -13,8 +11,8 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from acme_hieros.experiments import cutting, json_lines, workdirs
 from acme_hieros.reports import results
+from acme_hieros.storage import cutting, json_lines, workdirs
 
 quickly = damage.quickly(100)
 

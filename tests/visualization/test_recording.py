@@ -11,10 +11,10 @@ import untrained
 
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
-from acme_hieros.experiments import recording
 from acme_hieros.models import beliefs, diagnostics, distributions, subgoals
-from acme_hieros.models.ops import linear
 from acme_hieros.models import level as level_lib
+from acme_hieros.models.ops import linear
+from acme_hieros.visualization import recording
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
 

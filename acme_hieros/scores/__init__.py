@@ -1,0 +1,1 @@
+"""How good scores are, and how sure: others' scores, and statistics."""

@@ -1,0 +1,1 @@
+"""Pictures and animations of what an agent sees, does and believes."""

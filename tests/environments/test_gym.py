@@ -1,0 +1,95 @@
+"""Gymnasium's environments are made by name, or it is said why not."""
+
+import sys
+
+import gymnasium
+import pytest
+
+from acme_hieros.environments import make_environment
+
+
+def test_namespaced_id():
+  environment = make_environment('gym/ALE/Pong-v5')
+  assert environment.reset().observation.shape == (210, 160, 3)
+
+
+def refusal(name):
+  with pytest.raises(ValueError) as caught:
+    make_environment(name)
+  assert '\n' not in str(caught.value) and str(caught.value).endswith('.')
+  return str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['my_environments', 'my_environments.one'])
+@pytest.mark.parametrize('file', ['my_environments.py', 'my_environments/'])
+def test_a_module_beside_the_user_is_not_called_uninstalled(
+  tmp_path, monkeypatch, name, file
+):
+  monkeypatch.chdir(tmp_path)
+  elsewhere = [path for path in sys.path if path not in ('', '.')]
+  monkeypatch.setattr(sys, 'path', elsewhere)
+  said = refusal(f'gym/{name}:Env-v0')
+  assert "no module 'my_environments'" in said and 'PYTHONPATH' in said
+  assert 'this directory' not in said
+  if file.endswith('/'):
+    (tmp_path / file).mkdir()
+  else:
+    (tmp_path / file).touch()
+  said = refusal(f'gym/{name}:Env-v0')
+  assert 'this directory' in said and 'PYTHONPATH=.' in said
+  assert 'not installed' not in said
+
+
+def test_what_a_module_needs_is_told(tmp_path, monkeypatch):
+  (tmp_path / 'needy_module.py').write_text('import no_such_thing_at_all')
+  monkeypatch.syspath_prepend(tmp_path)
+  said = refusal('gym/needy_module:Env-v0')
+  assert "installed: No module named 'no_such_thing_at_all'" in said
+
+
+def test_module_that_registers_the_id_is_imported(tmp_path, monkeypatch):
+  (tmp_path / 'registers_for_tests.py').write_text(
+    'import gymnasium\n'
+    'gymnasium.register("FromModule-v0", max_episode_steps=5, entry_point='
+    '"gymnasium.envs.classic_control:CartPoleEnv")\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  environment = make_environment('gym/registers_for_tests:FromModule-v0')
+  assert environment.action_spec().num_values == 2
+
+
+def test_missing_package_is_one_sentence(monkeypatch):
+
+  def needs_a_package():
+    raise gymnasium.error.DependencyNotInstalled('Box9D is not installed')
+
+  monkeypatch.setitem(
+    gymnasium.registry,
+    'Box9D-v0',
+    gymnasium.envs.registration.EnvSpec('Box9D-v0', needs_a_package),
+  )
+  with pytest.raises(ValueError, match='gym/Box9D-v0.*Box9D is not installed'):
+    make_environment('gym/Box9D-v0')
+
+
+def test_errors_of_an_environment_without_options_are_its_own(monkeypatch):
+
+  def broken():
+    raise TypeError('broken')
+
+  monkeypatch.setitem(
+    gymnasium.registry,
+    'Broken-v0',
+    gymnasium.envs.registration.EnvSpec('Broken-v0', broken),
+  )
+  with pytest.raises(TypeError, match='broken'):
+    make_environment('gym/Broken-v0')
+
+
+def test_refused_options_are_named():
+  with pytest.raises(ValueError, match="no option 'lenght'.*max_episode_steps"):
+    make_environment('gym/CartPole-v1', lenght=3)
+  with pytest.raises(ValueError, match="refuses the options {'map_name': 'x'}"):
+    make_environment('gym/FrozenLake-v1', map_name='x')
+  with pytest.raises(ValueError, match="'max_episode_steps': 0"):
+    make_environment('gym/CartPole-v1', max_episode_steps=0)

@@ -203,7 +203,7 @@ def test_features_are_what_is_asked_for(config, draw, core, features, size):
 
 @CORES
 @POSTERIORS
-def test_a_level_learns_by_one_update(config, core, posterior):
+def test_a_level_learns_by_two_updates(config, core, posterior):
   config = dataclasses.replace(
     config,
     depth=1,
@@ -220,7 +220,10 @@ def test_a_level_learns_by_one_update(config, core, posterior):
   batch = level_lib.Batch(
     some_sequence(), log_prob=jnp.full((BATCH, LENGTH), -np.log(4.0))
   )
-  after, metrics = jax.jit(level.update)(state, batch)
+  update = jax.jit(level.update)
+  # What starts at zero gain hides the layers before it from the first update.
+  after, _ = update(state, batch)
+  after, metrics = update(after, batch)
   assert all(np.isfinite(x) for x in metrics.values()), metrics
   for name in ('world_model', 'actor'):
     changed = jax.tree.map(
@@ -228,6 +231,6 @@ def test_a_level_learns_by_one_update(config, core, posterior):
       getattr(after.params, name),
       getattr(state.params, name),
     )
-    # What starts at zero gain (heads) hides a layer or two for one update.
+    # All but the means of images, and layers that a core is configured without.
     share = np.mean(jax.tree.leaves(changed))
-    assert share > 0.5, (name, changed)
+    assert share > 0.9, (name, changed)

@@ -175,7 +175,7 @@ def make_idle_policy(observation):
     select_action=lambda params, observation, state: (params, state),
     get_extras=lambda state: None,
     end=lambda params, observation, state: None,
-    observation=observation,
+    observation_spaces=observation,
     action_dtype=np.dtype(np.float32),
   )
 

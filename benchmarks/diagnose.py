@@ -101,6 +101,11 @@ def main(argv: Sequence[str]):
         f'{learned.run.environment} has continuous actions; only discrete ones '
         'can be tried out one by one.'
       )
+    if learned.run.config.actor_critic.core != 'none':
+      raise ValueError(
+        f'the actor of {_WORKDIR.value} has a memory of its own (actor_critic.'
+        'core), without which what it would do from a state is not known.'
+      )
     found = Diagnosis(learned).run()
     with workdirs.writing(_OUT.value, 'choose another --out'):
       workdirs.write_json(_OUT.value, found)

@@ -16,6 +16,8 @@ OTHERS = {
   'world_model.core': 'gru',
   'world_model.hybrid.pattern': 's5,attention',
   'world_model.posterior': 'history',
+  'actor_critic.core': 's5',
+  'actor_critic.s5.deter_from': 'output',
   'world_model.reward_head': 'normal',
   'world_model.dynamics_free_nats': 0.5,
   'actor_critic.value_head': 'normal',
@@ -50,6 +52,8 @@ def get(config, name):
 
 def needed(name):
   """What a field needs of others, to be of use at all."""
+  if name.startswith('actor_critic.s5.'):
+    return {'actor_critic.core': 's5'}
   part = name.split('.')[1] if name.startswith('world_model.') else ''
   cores = {'s3m', 'gru', 'block_gru', 'attention', 'hybrid'}
   return {'world_model.core': part} if part in cores else {}
@@ -243,6 +247,8 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.cnn_depths', '24,0'),
     ('world_model.s5.deter_from', 'memory'),
     ('world_model.posterior', 'both'),
+    ('actor_critic.core', 'gru'),
+    ('actor_critic.s5.width', 64),
     ('world_model.reward_head', 'laplace'),
     ('world_model.continuation_scale', -1),
     ('world_model.dynamics_free_nats', -1),

@@ -359,6 +359,9 @@ class WorldModelConfig(_Part):
 class ActorCriticConfig(_Part):
   """Actor and critics of one level (docs/algorithm.md, 4)."""
 
+  # The actor's own memory: 'none', or an 's5' stack over what it sees.
+  core: str = 'none'
+  s5: S5Config = S5Config(num_blocks=1)
   layers: int = 2
   units: int = 256
   # Imagined steps, in the level's own steps.
@@ -423,6 +426,10 @@ class ActorCriticConfig(_Part):
       self.advantage_scale in ('range', 'deviation', 'nothing'),
       f'advantage_scale={self.advantage_scale!r} must be "range", "deviation" '
       'or "nothing".',
+    )
+    _require(
+      self.core in ('none', 's5'),
+      f'core={self.core!r} must be "none" or "s5".',
     )
     _require(
       self.value_head in ('two_hot', 'normal'),

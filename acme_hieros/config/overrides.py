@@ -35,6 +35,7 @@ def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
     node[leaf] = dict(value) if isinstance(value, Mapping) else value
   config = _replace(config, nested, config, '')
   _check_core(config, nested.get('world_model', {}))
+  _check_actor(config, nested.get('actor_critic', {}))
   return config
 
 
@@ -47,6 +48,14 @@ def _check_core(config: HierosConfig, given: Mapping[str, Any]):
     raise ValueError(
       f'world_model.{part} is not of world_model.core={core}: set '
       f'world_model.core={" or ".join(users)}, or leave it out.'
+    )
+
+
+def _check_actor(config: HierosConfig, given: Mapping[str, Any]):
+  """Raises ValueError if sizes of a memory are given that is not there."""
+  if 's5' in given and config.actor_critic.core == 'none':
+    raise ValueError(
+      'actor_critic.s5 is of actor_critic.core=s5: set that, or leave it out.'
     )
 
 

@@ -52,6 +52,7 @@ _SMALL = HierosConfig(
     optimizer=OptimizerConfig(2e-3, 1e-8, 1000.0),
   ),
   actor_critic=ActorCriticConfig(
+    s5=S5Config(num_blocks=1, width=128, state_size=64),
     units=128,
     horizon=12,
     # Some thousand updates hear of no rewards that are 300 steps away.
@@ -110,6 +111,14 @@ _TINY = HierosConfig(
     optimizer=OptimizerConfig(3e-3, 1e-8, 1000.0),
   ),
   actor_critic=ActorCriticConfig(
+    s5=S5Config(
+      num_blocks=1,
+      width=64,
+      state_size=64,
+      hippo_blocks=2,
+      dt_min=1e-2,
+      dt_max=1.0,
+    ),
     units=64,
     horizon=10,
     discount=0.97,

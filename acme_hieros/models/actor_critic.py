@@ -1,14 +1,16 @@
 """Actor, critics and their losses (docs/algorithm.md, 4; DreamerV3)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.config import ActorCriticConfig
+from acme_hieros.config import ActorCriticConfig, WorldModelConfig
 from acme_hieros.models import distributions, mlp, spaces
+from acme_hieros.models.cores import s5
+from acme_hieros.models.ops import linear
 
 Array = jax.Array
 
@@ -73,48 +75,128 @@ class Network(NamedTuple):
   apply: Callable[..., Policy | Array]
 
 
+class Actor(NamedTuple):
+  """The pure functions of a policy, which may have a memory of its own.
+
+  init: (key, inputs [B, ...]) -> params.
+  initial_state: B -> the memory [B, ...] of which nothing counts; () without.
+  step: (params, inputs [B, ...], reset bool [B] or None, memory) -> (Policy
+    [B, ...], memory).
+  before: (params, inputs [B, T, ...], reset bool [B, T]) -> the memories before
+    each step [B, T, ...], of what the sequence holds. The first step is reset.
+  apply: (params, inputs [H, N, ...], memory before [N, ...]) -> Policy [H, N,
+    ...]; without a memory inputs and policy can be [..., any].
+  """
+
+  init: Callable[..., hk.Params]
+  initial_state: Callable[[int], Any]
+  step: Callable[..., tuple[Policy, Any]]
+  before: Callable[..., Any]
+  apply: Callable[..., Policy]
+
+
 def make_actor(
   config: ActorCriticConfig,
   action: spaces.ActionSpace,
   dtype: jnp.dtype = jnp.float32,
-) -> Network:
+) -> Actor:
   """The policy: inputs [..., any] to a distribution of encoded actions.
 
   Args:
-    config: its sizes.
+    config: its sizes, and its memory.
     action: what it chooses from.
     dtype: of its arithmetic.
   """
-
-  def discrete(inputs):
-    logits = mlp.MLP(
-      config.layers,
-      config.units,
-      action.size,
-      output_scale=0.0,
-      dtype=dtype,
-      name='actor',
-    )(inputs)
-    logits = logits.reshape(logits.shape[:-1] + (action.count, action.classes))
-    return Categoricals(distributions.mix_uniform(logits, config.unimix))
-
-  def continuous(inputs):
-    out = mlp.MLP(
-      config.layers, config.units, 2 * action.size, dtype=dtype, name='actor'
-    )(inputs)
-    mean, std = jnp.split(out, 2, -1)
-    spread = config.max_std - config.min_std
-    # +2 starts exploration near the largest standard deviation.
-    return Gaussian(
-      jnp.tanh(mean), config.min_std + spread * jax.nn.sigmoid(std + 2.0)
+  head = _discrete if isinstance(action, spaces.Discrete) else _continuous
+  if config.core == 'none':
+    init, apply = hk.without_apply_rng(
+      hk.transform(lambda inputs: head(config, action, dtype, inputs))
     )
-
-  return Network(
-    *hk.without_apply_rng(
-      hk.transform(
-        discrete if isinstance(action, spaces.Discrete) else continuous
-      )
+    return Actor(
+      init=init,
+      initial_state=lambda batch_size: (),
+      step=lambda params, inputs, reset, memory: (apply(params, inputs), ()),
+      before=lambda params, inputs, reset: (),
+      apply=lambda params, inputs, memory=(): apply(params, inputs),
     )
+  return _make_remembering_actor(config, action, dtype, head)
+
+
+def _make_remembering_actor(config, action, dtype, head) -> Actor:
+  """An S5 policy (2303.03982): its head sees what it remembers as well."""
+  core = s5.S5Core(
+    WorldModelConfig(s5=config.s5, deter_size=config.units), dtype
+  )
+
+  def modules():
+    inwards = mlp.Dense(core.width, name='input')
+    memory = core.make_module('core')
+
+    def run(inputs, reset, state, how):
+      u = inwards(linear.cast(inputs, dtype))
+      output, state = how(u, reset, state)
+      seen = inputs if _is_several(inputs) else (inputs,)
+      deter = memory.deter(output, state)
+      return head(config, action, dtype, (*seen, deter)), state
+
+    def step(inputs, reset, state):
+      return run(inputs, reset, state, memory.step)
+
+    def scan(inputs, reset, state):
+      return run(inputs, reset, state, memory.scan)
+
+    return step, (step, scan)
+
+  init, (step, scan) = hk.without_apply_rng(hk.multi_transform(modules))
+
+  def before(params, inputs, reset):
+    _, after = scan(params, inputs, reset, core.initial_state(len(reset)))
+
+    def shift(x):
+      earlier = jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
+      return jnp.where(reset[..., None], 0.0, earlier)
+
+    return jax.tree.map(shift, after)
+
+  def apply(params, inputs, memory):
+    inputs = jax.tree.map(lambda x: x.swapaxes(0, 1), inputs)
+    leading = jax.tree.leaves(inputs)[0].shape[:2]
+    policy, _ = scan(params, inputs, jnp.zeros(leading, bool), memory)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), policy)
+
+  def first(key, inputs):
+    batch = len(jax.tree.leaves(inputs)[0])
+    return init(key, inputs, None, core.initial_state(batch))
+
+  return Actor(first, core.initial_state, step, before, apply)
+
+
+def _is_several(inputs: linear.Inputs) -> bool:
+  return isinstance(inputs, tuple) and not isinstance(inputs, linear.OneHots)
+
+
+def _discrete(config, action, dtype, inputs) -> Categoricals:
+  logits = mlp.MLP(
+    config.layers,
+    config.units,
+    action.size,
+    output_scale=0.0,
+    dtype=dtype,
+    name='actor',
+  )(inputs)
+  logits = logits.reshape(logits.shape[:-1] + (action.count, action.classes))
+  return Categoricals(distributions.mix_uniform(logits, config.unimix))
+
+
+def _continuous(config, action, dtype, inputs) -> Gaussian:
+  out = mlp.MLP(
+    config.layers, config.units, 2 * action.size, dtype=dtype, name='actor'
+  )(inputs)
+  mean, std = jnp.split(out, 2, -1)
+  spread = config.max_std - config.min_std
+  # +2 starts exploration near the largest standard deviation.
+  return Gaussian(
+    jnp.tanh(mean), config.min_std + spread * jax.nn.sigmoid(std + 2.0)
   )
 
 

@@ -7,7 +7,7 @@ action of an upper level is the subgoal of the level below.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import spaces, subgoals, world_model
+from acme_hieros.models import spaces, subgoals, turns, world_model
 from acme_hieros.models.ops import packing
 
 Array = jax.Array
@@ -47,12 +47,14 @@ class LevelMemory(NamedTuple):
   context: the world model's, [N, ...].
   action: the encoded actions that hold, [N, A].
   log_prob: of them, [N].
+  policy: its actor's memories, `turns.Turns`; () without any.
   window: this level's own last k states, for the level above, [N, k, ...].
   """
 
   context: world_model.Context
   action: Array
   log_prob: Array
+  policy: Any
   window: Window
 
   @property
@@ -183,7 +185,7 @@ class Hierarchy:
     return ActorState(
       key=state.key,
       time=jnp.where(starting, fresh.time, state.time),
-      memories=world_model.where_rows(starting, fresh.memories, state.memories),
+      memories=turns.where_rows(starting, fresh.memories, state.memories),
       did=state.did,
     )
 
@@ -241,10 +243,11 @@ class Hierarchy:
     params: Sequence[level_lib.PolicyParams],
     key: Array,
     memories: Sequence[LevelMemory],
+    first: Array,
     ticks: Sequence[Array],
     deterministic: bool = False,
   ) -> tuple[LevelMemory, ...]:
-    """Top-down: every level that ticks picks its action."""
+    """Top-down: every level that ticks picks its action; args of `infer`."""
     chosen = []
     code = None
     keys = jax.random.split(key, len(self.levels))
@@ -253,8 +256,10 @@ class Hierarchy:
     ):
 
       def act(memory, level=level, own=own, code=code, k=k):
-        action, log_prob = level.act(own, k, memory.state, code, deterministic)
-        return memory._replace(action=action, log_prob=log_prob)
+        action, log_prob, policy = level.act(
+          own, k, memory.state, code, memory.policy, first, deterministic
+        )
+        return memory._replace(action=action, log_prob=log_prob, policy=policy)
 
       chosen.append(_if(tick, act, memory))
       code = chosen[-1].action
@@ -289,7 +294,9 @@ class Hierarchy:
       state.time == 0,
       ticks,
     )
-    memories = self.choose(params, choose_key, memories, ticks, deterministic)
+    memories = self.choose(
+      params, choose_key, memories, state.time == 0, ticks, deterministic
+    )
     steps = self._level_steps(memories, ticks)
     return steps[0].action, ActorState(
       key=key,
@@ -345,6 +352,7 @@ class Hierarchy:
           context=level.world_model.initial_context(batch_size),
           action=jnp.zeros((batch_size, level.action_space.size)),
           log_prob=jnp.zeros(batch_size),
+          policy=level.initial_policy(batch_size),
           window=window,
         )
       )
@@ -376,7 +384,7 @@ def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:
   """`advance(memory)` where it is time; costs nothing if it is so nowhere."""
   return jax.lax.cond(
     ticks.any(),
-    lambda: world_model.where_rows(ticks, advance(memory), memory),
+    lambda: turns.where_rows(ticks, advance(memory), memory),
     lambda: memory,
   )
 

@@ -20,6 +20,7 @@ from acme_hieros.models import (
   optimizers,
   spaces,
   subgoals,
+  turns,
   world_model,
 )
 from acme_hieros.models.ops import linear, packing
@@ -180,13 +181,14 @@ class Level:
     self.streams = {name: w for name, w in weights.items() if w > 0}
     self._scale_floors = dict.fromkeys(self.streams, settings.scale_floor)
     self._scale_floors[EXTRINSIC] /= reward_divisor
+    self._context_length = config.context_length or config.sequence_length
     # By name NumPy could find TensorFlow's bfloat16, which is another.
     dtype = getattr(jnp, config.precision)
     self.world_model = world_model.make_world_model(
       config.world_model,
       observation_spaces,
       action_space,
-      config.context_length or config.sequence_length,
+      self._context_length,
       dtype,
     )
     self._value_head = distributions.SCALAR_HEADS[settings.value_head]
@@ -254,27 +256,55 @@ class Level:
     """Features and one-hot subgoal code [..., G] together."""
     return features if code is None else (*features, code)
 
+  def initial_policy(self, batch_size: int) -> Any:
+    """What the actor carries before an episode's first step; () if nothing."""
+    if not self.actor.initial_state(1):
+      return ()
+    return turns.begin(self.actor.initial_state, batch_size)
+
   def act(
     self,
     params: PolicyParams,
     key: Array,
     state: world_model.State,
     code: Array | None,
+    memory: Any,
+    first: Array,
     deterministic: bool = False,
-  ) -> tuple[Array, Array]:
+  ) -> tuple[Array, Array, Any]:
     """Chooses encoded actions [B, A] in states [B, ...] under codes [B, G].
 
+    Args:
+      params: of world model and actor.
+      key: random key.
+      state: [B, ...].
+      code: one-hot subgoals, or None.
+      memory: from `initial_policy` or the last step.
+      first: whether the step is an episode's first, bool [B].
+      deterministic: take the likeliest actions instead of sampling.
+
     Returns:
-      The actions, and their log-probabilities [B].
+      The actions, their log-probabilities [B], and the memory.
     """
     prediction = self.world_model.predict(params.world_model, state)
-    policy = self.actor.apply(
-      params.actor, self.policy_inputs(prediction.features, code)
-    )
+    inputs = self.policy_inputs(prediction.features, code)
+    if memory:
+      memory, resets = turns.before_step(memory, first, self._context_length)
+      policies, memories = self.actor.step(
+        params.actor,
+        turns.both((inputs, inputs)),
+        turns.both(resets),
+        turns.both((memory.memory, memory.younger)),
+      )
+      policy, _ = turns.apart(policies)
+      older, younger = turns.apart(memories)
+      memory = turns.Turns(older, younger, memory.age)
+    else:
+      policy = self.actor.apply(params.actor, inputs)
     action = self._as_taken(
       policy.mode() if deterministic else policy.sample(key)
     )
-    return action, policy.log_prob(action)
+    return action, policy.log_prob(action), memory
 
   def _as_taken(self, action: Array) -> Array:
     """Encoded actions [..., A] as the environment takes them: within bounds.
@@ -291,6 +321,7 @@ class Level:
     start: world_model.State,
     start_features: tuple[linear.OneHots, Array],
     code: Array | None,
+    memory: Any = (),
   ) -> Trajectory:
     """Rolls the prior forward under the policy and a fixed subgoal.
 
@@ -300,23 +331,26 @@ class Level:
       start: states [N, ...] to start from.
       start_features: their features, [N, ...].
       code: one-hot subgoals [N, G], or None.
+      memory: of the actor, before the starts, [N, ...].
 
     Returns:
       A Trajectory, differentiable through the dynamics.
     """
 
     def step(carry, key):
-      state, features = carry
+      state, features, memory = carry
       policy_key, model_key = jax.random.split(key)
       inputs = self.policy_inputs(features, code)
       # As in DreamerV3 the actor is no path for gradients between states.
-      policy = self.actor.apply(params.actor, linear.stop_gradient(inputs))
+      policy, memory = self.actor.step(
+        params.actor, linear.stop_gradient(inputs), None, memory
+      )
       action = self._as_taken(policy.sample(policy_key))
       state = self.world_model.imagine_step(
         params.world_model, model_key, state, action
       )
       prediction = self.world_model.predict(params.world_model, state)
-      return (state, prediction.features), (
+      return (state, prediction.features, memory), (
         inputs,
         action,
         prediction.reward,
@@ -325,7 +359,9 @@ class Level:
       )
 
     keys = jax.random.split(key, self._config.actor_critic.horizon)
-    (_, features), steps = jax.lax.scan(step, (start, start_features), keys)
+    (_, features, _), steps = jax.lax.scan(
+      step, (start, start_features, memory), keys
+    )
     inputs, action, reward, continuation, deter = steps
     last = self.policy_inputs(features, code)
     return Trajectory(
@@ -390,10 +426,18 @@ class Level:
         posterior, slice(None), self._config.actor_critic.horizon
       )
     )
-    prediction = jax.tree.map(flatten, prediction)
     code = None
     if self.subgoal_space:
-      code = flatten(self.subgoal_space.encode(batch.subgoal))
+      code = self.subgoal_space.encode(batch.subgoal)
+    memory = jax.tree.map(
+      flatten,
+      self.actor.before(
+        params.actor,
+        self.policy_inputs(prediction.features, code),
+        batch.sequence.start_of_episode.at[:, 0].set(True),
+      ),
+    )
+    prediction, code = jax.tree.map(flatten, (prediction, code))
     # Mid-episode, the first step of a sequence has only the model's opinion.
     alive = jnp.where(
       came.known,
@@ -419,6 +463,7 @@ class Level:
       behaviour_key,
       start,
       prediction.features,
+      memory,
       replayed,
       code,
       guidance,
@@ -472,6 +517,7 @@ class Level:
     key: Array,
     start: world_model.State,
     start_features: tuple[linear.OneHots, Array],
+    memory: Any,
     replayed: Replayed,
     code: Array | None,
     guidance: Array,
@@ -483,7 +529,7 @@ class Level:
       model_params: parameters of the world model, not differentiated.
       state: slow critics, scales and steps are read.
       key: random key.
-      start, start_features, code: as in `imagine`; N = B T.
+      start, start_features, memory, code: as in `imagine`; N = B T.
       replayed: what came with the starts.
       guidance: as in `update`.
 
@@ -502,6 +548,7 @@ class Level:
       start,
       start_features,
       code,
+      memory,
     )
     rewards, losses, metrics = self._rewards(
       learned.autoencoder, coder_key, trajectory, code
@@ -538,7 +585,14 @@ class Level:
     )
     metrics.update(more)
     more, entropy = self._actor_losses(
-      learned.actor, trajectory, advantages, weight, replayed, judged, earned
+      learned.actor,
+      trajectory,
+      memory,
+      advantages,
+      weight,
+      replayed,
+      judged,
+      earned,
     )
     losses.update(more)
     metrics.update(
@@ -700,6 +754,7 @@ class Level:
     self,
     actor: hk.Params,
     trajectory: Trajectory,
+    memory: Any,
     advantage: Array,
     weight: Array,
     replayed: Replayed,
@@ -710,12 +765,13 @@ class Level:
 
     Args: as of `_critic_loss`, with
       actor: its parameters.
+      memory: of the actor, before the starts, [N, ...].
       advantage: [H, N].
     """
     stop = jax.lax.stop_gradient
     settings = self._config.actor_critic
     policy = self.actor.apply(
-      actor, linear.stop_gradient(_but_last(trajectory.inputs))
+      actor, linear.stop_gradient(_but_last(trajectory.inputs)), memory
     )
     entropy = policy.entropy()
     if self._through_dynamics:

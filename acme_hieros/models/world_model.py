@@ -15,7 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models import cores, distributions, encoders, mlp, spaces
+from acme_hieros.models import (
+  cores,
+  distributions,
+  encoders,
+  mlp,
+  spaces,
+  turns,
+)
 from acme_hieros.models.cores import base
 from acme_hieros.models.ops import linear
 
@@ -42,14 +49,8 @@ class State(NamedTuple):
 class Context(NamedTuple):
   """What a level carries from step to step while it looks and acts, [B, ...].
 
-  (docs/algorithm.md, 2.4.) Sequences of replay start from an empty memory and
-  end after T steps, so that a memory which has taken in more has never been
-  trained. Two take turns: when the one that counts has taken in T steps, the
-  other, T/2 younger, takes over.
-
   state: with the memory that counts.
-  younger: the other memory.
-  age: steps that the memory that counts has taken in, int32 [B].
+  younger, age: as in `turns.Turns`.
   """
 
   state: State
@@ -237,15 +238,6 @@ def make_world_model(
     decode=lambda params, *args: decode(params, None, *args),
     loss=loss,
   )
-
-
-def where_rows(condition: Array, one: Any, other: Any) -> Any:
-  """Chooses between trees of arrays [N, ...] by a bool [N]."""
-
-  def choose(x, y):
-    return jnp.where(condition.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
-
-  return jax.tree.map(choose, one, other)
 
 
 def _initial_context(
@@ -487,34 +479,27 @@ class _WorldModel(hk.Module):
   def observe_step(
     self, context, previous_action, observation, start
   ) -> Context:
-    state, most = context.state, self._context_length
-    # The younger memory starts when the other has taken in this many steps.
-    half = (most + 1) // 2
-    full = context.age >= most
-    memories = (
-      where_rows(full, context.younger, state.memory),
-      context.younger,
+    state = context.state
+    memories, resets = turns.before_step(
+      turns.Turns(state.memory, context.younger, context.age),
+      start,
+      self._context_length,
     )
-    age = jnp.where(start, 0, jnp.where(full, most - half, context.age))
-    resets = (start, start | (age == half))
-
     # Both at once, in twice as many rows.
-    def both(parts):
-      return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
-    u = both(
+    u = turns.both(
       self._core_input(state.stoch, previous_action, reset, start)[0]
       for reset in resets
     )
-    output, memory = self._memory.step(u, both(resets), both(memories))
-    output, _ = jnp.split(output, 2)
-    memory, younger = (
-      jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], memory) for i in range(2)
+    output, memory = self._memory.step(
+      u, turns.both(resets), turns.both((memories.memory, memories.younger))
     )
+    output, _ = jnp.split(output, 2)
+    memory, younger = turns.apart(memory)
     deter = self._memory.deter(output, memory)
     log_probs = self._infer(self._encoder(observation), deter)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    return Context(State(stoch, log_probs, deter, memory), younger, age + 1)
+    state = State(stoch, log_probs, deter, memory)
+    return Context(state, younger, memories.age)
 
   def imagine_step(self, state, action) -> State:
     u, told = self._core_input(state.stoch, action)

@@ -239,6 +239,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
       jax.random.PRNGKey(1),
       start,
       features,
+      (),
       replayed,
       code,
       1.0,

@@ -214,6 +214,22 @@ BAD = {
   'unknown-env-option': (['--env_option=colour=red'], ['colour']),
   'malformed-env-option': (['--env_option=rows'], ['rows', 'name=value']),
   'unknown-preset': (['--preset=huge'], ['huge', 'tiny']),
+  'unknown-system': (['--system=muzero'], ['muzero', 'dreamerv3']),
+  'unknown-core': (
+    ['--override=world_model.core=lstm'],
+    ['world_model.core', 'lstm', 'block_gru'],
+  ),
+  'field-of-another-core': (
+    ['--override=world_model.gru.width=8'],
+    ['world_model.gru', 'world_model.core=gru'],
+  ),
+  'attention-beyond-its-memory': (
+    [
+      '--override=world_model.core=hybrid',
+      '--override=world_model.attention.window=99',
+    ],
+    ['window=99', 'sequence_length'],
+  ),
   'unknown-field': (
     ['--override=world_model.deter=1'],
     ['world_model.deter', 'world_model.deter_size'],
@@ -423,6 +439,23 @@ def test_runs_that_start_in_one_second_have_directories_of_their_own(
   for seed, workdir in enumerate(prepared):
     assert workdir.read_config()['seed'] == seed
     workdir.close()
+
+
+def test_a_system_is_run_in_its_size_and_goes_on(launch, tmp_path):
+  flags = [flag for flag in SMALLEST if 's5' not in flag]
+  flags += [f'--workdir={tmp_path}', '--system=dreamerv2', '--num_steps=60']
+  assert launch(*flags, '--override=world_model.gru.width=4') == 0
+  config = json.loads((tmp_path / 'config.json').read_text())['agent']
+  assert config['world_model']['core'] == 'gru'
+  assert config['world_model']['posterior'] == 'history'
+  assert config['reward_transform'] == 'tanh'
+  assert launch(f'--workdir={tmp_path}', '--resume', '--num_steps=80') == 0
+  assert json.loads((tmp_path / 'summary.json').read_text())['steps'] == 80
+
+
+def test_resume_with_a_system_alone_is_refused(launch, copied):
+  error = launch('--resume', f'--workdir={copied}', '--system=rssm')
+  assert_sentence(error, ['--system', '--preset'])
 
 
 def test_resume_without_a_work_directory_is_refused(launch):

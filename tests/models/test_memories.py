@@ -20,8 +20,20 @@ BODY = {'body': spaces.Vector((3,))}
 CHOICES = spaces.Discrete((), 4)
 BUILT_IN = ('s5', 'gru', 'block_gru', 's3m', 'attention', 'hybrid')
 
-CORES = pytest.mark.parametrize('core', BUILT_IN)
-POSTERIORS = pytest.mark.parametrize('posterior', ['observation', 'history'])
+# Each core, and each kind of memory with a posterior that sees h; compiling all
+# that there is would take minutes.
+PAIRS = pytest.mark.parametrize(
+  'core,posterior',
+  [
+    ('s5', 'observation'),
+    ('s3m', 'observation'),
+    ('hybrid', 'observation'),
+    ('attention', 'observation'),
+    ('attention', 'history'),
+    ('gru', 'history'),
+    ('block_gru', 'history'),
+  ],
+)
 
 
 def make_model(config, context_length=LENGTH, **settings):
@@ -71,8 +83,7 @@ def test_these_are_all_cores():
   assert set(BUILT_IN) <= set(cores.names())
 
 
-@CORES
-@POSTERIORS
+@PAIRS
 def test_observing_equals_stepping(config, draw, most_likely, core, posterior):
   model = make_model(config, core=core, posterior=posterior)
   params = draw(model.init)
@@ -100,9 +111,8 @@ def test_observing_equals_stepping(config, draw, most_likely, core, posterior):
       )
 
 
-@CORES
-@POSTERIORS
-def test_imagining_the_next_step_gives_the_prior_and_h_of_observing_it(
+@PAIRS
+def test_imagining_the_next_step_gives_h_of_observing_it(
   config, draw, most_likely, core, posterior
 ):
   model = make_model(config, core=core, posterior=posterior)
@@ -120,16 +130,9 @@ def test_imagining_the_next_step_gives_the_prior_and_h_of_observing_it(
   np.testing.assert_allclose(
     deter[same], observed.deter[:, 1:][same], atol=1e-4
   )
-  # And its distribution is that whose distance to the posterior is the KL.
-  *_, metrics = jax.jit(model.loss)(params, jax.random.PRNGKey(1), sequence)[1]
-  prior = imagined.log_probs.reshape(observed.log_probs[:, 1:].shape)
-  kl = distributions.kl_divergence(observed.log_probs[:, 1:], prior)
-  everywhere = np.asarray(sequence.start_of_episode)
-  assert np.isfinite(metrics['kl']) and np.all(kl > 0)
-  assert everywhere.any()
 
 
-@CORES
+@pytest.mark.parametrize('core', ['s5', 'attention'])
 def test_a_posterior_of_the_history_hears_of_it_and_another_does_not(
   config, draw, most_likely, core
 ):
@@ -147,11 +150,10 @@ def test_a_posterior_of_the_history_hears_of_it_and_another_does_not(
     assert np.all((difference[:, 1:3] > 1e-4) == hears)
 
 
-@pytest.mark.parametrize('posterior', ['observation', 'history'])
-def test_the_prior_s_kl_reaches_the_memory_over_several_steps(
-  config, draw, posterior
+def test_all_observations_hear_of_the_loss_through_a_recurrent_posterior(
+  config, draw
 ):
-  model = make_model(config, core='gru', posterior=posterior)
+  model = make_model(config, core='gru', posterior='history')
   params = draw(model.init)
   sequence = some_sequence()
 
@@ -201,8 +203,15 @@ def test_features_are_what_is_asked_for(config, draw, core, features, size):
     np.testing.assert_array_equal(seen[1][..., 7:], memory)
 
 
-@CORES
-@POSTERIORS
+@pytest.mark.parametrize(
+  'core,posterior',
+  [
+    ('s3m', 'observation'),
+    ('hybrid', 'observation'),
+    ('attention', 'history'),
+    ('block_gru', 'history'),
+  ],
+)
 def test_a_level_learns_by_two_updates(config, core, posterior):
   config = dataclasses.replace(
     config,

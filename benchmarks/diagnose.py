@@ -370,7 +370,7 @@ class Diagnosis:
           name: jax.tree.map(
             lambda x: jnp.repeat(x, count, 0), getattr(moment.actor, name)
           )
-          for name in ('step', 'levels', 'steps')
+          for name in ('time', 'memories', 'did')
         }
       )
       _, state = self._step(self._policy, rows, state)

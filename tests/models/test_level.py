@@ -12,7 +12,6 @@ import pytest
 from acme_hieros import config as config_lib
 from acme_hieros.models import (
   actor_critic,
-  distributions,
   hierarchy,
   spaces,
   subgoals,
@@ -195,7 +194,12 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     original = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *a: part(original(*a), scale[by]))
 
-  scaled(distributions, 'two_hot_loss', 'critic')
+  two_hot = level._value_head
+  monkeypatch.setattr(
+    level,
+    '_value_head',
+    two_hot._replace(loss=lambda *a: scale['critic'] * two_hot.loss(*a)),
+  )
   scaled(
     subgoals,
     'reconstruct',
@@ -692,7 +696,7 @@ def test_levels_have_the_reward_streams_of_their_place(
 
   (flat,) = build(1)
   assert flat.streams == {'extrinsic': 1.0}
-  assert flat.subgoal is None and flat.autoencoder is None
+  assert flat.subgoal_space is None and flat.autoencoder is None
   state = jax.eval_shape(flat.init, jax.random.PRNGKey(0))
   assert not state.params.autoencoder
 
@@ -703,7 +707,7 @@ def test_policy_params_are_enough_to_act(trained):
   assert not any('decoder' in name for name in params.world_model)
   assert len(params.world_model) < len(state.params.world_model)
   code = jnp.zeros((1, level.subgoal_space.size))
-  before = level.initial_context(1)
+  before = level.world_model.initial_context(1)
   inferred = jax.eval_shape(
     level.world_model.observe_step,
     params.world_model,
@@ -714,9 +718,16 @@ def test_policy_params_are_enough_to_act(trained):
     jnp.ones(1, bool),
   )
   assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, inferred)
-  action, log_prob = jax.eval_shape(
-    level.act, params, jax.random.PRNGKey(0), inferred.state, code
+  action, log_prob, memory = jax.eval_shape(
+    level.act,
+    params,
+    jax.random.PRNGKey(0),
+    inferred.state,
+    code,
+    level.initial_policy(1),
+    jnp.ones(1, bool),
   )
+  assert memory == ()
   assert action.shape == (1, level.action_space.size) and log_prob.shape == (1,)
 
 

@@ -324,8 +324,8 @@ class Counting(base.Core):
 
   width = 3
 
-  def __init__(self, config, dtype):
-    del dtype
+  def __init__(self, config, context_length, dtype):
+    del context_length, dtype
     self._deter_size = config.deter_size
 
   def initial_state(self, batch_size):

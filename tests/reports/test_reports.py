@@ -237,7 +237,7 @@ def damage(name, content):
 
 def another_version(run):
   config = json.loads((run / 'config.json').read_text())
-  config['agent']['world_model']['gru'] = 3
+  config['agent']['world_model']['lstm'] = 3
   (run / 'config.json').write_text(json.dumps(config))
 
 

@@ -13,7 +13,7 @@ import untrained
 
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.models import spaces
-from acme_hieros.models.cores import s5
+from acme_hieros.models.cores import ssm
 from acme_hieros.visualization import (
   drawing,
   figures,
@@ -184,7 +184,7 @@ def test_a_decoded_image_is_what_was_encoded():
 
 def test_eigenvalues_are_those_of_the_layers(catch):
   _, params, _, _, _, _ = catch
-  found = s5.discrete_eigenvalues(params[0].world_model)
+  found = ssm.discrete_eigenvalues(params[0].world_model)
   assert len(found) == 2  # A double block.
   for module, values in found.items():
     layer = params[0].world_model[module]

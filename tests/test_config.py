@@ -144,6 +144,11 @@ def test_a_field_of_a_core_that_is_not_chosen_is_refused(core, field, users):
     override(HierosConfig(), values)
 
 
+def test_sizes_of_a_memory_that_the_actor_has_not_are_refused():
+  with pytest.raises(ValueError, match='actor_critic.core=s5: set that'):
+    override(HierosConfig(), {'actor_critic.s5.width': 64})
+
+
 def test_a_core_that_is_made_of_others_takes_their_fields():
   values = {'world_model.core': 'hybrid', 'world_model.s5.width': 64}
   assert override(HierosConfig(), values).world_model.s5.width == 64
@@ -248,7 +253,6 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.s5.deter_from', 'memory'),
     ('world_model.posterior', 'both'),
     ('actor_critic.core', 'gru'),
-    ('actor_critic.s5.width', 64),
     ('world_model.reward_head', 'laplace'),
     ('world_model.continuation_scale', -1),
     ('world_model.dynamics_free_nats', -1),

@@ -557,11 +557,15 @@ class Level:
     weight = stop(
       actor_critic.trajectory_weights(replayed.alive.reshape(-1), discount)
     )
+    inputs = trajectory.inputs
+    # Of states 0..H-1, for what is to learn and leaves the states alone.
+    given = linear.stop_gradient(jax.tree.map(lambda x: x[:-1], inputs))
     judged = {
       name: self._judge(
         learned.critics[name],
         state.slow_critics[name] if settings.slow_target else None,
-        trajectory.inputs,
+        inputs,
+        given,
         rewards[name],
         discount,
       )
@@ -577,7 +581,7 @@ class Level:
         settings.return_lambda,
       )
     losses['critic'], more = self._critic_loss(
-      judged, state.slow_critics, trajectory.inputs, weight, replayed, earned
+      judged, state.slow_critics, given, weight, replayed, earned
     )
     metrics.update(more)
     advantages, scales, more = self._advantages(
@@ -586,7 +590,8 @@ class Level:
     metrics.update(more)
     more, entropy = self._actor_losses(
       learned.actor,
-      trajectory,
+      given,
+      trajectory.action,
       memory,
       advantages,
       weight,
@@ -643,6 +648,7 @@ class Level:
     critic: hk.Params,
     target: hk.Params | None,
     inputs: linear.Inputs,
+    given: linear.Inputs,
     reward: Array,
     discount: Array,
   ) -> Judged:
@@ -652,11 +658,15 @@ class Level:
       critic: its parameters.
       target: those whose values the returns are bootstrapped from, if others.
       inputs: in states 0..H, [H + 1, N, ...].
+      given: those of states 0..H-1, which have no gradient.
       reward, discount: on arrival in states 1..H, [H, N].
     """
     stop = jax.lax.stop_gradient
-    before, last = _but_last(inputs), _last(inputs)
-    logits = self.critic.apply(critic, linear.stop_gradient(before))
+    before, last = (
+      jax.tree.map(lambda x, part=part: x[part], inputs)
+      for part in (slice(None, -1), slice(-1, None))
+    )
+    logits = self.critic.apply(critic, given)
     # The last states teach nothing. The pass over the others is the one above
     # but for its gradient, and the compiler makes one of both.
     value = jnp.concatenate(
@@ -674,7 +684,7 @@ class Level:
     self,
     judged: Mapping[str, Judged],
     slow_critics: Mapping[str, hk.Params],
-    inputs: linear.Inputs,
+    given: linear.Inputs,
     weight: Array,
     replayed: Replayed,
     earned: Array | None,
@@ -684,17 +694,16 @@ class Level:
     Args:
       judged: by stream.
       slow_critics: by stream.
-      inputs: in states 0..H, [H + 1, N, ...].
+      given: inputs in states 0..H-1, [H, N, ...].
       weight: of states 0..H-1, [H, N].
       replayed: what came with the starts.
       earned: extrinsic returns of the starts as replay has them, [B, T].
     """
     stop = jax.lax.stop_gradient
     settings = self._config.actor_critic
-    inputs = linear.stop_gradient(_but_last(inputs))
     losses, metrics = {}, {}
     for name, (logits, value, returns) in judged.items():
-      slow = self.value(slow_critics[name], inputs)
+      slow = self.value(slow_critics[name], given)
       loss = self._value_head.loss(logits, stop(returns))
       if settings.slow_scale:
         loss += settings.slow_scale * self._value_head.loss(logits, slow)
@@ -753,7 +762,8 @@ class Level:
   def _actor_losses(
     self,
     actor: hk.Params,
-    trajectory: Trajectory,
+    given: linear.Inputs,
+    action: Array,
     memory: Any,
     advantage: Array,
     weight: Array,
@@ -765,19 +775,18 @@ class Level:
 
     Args: as of `_critic_loss`, with
       actor: its parameters.
+      action: chosen in states 0..H-1, encoded, [H, N, A].
       memory: of the actor, before the starts, [N, ...].
       advantage: [H, N].
     """
     stop = jax.lax.stop_gradient
     settings = self._config.actor_critic
-    policy = self.actor.apply(
-      actor, linear.stop_gradient(_but_last(trajectory.inputs)), memory
-    )
+    policy = self.actor.apply(actor, given, memory)
     entropy = policy.entropy()
     if self._through_dynamics:
       objective = advantage
     else:
-      objective = policy.log_prob(trajectory.action) * stop(advantage)
+      objective = policy.log_prob(action) * stop(advantage)
     losses = {
       'actor': -jnp.mean(
         weight * (objective + settings.entropy_scale * entropy)
@@ -786,7 +795,7 @@ class Level:
     known = earned is not None and replayed.log_prob is not None
     if settings.replay_actor_scale and known:
       log_prob = jax.tree.map(lambda x: x[0], policy).log_prob(
-        replayed.action.reshape(trajectory.action[0].shape)
+        replayed.action.reshape(action[0].shape)
       )
       value = stop(judged[EXTRINSIC].value[0])
       losses['replay_actor'] = settings.replay_actor_scale * (
@@ -800,14 +809,6 @@ class Level:
         )
       )
     return losses, entropy
-
-
-def _but_last(inputs: linear.Inputs) -> linear.Inputs:
-  return jax.tree.map(lambda x: x[:-1], inputs)
-
-
-def _last(inputs: linear.Inputs) -> linear.Inputs:
-  return jax.tree.map(lambda x: x[-1:], inputs)
 
 
 def _move(mean: Array, value: Array, decay: float) -> Array:

@@ -206,9 +206,7 @@ def test_features_are_what_is_asked_for(config, draw, core, features, size):
 @pytest.mark.parametrize(
   'core,posterior',
   [
-    ('s3m', 'observation'),
     ('hybrid', 'observation'),
-    ('attention', 'history'),
     ('block_gru', 'history'),
   ],
 )

@@ -21,6 +21,7 @@ core, seed, context and horizon:
 `--plot` draws what is in the tables that it is given, and trains nothing.
 """
 
+import bisect
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
@@ -219,8 +220,11 @@ def match(
 
   if target is None:
     return sized(0), count(0)
-  best = min(range(16, 513, 16), key=lambda width: abs(count(width) - target))
-  return sized(best), target
+  # More width is more parameters: the first with as many, or the one before.
+  widths = range(16, 513, 16)
+  found = bisect.bisect_left(widths, target, key=count)
+  near = widths[max(found - 1, 0) : found + 1]
+  return sized(min(near, key=lambda width: abs(count(width) - target))), target
 
 
 def measure(

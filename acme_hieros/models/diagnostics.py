@@ -56,7 +56,7 @@ def forecast(
   def step(state, inputs):
     key, action = inputs
     state = level.world_model.imagine_step(params, key, state, action)
-    return state, state._replace(memory=())
+    return state, state
 
   keys = jax.random.split(key, action.shape[1])
   _, states = jax.lax.scan(step, start, (keys, action.swapaxes(0, 1)))

@@ -607,7 +607,7 @@ class _WorldModel(hk.Module):
 
     def step(state, action):
       state = self.imagine_step(state, action)
-      return state, state._replace(memory=())
+      return state, state
 
     _, foreseen = hk.scan(step, before, came.previous_action.swapaxes(0, 1))
     foreseen = jax.tree.map(lambda x: x.swapaxes(0, 1), foreseen)

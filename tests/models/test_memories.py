@@ -9,6 +9,7 @@ import pytest
 
 from acme_hieros.models import (
   cores,
+  diagnostics,
   distributions,
   spaces,
   world_model,
@@ -207,7 +208,7 @@ def test_features_are_what_is_asked_for(config, draw, core, features, size):
   'core,posterior',
   [
     ('hybrid', 'observation'),
-    ('block_gru', 'history'),
+    ('s3m', 'history'),
   ],
 )
 def test_a_level_learns_by_two_updates(config, core, posterior):
@@ -216,7 +217,11 @@ def test_a_level_learns_by_two_updates(config, core, posterior):
     depth=1,
     sequence_length=LENGTH,
     world_model=dataclasses.replace(
-      config.world_model, core=core, posterior=posterior, overshooting=2
+      config.world_model,
+      core=core,
+      posterior=posterior,
+      features='full',
+      overshooting=2,
     ),
     actor_critic=dataclasses.replace(
       config.actor_critic, replay_scale=0.3, replay_actor_scale=1.0
@@ -227,6 +232,14 @@ def test_a_level_learns_by_two_updates(config, core, posterior):
   batch = level_lib.Batch(
     some_sequence(), log_prob=jnp.full((BATCH, LENGTH), -np.log(4.0))
   )
+  # As the learner does now and then.
+  diagnosed = jax.eval_shape(
+    lambda *args: diagnostics.diagnose(level, *args),
+    state.params,
+    jax.random.PRNGKey(0),
+    batch,
+  )
+  assert 'open_loop_error_1' in diagnosed
   update = jax.jit(level.update)
   # What starts at zero gain hides the layers before it from the first update.
   after, _ = update(state, batch)

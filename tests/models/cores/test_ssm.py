@@ -299,3 +299,20 @@ def test_double_block_is_two_residual_layers_and_a_norm(stack, layer):
   state = CORE.initial_state(BATCH)
   outputs, _ = scan(params, u, reset, state)
   np.testing.assert_allclose(outputs, x, rtol=1e-3, atol=1e-4)
+
+
+def test_the_bilinear_form_is_the_trapezoidal_rule():
+  """x' = rate x + u, of which both ends of a time step count half."""
+  rng = np.random.default_rng(0)
+  rate = -rng.uniform(0.1, 2.0, 5) + 1j * rng.normal(size=5)
+  step = rng.uniform(0.01, 1.0, 5)
+  a, gain = ssm.bilinear(jnp.asarray(rate), jnp.asarray(step))
+  before, u = complex_normal(rng, 5), rng.normal(size=5)
+  after = np.asarray(a) * before + np.asarray(gain) * u
+  slope = 0.5 * (rate * before + rate * after) + u
+  np.testing.assert_allclose(after, before + step * slope, rtol=1e-5)
+  # As the held input's form for a short step, and never growing.
+  held, _ = ssm.zero_order_hold(jnp.asarray(rate), jnp.asarray(1e-3 * step))
+  short, _ = ssm.bilinear(jnp.asarray(rate), jnp.asarray(1e-3 * step))
+  np.testing.assert_allclose(short, held, atol=1e-6)
+  assert np.all(np.abs(ssm.bilinear(jnp.asarray(rate), 1e6)[0]) < 1.0 + 1e-6)

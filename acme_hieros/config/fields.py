@@ -57,6 +57,20 @@ def _require_fraction(config, *names: str):
     _require(0 <= value <= 1, f'{name}={value!r} must lie in [0, 1].')
 
 
+def _require_not_negative(config, *names: str):
+  for name in names:
+    value = getattr(config, name)
+    _require(value >= 0, f'{name}={value!r} must not be negative.')
+
+
+def _require_one_of(config, name: str, *known: str):
+  value = getattr(config, name)
+  *most, last = (f'"{word}"' for word in known)
+  _require(
+    value in known, f'{name}={value!r} must be {", ".join(most)} or {last}.'
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(_Part):
   """AdamW with clipping of the gradient's global norm."""
@@ -68,10 +82,7 @@ class OptimizerConfig(_Part):
 
   def _check(self):
     _require_positive(self, 'learning_rate', 'epsilon', 'clip_norm')
-    _require(
-      self.weight_decay >= 0,
-      f'weight_decay={self.weight_decay!r} must not be negative.',
-    )
+    _require_not_negative(self, 'weight_decay')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +126,7 @@ class S5Config(SSMConfig):
   def _check(self):
     super()._check()
     _require_positive(self, 'num_blocks')
-    _require(
-      self.deter_from in ('state', 'output'),
-      f'deter_from={self.deter_from!r} must be "state" or "output".',
-    )
+    _require_one_of(self, 'deter_from', 'state', 'output')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +182,7 @@ class AttentionConfig(_Part):
       self.width % (2 * self.heads) == 0,
       f'width={self.width} must be a multiple of twice heads={self.heads}.',
     )
-    _require(self.window >= 0, f'window={self.window} must not be negative.')
+    _require_not_negative(self, 'window')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,16 +315,9 @@ class WorldModelConfig(_Part):
       'posterior_init_scale',
       'core_learning_rate_scale',
     )
-    for name, known in (
-      ('posterior', ('observation', 'history')),
-      ('features', ('hieros', 'latent', 'z', 'memory', 'full')),
-      ('reward_head', ('two_hot', 'normal')),
-    ):
-      value = getattr(self, name)
-      _require(
-        value in known,
-        f'{name}={value!r} must be one of {", ".join(known)}.',
-      )
+    _require_one_of(self, 'posterior', 'observation', 'history')
+    _require_one_of(self, 'features', 'hieros', 'latent', 'z', 'memory', 'full')
+    _require_one_of(self, 'reward_head', 'two_hot', 'normal')
     if self.core == 'block_gru':
       _require(
         self.deter_size % self.block_gru.blocks == 0,
@@ -339,7 +340,8 @@ class WorldModelConfig(_Part):
       f'reward_bins={self.reward_bins} must be odd and at '
       'least 3, so that one bin stands for 0.',
     )
-    for name in (
+    _require_not_negative(
+      self,
       'free_nats',
       'dynamics_free_nats',
       'continuation_scale',
@@ -348,11 +350,7 @@ class WorldModelConfig(_Part):
       'representation_scale',
       'change_share',
       'information_scale',
-    ):
-      _require(
-        getattr(self, name) >= 0,
-        f'{name}={getattr(self, name)} must not be negative.',
-      )
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -422,25 +420,16 @@ class ActorCriticConfig(_Part):
       f'min_std={self.min_std} must not exceed max_std={self.max_std}.',
     )
     _require_positive(self, 'scale_floor', 'slow_period')
-    _require(
-      self.advantage_scale in ('range', 'deviation', 'nothing'),
-      f'advantage_scale={self.advantage_scale!r} must be "range", "deviation" '
-      'or "nothing".',
-    )
-    _require(
-      self.core in ('none', 's5'),
-      f'core={self.core!r} must be "none" or "s5".',
-    )
-    _require(
-      self.value_head in ('two_hot', 'normal'),
-      f'value_head={self.value_head!r} must be "two_hot" or "normal".',
-    )
+    _require_one_of(self, 'advantage_scale', 'range', 'deviation', 'nothing')
+    _require_one_of(self, 'core', 'none', 's5')
+    _require_one_of(self, 'value_head', 'two_hot', 'normal')
     _require(
       self.value_bins >= 3 and self.value_bins % 2 == 1,
       f'value_bins={self.value_bins} must be odd and at '
       'least 3, so that one bin stands for 0.',
     )
-    for name in (
+    _require_not_negative(
+      self,
       'entropy_scale',
       'slow_scale',
       'replay_scale',
@@ -448,11 +437,7 @@ class ActorCriticConfig(_Part):
       'extrinsic_weight',
       'subgoal_weight',
       'novelty_weight',
-    ):
-      _require(
-        getattr(self, name) >= 0,
-        f'{name}={getattr(self, name)} must not be negative.',
-      )
+    )
     _require(
       self.extrinsic_weight > 0,
       f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: a '
@@ -499,11 +484,7 @@ class SubgoalConfig(_Part):
     _require(
       self.classes <= 255, f'classes={self.classes} must not exceed 255.'
     )
-    for name in ('warmup', 'kl_scale'):
-      _require(
-        getattr(self, name) >= 0,
-        f'{name}={getattr(self, name)} must not be negative.',
-      )
+    _require_not_negative(self, 'warmup', 'kl_scale')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -529,10 +510,7 @@ class ReplayConfig(_Part):
 
   def _check(self):
     _require_positive(self, 'capacity', 'min_size', 'chunk_length', 'ratio')
-    _require(
-      self.sampler in ('etbs', 'uniform'),
-      f'sampler={self.sampler!r} must be "etbs" or "uniform".',
-    )
+    _require_one_of(self, 'sampler', 'etbs', 'uniform')
     _require_fraction(self, 'temperature')
     _require(
       self.min_size <= self.capacity,
@@ -570,10 +548,7 @@ class HierosConfig(_Part):
   precision: str = 'float32'
 
   def _check(self):
-    _require(
-      self.precision in ('float32', 'bfloat16'),
-      f'precision={self.precision!r} must be "float32" or "bfloat16".',
-    )
+    _require_one_of(self, 'precision', 'float32', 'bfloat16')
     _require(
       1 <= self.depth <= 8,
       f'depth={self.depth} must lie in 1..8; 1 is the flat agent.',
@@ -589,15 +564,8 @@ class HierosConfig(_Part):
       f'sequence_length={self.sequence_length} must be at least 2: a '
       'model needs a step and the one before it.',
     )
-    _require(
-      self.reward_aggregation in ('mean', 'sum'),
-      f'reward_aggregation={self.reward_aggregation!r} must be "mean" '
-      'or "sum".',
-    )
-    _require(
-      self.reward_transform in ('all', 'tanh'),
-      f'reward_transform={self.reward_transform!r} must be "all" or "tanh".',
-    )
+    _require_one_of(self, 'reward_aggregation', 'mean', 'sum')
+    _require_one_of(self, 'reward_transform', 'all', 'tanh')
 
   def tick_period(self, level: int) -> int:
     """Environment steps between two ticks of `level`."""

@@ -71,29 +71,23 @@ _SMALL = HierosConfig(
   replay=ReplayConfig(capacity=100_000, min_size=128, ratio=16.0),
 )
 
+# Time constants for episodes of some ten steps.
+_TINY_SSM: Mapping[str, Any] = {
+  'width': 64,
+  'state_size': 64,
+  'hippo_blocks': 2,
+  'dt_min': 1e-2,
+  'dt_max': 1.0,
+}
+
 _TINY = HierosConfig(
   depth=2,
   batch_size=10,
   sequence_length=32,
   variable_update_period=4,
   world_model=WorldModelConfig(
-    # Time constants for episodes of some ten steps.
-    s5=S5Config(
-      num_blocks=1,
-      width=64,
-      state_size=64,
-      hippo_blocks=2,
-      dt_min=1e-2,
-      dt_max=1.0,
-    ),
-    s3m=S3MConfig(
-      layers=2,
-      width=64,
-      state_size=64,
-      hippo_blocks=2,
-      dt_min=1e-2,
-      dt_max=1.0,
-    ),
+    s5=S5Config(num_blocks=1, **_TINY_SSM),
+    s3m=S3MConfig(layers=2, **_TINY_SSM),
     gru=GRUConfig(width=64),
     block_gru=BlockGRUConfig(width=64),
     attention=AttentionConfig(layers=1, width=64, units=128),
@@ -111,14 +105,7 @@ _TINY = HierosConfig(
     optimizer=OptimizerConfig(3e-3, 1e-8, 1000.0),
   ),
   actor_critic=ActorCriticConfig(
-    s5=S5Config(
-      num_blocks=1,
-      width=64,
-      state_size=64,
-      hippo_blocks=2,
-      dt_min=1e-2,
-      dt_max=1.0,
-    ),
+    s5=S5Config(num_blocks=1, **_TINY_SSM),
     units=64,
     horizon=10,
     discount=0.97,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from acme_hieros.config import ActorCriticConfig, WorldModelConfig
 from acme_hieros.models import distributions, mlp, spaces
-from acme_hieros.models.cores import s5
+from acme_hieros.models.cores import base, s5
 from acme_hieros.models.ops import linear
 
 Array = jax.Array
@@ -135,9 +135,8 @@ def _make_remembering_actor(config, action, dtype, head) -> Actor:
     def run(inputs, reset, state, how):
       u = inwards(linear.cast(inputs, dtype))
       output, state = how(u, reset, state)
-      seen = inputs if _is_several(inputs) else (inputs,)
       deter = memory.deter(output, state)
-      return head(config, action, dtype, (*seen, deter)), state
+      return head(config, action, dtype, (*linear.parts(inputs), deter)), state
 
     def step(inputs, reset, state):
       return run(inputs, reset, state, memory.step)
@@ -152,11 +151,9 @@ def _make_remembering_actor(config, action, dtype, head) -> Actor:
   def before(params, inputs, reset):
     _, after = scan(params, inputs, reset, core.initial_state(len(reset)))
 
-    def shift(x):
-      earlier = jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
-      return jnp.where(reset[..., None], 0.0, earlier)
-
-    return jax.tree.map(shift, after)
+    return jax.tree.map(
+      lambda x: jnp.where(reset[..., None], 0.0, x), base.delay(after)
+    )
 
   def apply(params, inputs, memory):
     inputs = jax.tree.map(lambda x: x.swapaxes(0, 1), inputs)
@@ -169,10 +166,6 @@ def _make_remembering_actor(config, action, dtype, head) -> Actor:
     return init(key, inputs, None, core.initial_state(batch))
 
   return Actor(first, core.initial_state, step, before, apply)
-
-
-def _is_several(inputs: linear.Inputs) -> bool:
-  return isinstance(inputs, tuple) and not isinstance(inputs, linear.OneHots)
 
 
 def _discrete(config, action, dtype, inputs) -> Categoricals:

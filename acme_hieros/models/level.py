@@ -422,9 +422,7 @@ class Level:
       return jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
 
     start = jax.lax.stop_gradient(
-      self.world_model.starts(
-        posterior, slice(None), self._config.actor_critic.horizon
-      )
+      self.world_model.starts(posterior, slice(None), settings.horizon)
     )
     code = None
     if self.subgoal_space:
@@ -571,15 +569,13 @@ class Level:
       )
       for name in self.streams
     }
-    earned = None
-    if EXTRINSIC in judged:
-      earned = actor_critic.replay_returns(
-        replayed.reward,
-        settings.discount * replayed.continuation,
-        replayed.start_of_episode,
-        stop(judged[EXTRINSIC].returns[0]).reshape(replayed.reward.shape),
-        settings.return_lambda,
-      )
+    earned = actor_critic.replay_returns(
+      replayed.reward,
+      settings.discount * replayed.continuation,
+      replayed.start_of_episode,
+      stop(judged[EXTRINSIC].returns[0]).reshape(replayed.reward.shape),
+      settings.return_lambda,
+    )
     losses['critic'], more = self._critic_loss(
       judged, state.slow_critics, given, weight, replayed, earned
     )
@@ -687,7 +683,7 @@ class Level:
     given: linear.Inputs,
     weight: Array,
     replayed: Replayed,
-    earned: Array | None,
+    earned: Array,
   ) -> tuple[Array, dict[str, Array]]:
     """The sum of all critics' losses, and metrics.
 
@@ -703,9 +699,9 @@ class Level:
     settings = self._config.actor_critic
     losses, metrics = {}, {}
     for name, (logits, value, returns) in judged.items():
-      slow = self.value(slow_critics[name], given)
       loss = self._value_head.loss(logits, stop(returns))
       if settings.slow_scale:
+        slow = self.value(slow_critics[name], given)
         loss += settings.slow_scale * self._value_head.loss(logits, slow)
       losses[f'{name}_critic_loss'] = jnp.mean(weight * loss)
       if name == EXTRINSIC and settings.replay_scale:
@@ -769,7 +765,7 @@ class Level:
     weight: Array,
     replayed: Replayed,
     judged: Mapping[str, Judged],
-    earned: Array | None,
+    earned: Array,
   ) -> tuple[dict[str, Array], Array]:
     """Losses of the actor by name, and its entropy [H, N].
 
@@ -792,8 +788,7 @@ class Level:
         weight * (objective + settings.entropy_scale * entropy)
       )
     }
-    known = earned is not None and replayed.log_prob is not None
-    if settings.replay_actor_scale and known:
+    if settings.replay_actor_scale and replayed.log_prob is not None:
       log_prob = jax.tree.map(lambda x: x[0], policy).log_prob(
         replayed.action.reshape(action[0].shape)
       )

@@ -105,16 +105,12 @@ class Arrivals(NamedTuple):
 
 def arrivals(sequence: Sequence, action_space: spaces.ActionSpace) -> Arrivals:
   """Pairs observations with what came before them (docs/algorithm.md, 1.2)."""
-
-  def shift(x):
-    return jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1)
-
   start = sequence.start_of_episode
-  action = shift(action_space.encode(sequence.action))
+  action = base.delay(action_space.encode(sequence.action))
   return Arrivals(
     previous_action=jnp.where(start[..., None], 0.0, action),
-    reward=jnp.where(start, 0.0, shift(sequence.reward)),
-    continuation=jnp.where(start, 1.0, shift(sequence.discount) > 0),
+    reward=jnp.where(start, 0.0, base.delay(sequence.reward)),
+    continuation=jnp.where(start, 1.0, base.delay(sequence.discount) > 0),
     known=start | (jnp.arange(start.shape[1]) > 0),
   )
 
@@ -244,16 +240,14 @@ def _initial_context(
   config: WorldModelConfig, core: base.Core, batch_size: int
 ) -> Context:
   stoch = no_choices(config, batch_size)
-  return Context(
-    state=State(
-      stoch=stoch,
-      log_probs=jnp.zeros_like(stoch.value),
-      deter=jnp.zeros((batch_size, config.deter_size)),
-      memory=core.initial_state(batch_size),
-    ),
-    younger=core.initial_state(batch_size),
-    age=jnp.zeros(batch_size, jnp.int32),
+  memory, younger, age = turns.begin(core.initial_state, batch_size)
+  state = State(
+    stoch=stoch,
+    log_probs=jnp.zeros_like(stoch.value),
+    deter=jnp.zeros((batch_size, config.deter_size)),
+    memory=memory,
   )
+  return Context(state, younger, age)
 
 
 def _features(
@@ -443,10 +437,7 @@ class _WorldModel(hk.Module):
     log_probs = self._infer(seen, None)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     # What stands for the step before the first is reset.
-    previous = jax.tree.map(
-      lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1), stoch
-    )
-    u, told = self._core_input(previous, previous_action, reset, start)
+    u, told = self._core_input(base.delay(stoch), previous_action, reset, start)
     empty = self._core.initial_state(len(u))
     output, trace = self._memory.scan(u, reset, empty)
     deter = self._memory.deter(output, trace)

@@ -324,7 +324,7 @@ def window(config: WorldModelConfig, context_length: int) -> int:
   return chosen
 
 
-class _Layers(base.CoreModule):
+class _Layers(base.Stack):
   """Layers: x += W attention(LN x), x += W GELU(W LN x)."""
 
   def __init__(self, config, window, dtype, name):
@@ -333,16 +333,6 @@ class _Layers(base.CoreModule):
     self._window = window
     self._dtype = dtype
     self._deter = linear.Linear(config.deter_size, name='deter')
-
-  def scan(self, u, reset, memory):
-    return self._apply(
-      u, memory, lambda layer, u, own: layer.scan(u, reset, own)
-    )
-
-  def step(self, u, reset, memory):
-    return self._apply(
-      u, memory, lambda layer, u, own: layer.step(u, reset, own)
-    )
 
   def _apply(self, x, before, advance):
     config = self._config

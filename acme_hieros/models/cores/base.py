@@ -8,10 +8,12 @@ core, and says what has to hold of all.
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 
@@ -68,6 +70,14 @@ def rows(trace: Trace, times: slice) -> Memory:
   return jax.tree.map(lambda x: x[:, times].reshape((-1, *x.shape[2:])), trace)
 
 
+def delay(sequence: Any) -> Any:
+  """Arrays [B, T, ...] a step later; zeros come first."""
+  return jax.tree.map(
+    lambda x: jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], 1),
+    sequence,
+  )
+
+
 class CoreModule(hk.Module, abc.ABC):
   """The learned part of a core.
 
@@ -97,3 +107,28 @@ class CoreModule(hk.Module, abc.ABC):
   @abc.abstractmethod
   def deter(self, output: Array, memory: Memory | Trace) -> Array:
     """h, float32 [..., deter_size], of what `scan` or `step` gave."""
+
+
+class Stack(CoreModule):
+  """A core of layers, each with a memory of its own and `scan` and `step`."""
+
+  def scan(self, u: Array, reset: Array, memory: Memory) -> tuple[Array, Trace]:
+    return self._apply(
+      u, memory, lambda layer, u, own: layer.scan(u, reset, own)
+    )
+
+  def step(
+    self, u: Array, reset: Array | None, memory: Memory
+  ) -> tuple[Array, Memory]:
+    return self._apply(
+      u, memory, lambda layer, u, own: layer.step(u, reset, own)
+    )
+
+  @abc.abstractmethod
+  def _apply(
+    self,
+    x: Array,
+    before: Memory,
+    advance: Callable[[hk.Module, Array, Memory], tuple[Array, Memory]],
+  ) -> tuple[Array, Memory]:
+    """Runs x through all layers; `advance` runs one, from its memory on."""

@@ -16,22 +16,29 @@ from acme_hieros.models.ops import linear, normalization
 Array = jax.Array
 
 
-class GRU(base.Core):
-  """One whose three gates share a LayerNorm (DreamerV2, 2010.02193)."""
+class _Core(base.Core):
+  """h is the memory."""
 
-  def __init__(self, config: WorldModelConfig, dtype: jnp.dtype):
-    self.width = config.gru.width
-    self._size = config.deter_size
+  def __init__(self, width: int, size: int, dtype: jnp.dtype):
+    self.width = width
+    self._size = size
     self._dtype = dtype
 
   def initial_state(self, batch_size: int) -> Array:
     return jnp.zeros((batch_size, self._size))
 
+
+class GRU(_Core):
+  """One whose three gates share a LayerNorm (DreamerV2, 2010.02193)."""
+
+  def __init__(self, config: WorldModelConfig, dtype: jnp.dtype):
+    super().__init__(config.gru.width, config.deter_size, dtype)
+
   def make_module(self, name: str) -> base.CoreModule:
     return _GRU(self._size, self._dtype, name)
 
 
-class BlockGRU(base.Core):
+class BlockGRU(_Core):
   """One of several blocks, of which each sees all of x (DreamerV3, 2025).
 
   h goes through a layer of its own, and its output and u to every block beside
@@ -40,13 +47,8 @@ class BlockGRU(base.Core):
   """
 
   def __init__(self, config: WorldModelConfig, dtype: jnp.dtype):
-    self.width = config.block_gru.width
+    super().__init__(config.block_gru.width, config.deter_size, dtype)
     self._blocks = config.block_gru.blocks
-    self._size = config.deter_size
-    self._dtype = dtype
-
-  def initial_state(self, batch_size: int) -> Array:
-    return jnp.zeros((batch_size, self._size))
 
   def make_module(self, name: str) -> base.CoreModule:
     return _BlockGRU(self._size, self.width, self._blocks, self._dtype, name)

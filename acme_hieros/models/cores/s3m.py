@@ -40,26 +40,12 @@ class S3M(base.Core):
     return _Stack(self._config, self._dtype, name)
 
 
-class _Stack(base.CoreModule):
+class _Stack(base.Stack):
   def __init__(self, config, dtype, name):
     super().__init__(name)
     self._config = config.s3m
     self._dtype = dtype
     self._deter = linear.Linear(config.deter_size, name='deter')
-
-  def scan(
-    self, u: Array, reset: Array, memory: Memory
-  ) -> tuple[Array, Memory]:
-    return self._apply(
-      u, memory, lambda layer, u, own: layer.scan(u, reset, own)
-    )
-
-  def step(
-    self, u: Array, reset: Array | None, memory: Memory
-  ) -> tuple[Array, Memory]:
-    return self._apply(
-      u, memory, lambda layer, u, own: layer.step(u, reset, own)
-    )
 
   def _apply(self, x: Array, before: Memory, advance) -> tuple[Array, Memory]:
     width = self._config.width

@@ -71,7 +71,7 @@ class S5Core(base.Core):
     return _Stack(self._config, self._dtype, self._kinds, self._window, name)
 
 
-class _Stack(base.CoreModule):
+class _Stack(base.Stack):
   """Double blocks: x += GELU(W layer(LN x)) twice, x += LN x."""
 
   def __init__(self, config, dtype, kinds, window, name):
@@ -82,20 +82,6 @@ class _Stack(base.CoreModule):
     self._window = window
     self._deter = linear.Linear(
       config.deter_size, w_init=self._deter_init, name='deter'
-    )
-
-  def scan(
-    self, u: Array, reset: Array, memory: Memory
-  ) -> tuple[Array, Memory]:
-    return self._apply(
-      u, memory, lambda layer, u, own: layer.scan(u, reset, own)
-    )
-
-  def step(
-    self, u: Array, reset: Array | None, memory: Memory
-  ) -> tuple[Array, Memory]:
-    return self._apply(
-      u, memory, lambda layer, u, own: layer.step(u, reset, own)
     )
 
   def _apply(self, x: Array, before: Memory, advance) -> tuple[Array, Memory]:

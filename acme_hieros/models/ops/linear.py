@@ -42,6 +42,15 @@ def one_hots(index: Array, classes: int) -> OneHots:
   return OneHots(index, jax.nn.one_hot(index, classes))
 
 
+def _are_several(inputs: Inputs) -> bool:
+  return isinstance(inputs, tuple) and not isinstance(inputs, OneHots)
+
+
+def parts(inputs: Inputs) -> tuple[OneHots | Array, ...]:
+  """The inputs one by one."""
+  return inputs if _are_several(inputs) else (inputs,)
+
+
 def cast(inputs: Inputs, dtype: jnp.dtype) -> Inputs:
   """Numbers and values of choices in another type."""
   return jax.tree.map(
@@ -193,15 +202,14 @@ class Linear(hk.Module):
     self._w_init = w_init
 
   def __call__(self, inputs: Inputs) -> Array:
-    several = isinstance(inputs, tuple) and not isinstance(inputs, OneHots)
-    parts = inputs if several else (inputs,)
+    several = _are_several(inputs)
     sizes = [
       math.prod(x.value.shape[-2:]) if isinstance(x, OneHots) else x.shape[-1]
-      for x in parts
+      for x in parts(inputs)
     ]
     init = self._w_init or hk.initializers.TruncatedNormal(sum(sizes) ** -0.5)
     products = []
-    for i, (x, size) in enumerate(zip(parts, sizes)):
+    for i, (x, size) in enumerate(zip(parts(inputs), sizes)):
       name = f'w_{i}' if several else 'w'
       weights = hk.get_parameter(name, (size, self._size), init=init)
       multiply = select if isinstance(x, OneHots) else matmul

@@ -1,8 +1,10 @@
 """What the programs of this project ask of their command lines."""
 
+import ast
 from collections.abc import Sequence
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -33,6 +35,17 @@ def read_pairs(flag: flags.FlagHolder[list[str]]) -> dict[str, str]:
       raise ValueError(f'--{flag.name}={text!r} must have the form name=value.')
     pairs[name.strip()] = value.strip()
   return pairs
+
+
+def read_options(flag: flags.FlagHolder[list[str]]) -> dict[str, Any]:
+  """The same with values that Python would read, and words for the rest."""
+  options = read_pairs(flag)
+  for name, text in options.items():
+    try:
+      options[name] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      pass  # A word.
+  return options
 
 
 def outlive_readers():

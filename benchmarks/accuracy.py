@@ -23,8 +23,8 @@ core, seed, context and horizon:
 
 import bisect
 from collections.abc import Mapping, Sequence
-import csv
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -35,7 +35,6 @@ import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 import numpy as np
-import optax
 import tqdm
 
 from acme_hieros import command_line
@@ -45,13 +44,13 @@ from acme_hieros.experiments import runs
 from acme_hieros.models import (
   cores,
   diagnostics,
-  encoders,
   hierarchy,
   spaces,
   world_model,
 )
 from acme_hieros.models import level as level_lib
 import benchmarks
+from benchmarks import tables, world_models
 
 _ENV = flags.DEFINE_string('env', 'minatar/Breakout', 'What is played.')
 _ENV_OPTION = flags.DEFINE_multi_string(
@@ -102,8 +101,9 @@ def main(argv: Sequence[str]):
     path = os.path.join(
       benchmarks.ROOT, 'benchmarks', 'results', f'{_NAME.value}-accuracy.csv'
     )
+    table = tables.Table(path, _COLUMNS)
     if _PLOT.value:
-      plot(path, _PLOT.value)
+      plot(table, _PLOT.value)
       return
     names = _CORES.value or list(cores.names())
     config = config_lib.override(
@@ -118,48 +118,23 @@ def main(argv: Sequence[str]):
       models[name] = hierarchy.Hierarchy(sized, observation, action).levels[0]
   except ValueError as error:
     sys.exit(f'accuracy: {error}')
-  done = read(path)
   for seed in range(_SEEDS.value):
     for name in names:
-      if any(r['core'] == name and r['seed'] == str(seed) for r in done):
+      if table.of(core=name, seed=seed):
         continue
-      done += measure(models[name], config, steps, name, seed)
-      write(path, done)
-      print(f'{name}, seed {seed}: {summarise(done, name, seed)}', flush=True)
+      table.put(measure(models[name], config, steps, name, seed))
+      found = summarise(table.of(core=name, seed=seed))
+      print(f'{name}, seed {seed}: {found}', flush=True)
 
 
 def play(number: int) -> tuple[world_model.Sequence, Any, Any]:
-  """Steps [number, ...] but for episodes' last observations, and the spaces."""
-  options = {
-    name: int(text) if text.isdigit() else text
-    for name, text in command_line.read_pairs(_ENV_OPTION).items()
-  }
+  """Steps [number, ...], and the spaces of observations and actions."""
+  options = command_line.read_options(_ENV_OPTION)
   environment = make_environment(_ENV.value, 0, **options)
-  observation = spaces.observation_spaces(environment.observation_spec())
   action = spaces.action_space(environment.action_spec())
-  choose = _make_policy(action)
-  rows = []
-  timestep = environment.reset()
-  for _ in tqdm.trange(number, desc='playing', leave=False):
-    seen = jax.tree.map(
-      np.array, spaces.flatten_observation(timestep.observation)
-    )
-    chosen = choose(seen, timestep.first())
-    following = environment.step(chosen)
-    rows.append(
-      (seen, chosen, following.reward, following.discount, timestep.first())
-    )
-    timestep = environment.reset() if following.last() else following
-  seen, chosen, reward, discount, start = zip(*rows)
   return (
-    world_model.Sequence(
-      jax.tree.map(lambda *x: np.stack(x), *seen),
-      np.stack(chosen).astype(action.dtype),
-      np.array(reward, np.float32),
-      np.array(discount, np.float32),
-      np.array(start),
-    ),
-    observation,
+    world_models.play(environment, _make_policy(action), number),
+    spaces.observation_spaces(environment.observation_spec()),
     action,
   )
 
@@ -233,39 +208,26 @@ def measure(
   steps: world_model.Sequence,
   core: str,
   seed: int,
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
   """Trains a world model and asks it; rows of the table."""
-  model = level.world_model
   split = int(len(steps.reward) * (1 - _HELD_OUT))
   rng = np.random.default_rng(seed)
-
-  def take(start: np.ndarray, length: int) -> world_model.Sequence:
-    index = start[:, None] + np.arange(length)
-    return jax.tree.map(lambda x: jnp.asarray(x[index]), steps)
 
   state = level_lib.draw(level.init, jax.random.PRNGKey(seed))
   params, optimizer = state.params.world_model, state.optimizers.world_model
   count = level_lib.parameter_count(params)
-  optimize = level.optimizers.world_model.update
-
-  @jax.jit
-  def update(params, optimizer, number, key, sequence):
-    params = encoders.track_means(
-      params, sequence.observation, level.observation_spaces, number
-    )
-    gradient = jax.grad(model.loss, has_aux=True)(params, key, sequence)[0]
-    change, optimizer = optimize(gradient, optimizer, params)
-    return optax.apply_updates(params, change), optimizer
-
+  update = jax.jit(functools.partial(world_models.update, level))
   seconds, updates = 0.0, 0
   last = split - config.sequence_length
   with tqdm.tqdm(total=_CPU_MINUTES.value, desc=core, leave=False) as bar:
     while seconds < 60 * _CPU_MINUTES.value and updates < _UPDATES.value:
-      batch = take(
-        rng.integers(0, last, config.batch_size), config.sequence_length
+      batch = world_models.take(
+        steps,
+        rng.integers(0, last, config.batch_size),
+        config.sequence_length,
       )
       begun = time.process_time()
-      params, optimizer = jax.block_until_ready(
+      params, optimizer, _ = jax.block_until_ready(
         update(
           params,
           optimizer,
@@ -280,7 +242,11 @@ def measure(
       updates += 1
   costs = {
     'update_ms': 1000 * seconds / max(updates - 1, 1),
-    **time_parts(level, params, take(np.arange(config.batch_size), 32)),
+    **time_parts(
+      level,
+      params,
+      world_models.take(steps, np.arange(config.batch_size), 32),
+    ),
   }
   ask = jax.jit(errors, static_argnums=(0, 4))
   rows = []
@@ -294,8 +260,10 @@ def measure(
         level,
         params,
         jax.random.PRNGKey(i),
-        take(
-          asked.integers(split, len(steps.reward) - length, _SEQUENCES), length
+        world_models.take(
+          steps,
+          asked.integers(split, len(steps.reward) - length, _SEQUENCES),
+          length,
         ),
         context,
       )
@@ -317,7 +285,7 @@ def measure(
       for name, (error, variance) in sums.items():
         of = variance[horizon - 1]
         row[name] = f'{error[horizon - 1] / of:.4f}' if of > 1e-6 else ''
-      rows.append({name: str(row[name]) for name in _COLUMNS})
+      rows.append(row)
   return rows
 
 
@@ -417,27 +385,12 @@ def time_parts(
   }
 
 
-def read(path: str) -> list[dict[str, str]]:
-  if not os.path.exists(path):
-    return []
-  with open(path, newline='') as file:
-    return list(csv.DictReader(file))
-
-
-def write(path: str, rows: Sequence[Mapping[str, str]]):
-  with open(path, 'w', newline='') as file:
-    writer = csv.DictWriter(file, _COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def summarise(rows: Sequence[Mapping[str, str]], core: str, seed: int) -> str:
+def summarise(rows: Sequence[tables.Row]) -> str:
   """The errors after the longest context, in a line."""
-  own = [r for r in rows if r['core'] == core and r['seed'] == str(seed)]
-  context = max(int(row['context']) for row in own)
+  context = max(int(row['context']) for row in rows)
   return ', '.join(
     f'{row["horizon"]} ahead {row["observation"]}'
-    for row in own
+    for row in rows
     if int(row['context']) == context
   )
 
@@ -452,11 +405,11 @@ class _Panel:
   y: str
 
 
-def plot(path: str, picture: str):
+def plot(table: tables.Table, picture: str):
   """Draws a table: means over seeds, by core."""
-  rows = read(path)
+  rows = table.rows
   if not rows:
-    raise ValueError(f'{path} holds nothing to draw.')
+    raise ValueError(f'{table.path} holds nothing to draw.')
   longest = max(int(row['context']) for row in rows)
   panels = [
     _Panel('horizon', 'context', longest, 'observation'),

@@ -54,8 +54,8 @@ from acme_hieros.experiments import (
 )
 from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import statistics
-from acme_hieros.storage import files
 import benchmarks
+from benchmarks import tables
 
 _GAMES = flags.DEFINE_list(
   'games', [], 'Games, as Krull, or full names, as debug/catch.'
@@ -124,7 +124,6 @@ EPISODE_COLUMNS = (
   'episode_return',
 )
 
-Row = Mapping[str, str]
 
 _CPU = 'CPU minutes'
 
@@ -174,48 +173,6 @@ class Mark(NamedTuple):
     return config['cpu_minutes' if self.unit == _CPU else 'num_steps']
 
 
-class Table:
-  """A CSV file, written anew with every change: it is whole at any moment."""
-
-  def __init__(self, path: str, columns: Sequence[str]):
-    """Reads what is there.
-
-    Raises:
-      ValueError: the file is something else.
-    """
-    self.path = path
-    self._columns = columns
-    self.rows: list[Row] = []
-    if not os.path.exists(path):
-      return
-    with open(path, newline='') as file:
-      reader = csv.DictReader(file)
-      self.rows = list(reader)
-    if tuple(reader.fieldnames or ()) != tuple(columns):
-      raise ValueError(f'{path} has other columns; choose another --name.')
-
-  def of(self, game: str, seed: int) -> list[Row]:
-    """The rows of a run."""
-    return [
-      row
-      for row in self.rows
-      if (row['game'], row['seed']) == (game, str(seed))
-    ]
-
-  def put(self, rows: Sequence[Mapping[str, Any]], without: Sequence[Row] = ()):
-    """Adds rows, in which None is left empty, and drops others."""
-    dropped = set(map(id, without))
-    self.rows = [row for row in self.rows if id(row) not in dropped] + [
-      {name: '' if value is None else str(value) for name, value in row.items()}
-      for row in rows
-    ]
-    os.makedirs(os.path.dirname(self.path), exist_ok=True)
-    with files.replacing(self.path, 'w', newline='') as file:
-      writer = csv.DictWriter(file, self._columns, lineterminator='\n')
-      writer.writeheader()
-      writer.writerows(self.rows)
-
-
 @dataclasses.dataclass(frozen=True)
 class Plan:
   """What is to be done with every game and seed.
@@ -234,8 +191,8 @@ class Plan:
   configuration: str
   flags: Sequence[str]
   workdir: str
-  table: Table
-  played: Table
+  table: tables.Table
+  played: tables.Table
 
 
 def main(argv):
@@ -309,8 +266,8 @@ def read_plan() -> Plan:
       *(f'--override={field}={value}' for field, value in values.items()),
     ],
     workdir=_WORKDIR.value or os.path.join('runs', 'atari', name),
-    table=Table(f'{path}.csv', COLUMNS),
-    played=Table(f'{path}-episodes.csv', EPISODE_COLUMNS),
+    table=tables.Table(f'{path}.csv', COLUMNS),
+    played=tables.Table(f'{path}-episodes.csv', EPISODE_COLUMNS),
   )
   for row in plan.table.rows:
     if row['configuration'] != plan.configuration:
@@ -375,7 +332,7 @@ class Run:
     self._game = game
     self._seed = seed
     self.plan = plan
-    found = {row['mark'] for row in plan.table.of(game, seed)}
+    found = {row['mark'] for row in plan.table.of(game=game, seed=seed)}
     self.missing = [mark for mark in plan.marks if str(mark) not in found]
     self.since: float | None = None
     label = f'{game.replace("/", "_")}-{seed}'
@@ -413,7 +370,9 @@ class Run:
       ]
       row = self._make_row(mark, commit)
       played = self.plan.played
-      played.put(self._make_episodes(), played.of(self._game, self._seed))
+      played.put(
+        self._make_episodes(), played.of(game=self._game, seed=self._seed)
+      )
       self.plan.table.put([row])
       report(self, mark, row)
       del self.missing[0]
@@ -502,13 +461,13 @@ class Run:
     except FileNotFoundError:
       return None
 
-  def _read_log(self, label: str) -> list[Row]:
+  def _read_log(self, label: str) -> list[tables.Row]:
     path = os.path.join(self._workdir, 'logs', f'{label}.csv')
     with open(path, newline='') as file:
       return list(csv.DictReader(file))
 
 
-def updates_until(steps: int, log: Sequence[Row]) -> int:
+def updates_until(steps: int, log: Sequence[tables.Row]) -> int:
   """How many there were, where a log has only every tenth."""
   if not log:
     return 0

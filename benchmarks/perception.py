@@ -33,8 +33,6 @@ from absl import app, flags
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-import tqdm
 
 from acme_hieros import command_line
 from acme_hieros import config as config_lib
@@ -48,6 +46,7 @@ from acme_hieros.models import (
   world_model,
 )
 from acme_hieros.models import level as level_lib
+from benchmarks import world_models
 
 _ENV = flags.DEFINE_string('env', 'atari/Krull', 'What is played at random.')
 _PRESET = flags.DEFINE_string('preset', 'small', 'Configuration.')
@@ -120,33 +119,11 @@ def play(
       f'{_ENV.value} will not do: one image and discrete actions are needed.'
     )
   rng = np.random.default_rng(seed)
-  rows = []
-  timestep = environment.reset()
-  for _ in tqdm.trange(number, desc='playing', leave=False):
-    chosen = rng.integers(action.classes)
-    following = environment.step(chosen)
-    # Environments may write the next one into the same array.
-    rows.append(
-      (
-        np.array(timestep.observation),
-        chosen,
-        following.reward,
-        following.discount,
-        timestep.first(),
-      )
-    )
-    timestep = environment.reset() if following.last() else following
-  image, chosen, reward, discount, start = map(np.array, zip(*rows))
-  return (
-    world_model.Sequence(
-      {'image': image},
-      chosen.astype(np.int32),
-      reward.astype(np.float32),
-      discount.astype(np.float32),
-      start,
-    ),
-    action,
+  steps = world_models.play(
+    environment, lambda *_: rng.integers(action.classes), number
   )
+  (image,) = steps.observation.values()
+  return steps._replace(observation={'image': image}), action
 
 
 def train(level: level_lib.Level, config, steps: world_model.Sequence):
@@ -156,14 +133,15 @@ def train(level: level_lib.Level, config, steps: world_model.Sequence):
   rng = np.random.default_rng(_SEED.value)
 
   def take(start: np.ndarray) -> world_model.Sequence:
-    index = start[:, None] + np.arange(length)
-    return jax.tree.map(lambda x: jnp.asarray(x[index]), steps)
+    return world_models.take(steps, start, length)
 
   last = len(steps.reward) - length
   held_out = rng.integers(split, last, (_BATCHES, _SEQUENCES))
   state = level_lib.draw(level.init, jax.random.PRNGKey(_SEED.value))
   params, optimizer = state.params.world_model, state.optimizers.world_model
-  update = jax.jit(functools.partial(_update, level), donate_argnums=(0, 1))
+  update = jax.jit(
+    functools.partial(world_models.update, level), donate_argnums=(0, 1)
+  )
   judge = jax.jit(functools.partial(_judge, level))
   seconds, kl = 0.0, []
   for i in range(_UPDATES.value):
@@ -192,19 +170,6 @@ def train(level: level_lib.Level, config, steps: world_model.Sequence):
         **{name: round(value, 3) for name, value in row.items()},
         'kl': round(float(np.mean(kl[-_EVERY.value :])), 2),
       }
-
-
-def _update(level, params, optimizer, steps, key, sequence):
-  params = encoders.track_means(
-    params, sequence.observation, level.observation_spaces, steps
-  )
-  (_, (*_, metrics)), gradient = jax.value_and_grad(
-    level.world_model.loss, has_aux=True
-  )(params, key, sequence)
-  change, optimizer = level.optimizers.world_model.update(
-    gradient, optimizer, params
-  )
-  return optax.apply_updates(params, change), optimizer, metrics
 
 
 class Judgement(NamedTuple):

@@ -3,14 +3,12 @@
 python launchers/run_hieros.py --env=atari/Krull
 """
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import datetime
 import os
 import signal
 import sys
-from typing import Any
 
 try:
   from acme_hieros import compat  # noqa: F401  Before what may be absent.
@@ -205,7 +203,7 @@ def _new_run() -> runs.Run:
     num_steps = 3_000 if preset == 'tiny' else 100_000
   return runs.Run(
     environment=_ENV.value,
-    environment_options=_environment_options(),
+    environment_options=command_line.read_options(_ENV_OPTION),
     config=config_lib.override(
       config_lib.preset(preset, _SYSTEM.value), _overrides()
     ),
@@ -259,7 +257,7 @@ def _resumed_run() -> runs.Run:
   if _ENV.present:
     changes['environment'] = _ENV.value
   if _ENV_OPTION.present:
-    changes['environment_options'] = _environment_options()
+    changes['environment_options'] = command_line.read_options(_ENV_OPTION)
   for name, flag in (
     ('seed', _SEED),
     ('num_steps', _NUM_STEPS),
@@ -285,16 +283,6 @@ def _overrides() -> Mapping[str, str]:
   if _DEPTH.value is not None:
     overrides['depth'] = _DEPTH.value
   return overrides
-
-
-def _environment_options() -> Mapping[str, Any]:
-  options = command_line.read_pairs(_ENV_OPTION)
-  for name, text in options.items():
-    try:
-      options[name] = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      pass  # A word.
-  return options
 
 
 if __name__ == '__main__':

@@ -1,15 +1,11 @@
 """The models run wherever JAX runs: they import nothing else."""
 
 import ast
-import pathlib
-import subprocess
 import sys
 
+from imported import PACKAGE, loaded, names_of
 import pytest
 
-import acme_hieros
-
-PACKAGE = pathlib.Path(acme_hieros.__file__).parent
 MODULES = sorted((PACKAGE / 'models').rglob('*.py'))
 FOREIGN = (
   'acme',
@@ -34,25 +30,7 @@ def imported(path):
 
 
 def test_importing_the_models_imports_no_part_of_acme():
-  names = [
-    '.'.join(p.relative_to(PACKAGE.parent).with_suffix('').parts)
-    for p in MODULES
-  ]
-  program = '\n'.join(
-    [
-      'import sys',
-      *(f'import {n}' for n in [*names, 'acme_hieros.config']),
-      f'print([n for n in {FOREIGN} if n in sys.modules])',
-    ]
-  )
-  done = subprocess.run(
-    [sys.executable, '-c', program],
-    cwd=PACKAGE.parent,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert done.stdout.strip() == '[]'
+  assert loaded([*names_of(MODULES), 'acme_hieros.config'], FOREIGN) == []
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,31 @@
 """How well world models foresee, by their core.
 
-  python -m benchmarks.accuracy --env=minatar/Breakout --name=breakout
-  python -m benchmarks.accuracy --env=debug/recall --preset=tiny \\
-      --env_option=delay=15 --cores=s5,attention,hybrid --name=recall
+  python -m benchmarks.data_set --env=minatar/Breakout --path=breakout.npz
+  python -m benchmarks.accuracy --data=breakout.npz --name=breakout
+  python -m benchmarks.accuracy --data=recall.npz --name=recall --preset=tiny \\
+      --cores=s5,attention,hybrid --override=sequence_length=64
 
-Plays an environment at random (or by a run's policy, --policy=WORKDIR), trains
-the world model of level 0 alone with each core on most of it, and has it
-foresee the rest without looking. All cores get so many parameters as the first
-of them, by their width, and train for the same CPU time (--cpu_minutes) or
-number of updates (--updates). A row of `benchmarks/results/<name>.csv` is one
-core, seed, context and horizon:
+Trains the world model of level 0 alone with each core on most of the steps that
+`benchmarks.data_set` played, and has it foresee the rest without looking. All
+cores get so many parameters as the configuration's own, by their width, and
+train for the same time (--minutes) or number of updates (--updates). A row of
+`benchmarks/results/<name>-accuracy.csv` is one core, seed, context and horizon:
 
-  parameters, updates, cpu_seconds: of the world model and its training
+  parameters, updates, seconds: of the world model and its training
   context, horizon: steps that it has seen, and steps ahead
   observation, reward, continuation: squared error as a share of the variance;
     1 is as good as the mean, and nothing is there where nothing varies
-  update_ms, scan_ms, step_ms: CPU time of an update, of a scan over a batch
-    without its gradient, and of an imagined step of a batch
+  update_ms, scan_ms, step_ms: of an update, of a scan over a batch without its
+    gradient, and of an imagined step of a batch
 
-`--plot` draws what is in the tables that it is given, and trains nothing.
+All times are those of a CPU's cores, or of waiting for another device. `--plot`
+draws what is in the table, and trains nothing. It needs JAX, Haiku and Optax
+alone, and goes on where it was stopped.
 """
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
-import functools
 import os
 import sys
 import time
@@ -39,34 +40,19 @@ import tqdm
 
 from acme_hieros import command_line
 from acme_hieros import config as config_lib
-from acme_hieros.environments import make_environment
-from acme_hieros.experiments import runs
-from acme_hieros.models import (
-  cores,
-  diagnostics,
-  hierarchy,
-  spaces,
-  world_model,
-)
+from acme_hieros.models import cores, diagnostics, hierarchy, world_model
 from acme_hieros.models import level as level_lib
 import benchmarks
 from benchmarks import tables, world_models
 
-_ENV = flags.DEFINE_string('env', 'minatar/Breakout', 'What is played.')
-_ENV_OPTION = flags.DEFINE_multi_string(
-  'env_option', [], 'An option of the environment, as name=value.'
-)
-_POLICY = flags.DEFINE_string(
-  'policy', None, 'The work directory of a run that plays; default: at random.'
-)
+_DATA = flags.DEFINE_string('data', None, 'What benchmarks.data_set wrote.')
 _PRESET = flags.DEFINE_string('preset', 'small', 'Sizes of everything else.')
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
 _CORES = flags.DEFINE_list('cores', [], 'Cores; default: all.')
-_STEPS = flags.DEFINE_integer('steps', 10_000, 'To play.', lower_bound=1000)
 _UPDATES = flags.DEFINE_integer('updates', 10**9, 'To train.', lower_bound=1)
-_CPU_MINUTES = flags.DEFINE_float('cpu_minutes', 5.0, 'To train at most.')
+_MINUTES = flags.DEFINE_float('minutes', 5.0, 'To train at most.')
 _SEEDS = flags.DEFINE_integer('seeds', 2, 'Of each core.', lower_bound=1)
 _NAME = flags.DEFINE_string('name', None, 'Of the table in benchmarks/results.')
 _PLOT = flags.DEFINE_string('plot', None, 'The PNG to draw, and no more.')
@@ -81,7 +67,8 @@ _COLUMNS = (
   'seed',
   'parameters',
   'updates',
-  'cpu_seconds',
+  'device',
+  'seconds',
   'context',
   'horizon',
   'observation',
@@ -105,188 +92,170 @@ def main(argv: Sequence[str]):
     if _PLOT.value:
       plot(table, _PLOT.value)
       return
-    names = _CORES.value or list(cores.names())
+    if not _DATA.value:
+      raise ValueError('--data has to name what benchmarks.data_set wrote.')
     config = config_lib.override(
       config_lib.preset(_PRESET.value),
       {**command_line.read_pairs(_OVERRIDE), 'depth': 1},
     )
-    steps, observation, action = play(_STEPS.value)
-    target = None
-    models = {}
-    for name in names:
-      sized, target = match(config, name, observation, action, target)
-      models[name] = hierarchy.Hierarchy(sized, observation, action).levels[0]
-  except ValueError as error:
+    data = world_models.load(_DATA.value)
+    needed = config.sequence_length + _HORIZONS[-1]
+    if _HELD_OUT * len(data.steps.reward) < 2 * needed:
+      raise ValueError(
+        f'{_DATA.value} has {len(data.steps.reward)} steps; '
+        f'{int(2 * needed / _HELD_OUT)} are needed at least.'
+      )
+    levels = {
+      core: hierarchy.Hierarchy(
+        match(config, core, data), data.observation, data.action
+      ).levels[0]
+      for core in _CORES.value or cores.names()
+    }
+  except (ValueError, OSError) as error:
     sys.exit(f'accuracy: {error}')
-  for seed in range(_SEEDS.value):
-    for name in names:
-      if table.of(core=name, seed=seed):
+  for core, level in levels.items():
+    trainer = Trainer(level, config, data)
+    for seed in range(_SEEDS.value):
+      if table.of(core=core, seed=seed):
         continue
-      table.put(measure(models[name], config, steps, name, seed))
-      found = summarise(table.of(core=name, seed=seed))
-      print(f'{name}, seed {seed}: {found}', flush=True)
+      rows = trainer.measure(seed)
+      table.put([{'core': core, 'seed': seed, **row} for row in rows])
+      found = summarise(table.of(core=core, seed=seed))
+      print(f'{core}, seed {seed}: {found}', flush=True)
 
 
-def play(number: int) -> tuple[world_model.Sequence, Any, Any]:
-  """Steps [number, ...], and the spaces of observations and actions."""
-  options = command_line.read_options(_ENV_OPTION)
-  environment = make_environment(_ENV.value, 0, **options)
-  action = spaces.action_space(environment.action_spec())
-  return (
-    world_models.play(environment, _make_policy(action), number),
-    spaces.observation_spaces(environment.observation_spec()),
-    action,
+def count(config: config_lib.HierosConfig, data: world_models.DataSet) -> int:
+  """The parameters of a configuration's world model."""
+  model = world_model.make_world_model(
+    config.world_model, data.observation, data.action, config.sequence_length
+  )
+  return level_lib.parameter_count(
+    jax.eval_shape(model.init, jax.random.PRNGKey(0))
   )
 
 
-def _make_policy(action: spaces.ActionSpace):
-  """(observation, whether an episode starts) -> action."""
-  rng = np.random.default_rng(0)
-  if _POLICY.value is None:
-    if isinstance(action, spaces.Discrete):
-      return lambda *_: rng.integers(0, action.classes, action.shape)
-    low, high = np.array(action.low), np.array(action.high)
-    return lambda *_: rng.uniform(low, high).astype(np.float32)
-  learned = runs.read_learned(_POLICY.value)
-  networks = learned.networks
-  params = [level_lib.policy_params(p) for p in learned.params]
-  step = jax.jit(networks.step)
-  state = networks.initial_state(jax.random.PRNGKey(0), 1)
-
-  def choose(observation, first):
-    nonlocal state
-    state = networks.reset(state, np.array([first]))
-    batch = {name: x[None] for name, x in observation.items()}
-    chosen, state = step(params, batch, state)
-    return np.asarray(chosen[0])
-
-  return choose
-
-
 def match(
-  config: config_lib.HierosConfig,
-  core: str,
-  observation: Mapping[str, spaces.ObservationSpace],
-  action: spaces.ActionSpace,
-  target: int | None,
-) -> tuple[config_lib.HierosConfig, int]:
-  """The configuration with a core, of a width that gives so many parameters.
-
-  Returns:
-    It, and its parameters where no target is given.
-  """
+  config: config_lib.HierosConfig, core: str, data: world_models.DataSet
+) -> config_lib.HierosConfig:
+  """The configuration with a core, of a width that gives as many parameters."""
+  if core == config.world_model.core:
+    return config
+  target = count(config, data)
   # Of a hybrid the width is that of its S5 layers.
   part = 's5' if core == 'hybrid' else core
 
   def sized(width: int) -> config_lib.HierosConfig:
-    values = {'world_model.core': core}
-    if width:
-      values[f'world_model.{part}.width'] = width
-    return config_lib.override(config, values)
-
-  def count(width: int) -> int:
-    own = sized(width)
-    model = world_model.make_world_model(
-      own.world_model, observation, action, own.sequence_length
-    )
-    return level_lib.parameter_count(
-      jax.eval_shape(model.init, jax.random.PRNGKey(0))
+    return config_lib.override(
+      config,
+      {'world_model.core': core, f'world_model.{part}.width': width},
     )
 
-  if target is None:
-    return sized(0), count(0)
+  def distance(width: int) -> int:
+    return count(sized(width), data) - target
+
   # More width is more parameters: the first with as many, or the one before.
   widths = range(16, 513, 16)
-  found = bisect.bisect_left(widths, target, key=count)
+  found = bisect.bisect_left(widths, 0, key=distance)
   near = widths[max(found - 1, 0) : found + 1]
-  return sized(min(near, key=lambda width: abs(count(width) - target))), target
+  return sized(min(near, key=lambda width: abs(distance(width))))
 
 
-def measure(
-  level: level_lib.Level,
-  config: config_lib.HierosConfig,
-  steps: world_model.Sequence,
-  core: str,
-  seed: int,
-) -> list[dict[str, Any]]:
-  """Trains a world model and asks it; rows of the table."""
-  split = int(len(steps.reward) * (1 - _HELD_OUT))
-  rng = np.random.default_rng(seed)
+class Trainer:
+  """Trains a level's world model on most of some steps, and asks it."""
 
-  state = level_lib.draw(level.init, jax.random.PRNGKey(seed))
-  params, optimizer = state.params.world_model, state.optimizers.world_model
-  count = level_lib.parameter_count(params)
-  update = jax.jit(functools.partial(world_models.update, level))
-  seconds, updates = 0.0, 0
-  last = split - config.sequence_length
-  with tqdm.tqdm(total=_CPU_MINUTES.value, desc=core, leave=False) as bar:
-    while seconds < 60 * _CPU_MINUTES.value and updates < _UPDATES.value:
-      batch = world_models.take(
-        steps,
-        rng.integers(0, last, config.batch_size),
-        config.sequence_length,
-      )
-      begun = time.process_time()
-      params, optimizer, _ = jax.block_until_ready(
-        update(
-          params,
-          optimizer,
-          jnp.asarray(updates),
-          jax.random.fold_in(jax.random.PRNGKey(seed), updates),
-          batch,
+  def __init__(
+    self,
+    level: level_lib.Level,
+    config: config_lib.HierosConfig,
+    data: world_models.DataSet,
+  ):
+    self._level = level
+    self._config = config
+    self._environment = data.environment
+    self._steps = jax.device_put(data.steps)
+    self._split = int(len(data.steps.reward) * (1 - _HELD_OUT))
+    # They are compiled once for all seeds.
+    self._update = jax.jit(self._take_and_update, donate_argnums=(0, 1))
+    self._ask = jax.jit(self._take_and_ask, static_argnums=3)
+
+  def _take_and_update(self, params, optimizer, number, key, steps, start):
+    batch = world_models.take(steps, start, self._config.sequence_length)
+    return world_models.update(
+      self._level, params, optimizer, number, key, batch
+    )
+
+  def _take_and_ask(self, params, steps, start, context):
+    sequence = world_models.take(steps, start, context + _HORIZONS[-1])
+    return errors(self._level, params, jax.random.PRNGKey(0), sequence, context)
+
+  def measure(self, seed: int) -> list[dict[str, Any]]:
+    """Trains from a seed; rows of the table, but for core and seed."""
+    state = level_lib.draw(self._level.init, jax.random.PRNGKey(seed))
+    params, optimizer = state.params.world_model, state.optimizers.world_model
+    parameters = level_lib.parameter_count(params)
+    rng = np.random.default_rng(seed)
+    batch_size, length = self._config.batch_size, self._config.sequence_length
+    seconds, updates = 0.0, 0
+    with tqdm.tqdm(total=_MINUTES.value, leave=False) as bar:
+      while seconds < 60 * _MINUTES.value and updates < _UPDATES.value:
+        start = rng.integers(0, self._split - length, batch_size)
+        key = jax.random.fold_in(jax.random.PRNGKey(seed), updates)
+        begun = _now()
+        params, optimizer, _ = jax.block_until_ready(
+          self._update(
+            params, optimizer, jnp.asarray(updates), key, self._steps, start
+          )
         )
-      )
-      if updates:  # The first compiles.
-        seconds += time.process_time() - begun
-        bar.update((time.process_time() - begun) / 60)
-      updates += 1
-  costs = {
-    'update_ms': 1000 * seconds / max(updates - 1, 1),
-    **time_parts(
-      level,
-      params,
-      world_models.take(steps, np.arange(config.batch_size), 32),
-    ),
-  }
-  ask = jax.jit(errors, static_argnums=(0, 4))
-  rows = []
-  for context in _CONTEXTS:
-    length = context + _HORIZONS[-1]
-    if context > config.sequence_length or split + length > len(steps.reward):
-      continue
-    asked = np.random.default_rng(0)
+        if updates:  # The first compiles.
+          seconds += _now() - begun
+          bar.update((_now() - begun) / 60)
+        updates += 1
+    sequence = world_models.take(self._steps, np.arange(batch_size), length)
+    shared = {
+      'environment': self._environment,
+      'parameters': parameters,
+      'updates': updates,
+      'device': jax.devices()[0].device_kind,
+      'seconds': f'{seconds:.1f}',
+      'update_ms': f'{1000 * seconds / max(updates - 1, 1):.3f}',
+      **time_parts(self._level, params, sequence),
+    }
+    return [
+      shared | row
+      for context in _CONTEXTS
+      if context <= length
+      for row in self._judge(params, context)
+    ]
+
+  def _judge(self, params: Any, context: int) -> list[dict[str, Any]]:
+    """A row a horizon, of its errors."""
+    rng = np.random.default_rng(0)  # All are asked about the same.
+    last = len(self._steps.reward) - context - _HORIZONS[-1]
     found = [
-      ask(
-        level,
+      self._ask(
         params,
-        jax.random.PRNGKey(i),
-        world_models.take(
-          steps,
-          asked.integers(split, len(steps.reward) - length, _SEQUENCES),
-          length,
-        ),
+        self._steps,
+        rng.integers(self._split, last, _SEQUENCES),
         context,
       )
-      for i in range(_BATCHES)
+      for _ in range(_BATCHES)
     ]
     sums = jax.tree.map(lambda *x: np.sum(x, 0), *jax.device_get(found))
+    rows = []
     for horizon in _HORIZONS:
-      row = {
-        'environment': _ENV.value,
-        'core': core,
-        'seed': seed,
-        'parameters': count,
-        'updates': updates,
-        'cpu_seconds': f'{seconds:.1f}',
-        'context': context,
-        'horizon': horizon,
-        **{name: f'{value:.3f}' for name, value in costs.items()},
-      }
+      row = {'context': context, 'horizon': horizon}
       for name, (error, variance) in sums.items():
         of = variance[horizon - 1]
         row[name] = f'{error[horizon - 1] / of:.4f}' if of > 1e-6 else ''
       rows.append(row)
-  return rows
+    return rows
+
+
+def _now() -> float:
+  """Seconds that CPU cores have worked, or of waiting for another device."""
+  if jax.default_backend() == 'cpu':
+    return time.process_time()
+  return time.perf_counter()
 
 
 def errors(
@@ -348,8 +317,8 @@ def errors(
 
 def time_parts(
   level: level_lib.Level, params: Any, sequence: world_model.Sequence
-) -> dict[str, float]:
-  """CPU milliseconds of a scan over a batch, and of an imagined step of it."""
+) -> dict[str, str]:
+  """Milliseconds of a scan over a batch, and of an imagined step of it."""
   model = level.world_model
   came = world_model.arrivals(sequence, level.action_space)
   key = jax.random.PRNGKey(0)
@@ -365,22 +334,20 @@ def time_parts(
   action = came.previous_action.reshape((-1, came.previous_action.shape[-1]))
   imagine = jax.jit(model.imagine_step)
 
-  def timed(function, *args) -> float:
+  def timed(function, *args) -> str:
     jax.block_until_ready(function(*args))
-    begun = time.process_time()
+    begun = _now()
     for _ in range(10):
       jax.block_until_ready(function(*args))
-    return 100 * (time.process_time() - begun)
+    return f'{100 * (_now() - begun):.3f}'
 
+  seen = (
+    sequence.observation,
+    came.previous_action,
+    sequence.start_of_episode,
+  )
   return {
-    'scan_ms': timed(
-      observe,
-      params,
-      key,
-      sequence.observation,
-      came.previous_action,
-      sequence.start_of_episode,
-    ),
+    'scan_ms': timed(observe, params, key, *seen),
     'step_ms': timed(imagine, params, key, starts, action),
   }
 

@@ -1,7 +1,8 @@
 """World models that are trained alone, on steps that were played before."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+import json
+from typing import Any, NamedTuple
 
 import dm_env
 import jax
@@ -12,6 +13,99 @@ import tqdm
 
 from acme_hieros.models import encoders, spaces, world_model
 from acme_hieros.models import level as level_lib
+from acme_hieros.storage import files
+
+_SPACES = {
+  space.__name__: space
+  for space in (
+    spaces.Image,
+    spaces.Vector,
+    spaces.OneHot,
+    spaces.Discrete,
+    spaces.Continuous,
+  )
+}
+
+
+class DataSet(NamedTuple):
+  """Steps that were played.
+
+  environment: its name.
+  steps: [number, ...], without episodes' last observations.
+  observation: spaces, by name.
+  action: its space.
+  """
+
+  environment: str
+  steps: world_model.Sequence
+  observation: Mapping[str, spaces.ObservationSpace]
+  action: spaces.ActionSpace
+
+
+def save(path: str, data: DataSet):
+  """Writes a data set as an .npz file, which is complete or absent."""
+  steps = data.steps._asdict()
+  observation = steps.pop('observation')
+  about = {
+    'environment': data.environment,
+    'observation': {k: _describe(v) for k, v in data.observation.items()},
+    'action': _describe(data.action),
+  }
+  with files.replacing(path, 'wb') as file:
+    np.savez_compressed(
+      file,
+      about=json.dumps(about),
+      **steps,
+      **{f'observation/{name}': x for name, x in observation.items()},
+    )
+
+
+def load(path: str) -> DataSet:
+  """Reads a data set.
+
+  Raises:
+    OSError: the file cannot be read.
+    ValueError: it is something else.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+    about = json.loads(str(arrays.pop('about')))
+    observation = {
+      name: _space(text) for name, text in about['observation'].items()
+    }
+    seen = {name: arrays.pop(f'observation/{name}') for name in observation}
+    steps = world_model.Sequence(seen, **arrays)
+    return DataSet(
+      about['environment'], steps, observation, _space(about['action'])
+    )
+  except OSError:
+    raise
+  except Exception as error:  # A damaged archive raises nearly anything.
+    raise ValueError(
+      f'{path} is no data set of benchmarks.data_set ({error}).'
+    ) from error
+
+
+def _describe(space: spaces.ObservationSpace | spaces.ActionSpace):
+  return {
+    'kind': type(space).__name__,
+    **space._asdict(),
+    'dtype': np.dtype(space.dtype).name,
+  }
+
+
+def _space(values: Mapping[str, Any]):
+  kind = _SPACES[values['kind']]
+  fields = {
+    name: tuple(values[name])
+    if isinstance(values[name], list)
+    else values[name]
+    for name in kind._fields
+  }
+  if 'dtype' in fields:
+    fields['dtype'] = np.dtype(fields['dtype'])
+  return kind(**fields)
 
 
 def play(

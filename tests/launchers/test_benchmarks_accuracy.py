@@ -11,31 +11,148 @@ import pytest
 
 from acme_hieros import config as config_lib
 from acme_hieros.models import distributions, spaces, world_model
-from acme_hieros.models import level as level_lib
-from benchmarks import tables
+from benchmarks import tables, world_models
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / 'benchmarks'
 
 BODY = {'body': spaces.Vector((3,))}
 
 
 @pytest.fixture(scope='module')
-def accuracy(load_launcher):
+def train(load_launcher):
+  """benchmarks.accuracy as a program."""
+  return load_launcher('accuracy', BENCHMARKS)
+
+
+@pytest.fixture(scope='module')
+def accuracy(train):
   """The module, whose flags are gone when others of that name come."""
-  load_launcher('accuracy', pathlib.Path(__file__).parents[2] / 'benchmarks')
   return sys.modules['accuracy']
 
 
-@pytest.mark.parametrize('core', ['gru', 'hybrid'])
-def test_cores_get_as_many_parameters_as_the_first(accuracy, core):
-  config = config_lib.override(config_lib.preset('tiny'), {'depth': 1})
-  action = spaces.Discrete((), 2)
-  _, target = accuracy.match(config, 's5', BODY, action, None)
-  sized, _ = accuracy.match(config, core, BODY, action, target)
-  assert sized.world_model.core == core
-  model = world_model.make_world_model(
-    sized.world_model, BODY, action, sized.sequence_length
+@pytest.fixture(scope='module')
+def play(load_launcher):
+  """benchmarks.data_set as a program."""
+  return load_launcher('data_set', BENCHMARKS)
+
+
+def make_data(number: int = 2000) -> world_models.DataSet:
+  """A body that is moved by choices, for episodes of 40 steps."""
+  rng = np.random.default_rng(0)
+  action = rng.integers(0, 2, number).astype(np.int32)
+  start = np.arange(number) % 40 == 0
+  body = np.cumsum(2 * action - 1) / 10
+  return world_models.DataSet(
+    'made/up',
+    world_model.Sequence(
+      {'body': np.stack([body, body, -body], 1).astype(np.float32)},
+      action,
+      action.astype(np.float32),
+      np.ones(number, np.float32),
+      start,
+    ),
+    BODY,
+    spaces.Discrete((), 2),
   )
-  shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0))
-  assert abs(level_lib.parameter_count(shapes) / target - 1) < 0.15
+
+
+@pytest.mark.parametrize('core', ['gru', 'hybrid'])
+def test_cores_get_as_many_parameters_as_the_configurations(accuracy, core):
+  config = config_lib.override(config_lib.preset('tiny'), {'depth': 1})
+  data = make_data()
+  sized = accuracy.match(config, core, data)
+  assert sized.world_model.core == core
+  assert abs(accuracy.count(sized, data) / accuracy.count(config, data) - 1) < (
+    0.15
+  )
+  assert accuracy.match(config, 's5', data) == config
+
+
+def test_a_data_set_is_read_as_it_was(tmp_path):
+  path = str(tmp_path / 'steps.npz')
+  numbers = np.arange(12.0)
+  data = world_models.DataSet(
+    'made/up',
+    world_model.Sequence(
+      {
+        'a/image': np.arange(12 * 48, dtype=np.uint8).reshape(12, 4, 4, 3),
+        'b': np.arange(12, dtype=np.int64),
+        'c': numbers.reshape(12, 1),
+      },
+      np.stack([numbers, numbers], 1).astype(np.float32),
+      numbers.astype(np.float32),
+      np.ones(12, np.float32),
+      numbers == 0,
+    ),
+    {
+      'a/image': spaces.Image((4, 4, 3)),
+      'b': spaces.OneHot((), 12, np.dtype(np.int64)),
+      'c': spaces.Vector((1,), np.dtype(np.float64)),
+    },
+    spaces.Continuous((2,), (-1.0, 0.0), (1.0, np.inf)),
+  )
+  world_models.save(path, data)
+  found = world_models.load(path)
+  assert found._replace(steps=None) == data._replace(steps=None)
+  for a, b in zip(jax.tree.leaves(found.steps), jax.tree.leaves(data.steps)):
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a, b)
+  assert jax.tree.structure(found.steps) == jax.tree.structure(data.steps)
+  with pytest.raises(ValueError, match='no data set'):
+    (tmp_path / 'other.npz').write_bytes(b'something')
+    world_models.load(str(tmp_path / 'other.npz'))
+
+
+def test_random_play_uses_all_that_a_space_has(play):
+  choose = sys.modules['data_set'].play_randomly(
+    spaces.Continuous((1, 2), (-1.0, 3.0), (0.0, 5.0)), 0
+  )
+  actions = np.stack([choose(None, False) for _ in range(500)])
+  assert actions.shape == (500, 1, 2) and actions.dtype == np.float32
+  np.testing.assert_allclose(actions.mean(0)[0], [-0.5, 4.0], atol=0.1)
+  choose = sys.modules['data_set'].play_randomly(spaces.Discrete((), 3), 0)
+  assert {int(choose(None, False)) for _ in range(100)} == {0, 1, 2}
+
+
+def test_a_world_model_is_trained_on_what_was_played(
+  play, train, accuracy, tmp_path, monkeypatch, capsys
+):
+  """From both commands to a table, which is not made twice."""
+  path = str(tmp_path / 'catch.npz')
+  assert play('--env=debug/catch', '--steps=1000', f'--path={path}') is None
+  assert 'episodes' in capsys.readouterr().out
+  assert play('--env=debug/catch').startswith('data_set: --path')
+  monkeypatch.setattr(accuracy.benchmarks, 'ROOT', str(tmp_path))
+  monkeypatch.setattr(accuracy, '_CONTEXTS', (2, 64))
+  monkeypatch.setattr(accuracy, '_HORIZONS', (1, 5, 10))
+  flags = (
+    f'--data={path}',
+    '--name=catch',
+    '--preset=tiny',
+    '--cores=gru',
+    '--seeds=1',
+    '--updates=3',
+    '--override=sequence_length=5',
+    '--override=batch_size=2',
+  )
+  assert train(*flags) is None
+  file = tmp_path / 'benchmarks' / 'results' / 'catch-accuracy.csv'
+  rows = tables.Table(str(file), accuracy._COLUMNS).rows
+  assert {(r['context'], r['horizon']) for r in rows} == {
+    ('2', str(h)) for h in (1, 5, 10)
+  }
+  for row in rows:
+    assert row['environment'] == 'debug/catch' and row['updates'] == '3'
+    if int(row['horizon']) < 6:
+      assert float(row['observation']) > 0.1  # Three updates teach nothing.
+    else:  # The next episode, which nobody can foresee.
+      assert row['observation'] == ''
+    assert float(row['update_ms']) > 0 and float(row['step_ms']) > 0
+  written = file.stat().st_mtime_ns
+  assert train(*flags) is None
+  assert file.stat().st_mtime_ns == written
+  assert '1680 are needed' in train(*flags, '--override=sequence_length=200')
+  assert 'No such file' in train('--data=missing.npz', '--name=other')
 
 
 def test_errors_are_those_of_what_is_known_to_go_on(accuracy, monkeypatch):

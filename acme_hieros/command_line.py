@@ -1,14 +1,13 @@
-"""What the programs of this project ask of their command lines."""
+"""Command lines of the project's programs, and what they write to."""
 
 import ast
 from collections.abc import Sequence
+import contextlib
 import pathlib
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
-
-from acme_hieros.experiments import console
 
 
 def refuse_arguments(argv: Sequence[str]):
@@ -50,5 +49,29 @@ def read_options(flag: flags.FlagHolder[list[str]]) -> dict[str, Any]:
 
 def outlive_readers():
   """Has the program go on where nobody reads any more what it says."""
-  sys.stdout = console.Unbreakable(sys.stdout)
-  sys.stderr = console.Unbreakable(sys.stderr)
+  sys.stdout = Unbreakable(sys.stdout)
+  sys.stderr = Unbreakable(sys.stderr)
+
+
+class Unbreakable:
+  """A text file of which a failure to write is nobody's concern.
+
+  Its reader may be gone, as a terminal that was closed or `tee`, and what
+  matters is in files.
+  """
+
+  def __init__(self, file: TextIO):
+    self._file = file
+
+  def write(self, text: str) -> int:
+    # RuntimeError: a signal came while the same file was written to.
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+      self._file.write(text)
+    return len(text)
+
+  def flush(self):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+      self._file.flush()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._file, name)

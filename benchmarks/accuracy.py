@@ -60,7 +60,7 @@ _PLOT = flags.DEFINE_string('plot', None, 'The PNG to draw, and no more.')
 # Of the steps, at the end, that are not trained on, and sequences of them.
 _HELD_OUT, _BATCHES, _SEQUENCES = 0.25, 8, 32
 # Steps ahead, and steps seen before; more than a memory holds are left out.
-_HORIZONS, _CONTEXTS = (1, 2, 5, 10, 20, 50), (2, 5, 10, 20, 32, 64)
+_HORIZONS, _CONTEXTS = (1, 2, 5, 10, 20, 50), (4, 16, 64)
 _COLUMNS = (
   'environment',
   'core',

@@ -1,13 +1,14 @@
 """What a run shows while it runs, and how it is stopped."""
 
 from collections.abc import Mapping
-import contextlib
 import signal
 import sys
 import time
 from typing import Any, TextIO
 
 import tqdm
+
+from acme_hieros import command_line
 
 # Wishes to end that are no Ctrl-C.
 _REQUESTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -33,7 +34,7 @@ class _Line:
       smoothing: of the speed: from 0, the mean, to 1, that of the last moment.
       file: where to; by default stderr.
     """
-    self._file = Unbreakable(file or sys.stderr)
+    self._file = command_line.Unbreakable(file or sys.stderr)
     # Where no terminal rewrites the line, a line now and then is enough.
     interval = 0.5 if self._file.isatty() else 30.0
     self._bar = tqdm.tqdm(
@@ -139,7 +140,7 @@ class Interruption:
   def __init__(self, file: TextIO | None = None):
     """Creates it; file is where a request is confirmed, by default stderr."""
     self.signal: signal.Signals | None = None
-    self._file = Unbreakable(file or sys.stderr)
+    self._file = command_line.Unbreakable(file or sys.stderr)
     self._handlers = {}
     self._ctrl_c = False
 
@@ -182,27 +183,3 @@ def ignore_requests():
   """For a process that others end, or that is on its way out already."""
   for number in _REQUESTS:
     signal.signal(number, signal.SIG_IGN)
-
-
-class Unbreakable:
-  """A text file of which a failure to write is nobody's concern.
-
-  Its reader may be gone, as a terminal that was closed or `tee`, and what
-  matters is in files.
-  """
-
-  def __init__(self, file: TextIO):
-    self._file = file
-
-  def write(self, text: str) -> int:
-    # RuntimeError: a signal came while the same file was written to.
-    with contextlib.suppress(OSError, ValueError, RuntimeError):
-      self._file.write(text)
-    return len(text)
-
-  def flush(self):
-    with contextlib.suppress(OSError, ValueError, RuntimeError):
-      self._file.flush()
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._file, name)

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from acme_hieros import command_line
 from acme_hieros.experiments import console
 
 
@@ -103,6 +104,6 @@ def test_output_that_nobody_reads_stops_nothing(error):
 
 def test_output_goes_where_it_shall_while_it_can():
   file = io.StringIO()
-  print('said', file=console.Unbreakable(file), flush=True)
+  print('said', file=command_line.Unbreakable(file), flush=True)
   assert file.getvalue() == 'said\n'
-  assert console.Unbreakable(file).isatty() is False
+  assert command_line.Unbreakable(file).isatty() is False

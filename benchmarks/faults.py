@@ -121,12 +121,17 @@ class Run:
     except FileNotFoundError:
       return []
 
-  def check_episodes(self):
-    """Each is there once, and none is missing."""
+  def check_episodes(self, removed: int = 0):
+    """Each is there once, and none is missing.
+
+    Args:
+      removed: episodes at least that were in the log when somebody removed it.
+    """
     # By their numbers: several may end at one step of several actors.
-    numbers = [float(row['actor_episodes']) for row in self.episodes()]
+    numbers = sorted(float(row['actor_episodes']) for row in self.episodes())
+    first = int(numbers[0]) if removed and numbers else 1
     check(
-      sorted(numbers) == list(range(1, len(numbers) + 1)),
+      first > removed and numbers == list(range(first, first + len(numbers))),
       f'episodes are missing or there twice: {numbers}',
     )
 
@@ -161,13 +166,13 @@ class Run:
     check(path.exists(), 'there is no summary')
     return json.loads(path.read_text())
 
-  def resumes(self):
+  def resumes(self, removed: int = 0):
     """It goes on from where it was saved, and nothing is there twice."""
     steps = self.summary()['steps']
     # Its flags may belong to another environment.
     self.start('--resume', f'--num_steps={steps + 20}').end()
     check(f'after {steps} steps' in self.said(), 'it does not go on')
-    self.check_episodes()
+    self.check_episodes(removed)
 
   def kill(self):
     if self.process and self.process.poll() is None:
@@ -387,7 +392,7 @@ def removed(directory, stack):
   run.process.send_signal(signal.SIGTERM)
   run.process.wait(_PATIENCE_SECONDS)
   if run.process.returncode == 143:
-    run.resumes()
+    run.resumes(removed=5)
   else:
     check('Traceback' not in run.said(), 'a traceback')
     check(str(run.workdir) in run.said(), 'nobody was told')

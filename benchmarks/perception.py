@@ -102,7 +102,7 @@ def spaces_of(observation) -> dict[str, spaces.ObservationSpace]:
 def play(
   number: int, seed: int
 ) -> tuple[world_model.Sequence, spaces.Discrete]:
-  """Steps [number, ...] of random play, without episodes' last observations.
+  """Steps [number, ...] of random play.
 
   Raises:
     ValueError: the environment is none that this is for.

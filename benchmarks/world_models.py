@@ -31,7 +31,7 @@ class DataSet(NamedTuple):
   """Steps that were played.
 
   environment: its name.
-  steps: [number, ...], without episodes' last observations.
+  steps: [number, ...]; an episode's last observation has a row, as in replay.
   observation: spaces, by name.
   action: its space.
   """
@@ -113,14 +113,15 @@ def play(
   choose: Callable[[Any, bool], Any],
   number: int,
 ) -> world_model.Sequence:
-  """Steps [number, ...], without episodes' last observations.
+  """Steps [number, ...], as replay has them (docs/algorithm.md, 2.3).
 
   Args:
     environment: to play in.
     choose: (observation by name, whether an episode starts) -> action.
-    number: of steps.
+    number: of steps, those of episodes' last observations included.
   """
   action_space = spaces.action_space(environment.action_spec())
+  nothing = np.zeros(action_space.shape, action_space.dtype)
   rows = []
   timestep = environment.reset()
   for _ in tqdm.trange(number, desc='playing', leave=False):
@@ -128,12 +129,17 @@ def play(
     seen = jax.tree.map(
       np.array, spaces.flatten_observation(timestep.observation)
     )
+    if timestep.last():
+      # What came with it would be lost without a row of its own.
+      rows.append((seen, nothing, 0.0, 0.0, False))
+      timestep = environment.reset()
+      continue
     chosen = choose(seen, timestep.first())
     following = environment.step(chosen)
     rows.append(
       (seen, chosen, following.reward, following.discount, timestep.first())
     )
-    timestep = environment.reset() if following.last() else following
+    timestep = following
   seen, chosen, reward, discount, start = zip(*rows)
   return world_model.Sequence(
     jax.tree.map(lambda *x: np.stack(x), *seen),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
+from acme_hieros.environments import make_environment
 from acme_hieros.models import distributions, spaces, world_model
 from benchmarks import tables, world_models
 
@@ -101,6 +102,21 @@ def test_a_data_set_is_read_as_it_was(tmp_path):
   with pytest.raises(ValueError, match='no data set'):
     (tmp_path / 'other.npz').write_bytes(b'something')
     world_models.load(str(tmp_path / 'other.npz'))
+
+
+def test_what_comes_with_an_episodes_end_is_played():
+  """Each answer's reward and end arrive with an observation that has a row."""
+  environment = make_environment('debug/recall', 0, delay=3)
+  steps = world_models.play(environment, lambda *_: np.int32(0), 60)
+  assert len(steps.reward) == 60
+  # A cue, three steps, the last of which asks, and what came of the answer.
+  np.testing.assert_array_equal(steps.start_of_episode, np.arange(60) % 5 == 0)
+  came = world_model.arrivals(
+    jax.tree.map(lambda x: x[None], steps), spaces.Discrete((), 2)
+  )
+  last = np.arange(60) % 5 == 4
+  np.testing.assert_array_equal(np.abs(came.reward[0]), last)
+  np.testing.assert_array_equal(came.continuation[0], ~last)
 
 
 def test_random_play_uses_all_that_a_space_has(play):

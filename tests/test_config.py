@@ -145,7 +145,7 @@ def test_a_field_of_a_core_that_is_not_chosen_is_refused(core, field, users):
 
 
 def test_sizes_of_a_memory_that_the_actor_has_not_are_refused():
-  with pytest.raises(ValueError, match='actor_critic.core=s5: set that'):
+  with pytest.raises(ValueError, match='set actor_critic.core=s5, or leave'):
     override(HierosConfig(), {'actor_critic.s5.width': 64})
 
 

@@ -221,6 +221,11 @@ CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
   }
 )
 
+# The same of `ActorCriticConfig`.
+ACTOR_CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
+  {'none': (), 's5': ('s5',)}
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig(_Part):
@@ -421,7 +426,7 @@ class ActorCriticConfig(_Part):
     )
     _require_positive(self, 'scale_floor', 'slow_period')
     _require_one_of(self, 'advantage_scale', 'range', 'deviation', 'nothing')
-    _require_one_of(self, 'core', 'none', 's5')
+    _require_one_of(self, 'core', *ACTOR_CORE_PARTS)
     _require_one_of(self, 'value_head', 'two_hot', 'normal')
     _require(
       self.value_bins >= 3 and self.value_bins % 2 == 1,

@@ -6,7 +6,12 @@ import dataclasses
 import difflib
 from typing import Any, get_origin, get_type_hints
 
-from acme_hieros.config.fields import CORE_PARTS, HierosConfig, plain
+from acme_hieros.config.fields import (
+  ACTOR_CORE_PARTS,
+  CORE_PARTS,
+  HierosConfig,
+  plain,
+)
 
 
 def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
@@ -34,28 +39,35 @@ def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
     # A copy: later names may go into it.
     node[leaf] = dict(value) if isinstance(value, Mapping) else value
   config = _replace(config, nested, config, '')
-  _check_core(config, nested.get('world_model', {}))
-  _check_actor(config, nested.get('actor_critic', {}))
+  for group, parts in (
+    ('world_model', CORE_PARTS),
+    ('actor_critic', ACTOR_CORE_PARTS),
+  ):
+    core = getattr(config, group).core
+    _check_core(group, core, parts, nested.get(group, {}))
   return config
 
 
-def _check_core(config: HierosConfig, given: Mapping[str, Any]):
-  """Raises ValueError if a part of another core than the chosen is given."""
-  core = config.world_model.core
-  parts = {part for own in CORE_PARTS.values() for part in own}
-  for part in sorted(given.keys() & parts - set(CORE_PARTS.get(core, parts))):
-    users = [name for name, own in CORE_PARTS.items() if part in own]
-    raise ValueError(
-      f'world_model.{part} is not of world_model.core={core}: set '
-      f'world_model.core={" or ".join(users)}, or leave it out.'
-    )
+def _check_core(
+  group: str,
+  core: str,
+  parts: Mapping[str, Sequence[str]],
+  given: Mapping[str, Any],
+):
+  """Raises ValueError if a part of another core than the chosen is given.
 
-
-def _check_actor(config: HierosConfig, given: Mapping[str, Any]):
-  """Raises ValueError if sizes of a memory are given that is not there."""
-  if 's5' in given and config.actor_critic.core == 'none':
+  Args:
+    group: what has the core.
+    core: that it has.
+    parts: which each core reads.
+    given: values of the group.
+  """
+  known = {part for own in parts.values() for part in own}
+  for part in sorted(given.keys() & known - set(parts.get(core, known))):
+    users = [name for name, own in parts.items() if part in own]
     raise ValueError(
-      'actor_critic.s5 is of actor_critic.core=s5: set that, or leave it out.'
+      f'{group}.{part} is not of {group}.core={core}: set '
+      f'{group}.core={" or ".join(users)}, or leave it out.'
     )
 
 

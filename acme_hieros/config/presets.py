@@ -173,8 +173,9 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
     # a_t; here of a_{t-1}, as everywhere.
     'rssm': {'world_model.core': 'gru', 'world_model.posterior': 'history'},
     # DreamerV2 (2010.02193). Its networks have ELU and no norms but in the GRU,
-    # its images are gray, and its continuations learn a discount of 0.999; here
-    # they have SiLU and LayerNorm, colours and 1, as all have.
+    # and its continuations learn a discount of 0.999; here they have SiLU and
+    # LayerNorm, and 1, as all have. Its images are gray, which is the
+    # environment's to say: `--env_option=gray=true`.
     'dreamerv2': {
       **_DREAMER,
       'world_model.core': 'gru',

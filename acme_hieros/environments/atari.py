@@ -19,7 +19,7 @@ ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 class Atari(base.EpisodicEnvironment):
   """An Atari 2600 game.
 
-  An observation, uint8 [size, size, 3], is the maximum of the last two frames
+  An observation, uint8 [size, size, 3], or [size, size, 1] in gray, is the maximum of the last two frames
   (games draw some sprites in every other frame only), resized by area
   interpolation; the first of an episode shows a single frame. An action, int32
   [], is repeated; the reward is the sum over the repeats, unclipped. An episode
@@ -34,6 +34,7 @@ class Atari(base.EpisodicEnvironment):
     repeat: int = 4,
     noops: int = 30,
     size: int = 64,
+    gray: bool = False,
     sticky: float = 0.0,
     full_action_set: bool = False,
     time_limit: int = 108_000,
@@ -47,6 +48,7 @@ class Atari(base.EpisodicEnvironment):
       noops: An episode begins with 0 to `noops` frames without action; their
         number is drawn for every episode.
       size: The side of the observations in pixels.
+      gray: Whether they are in gray, as DreamerV2 has them, or in colours.
       sticky: The probability, at every frame, that the emulator carries out the
         action of the frame before instead.
       full_action_set: Whether all 18 actions of the console are offered, or
@@ -61,6 +63,7 @@ class Atari(base.EpisodicEnvironment):
     self._noops = base.check_integer('noops', noops, 0)
     self._size = base.check_integer('size', size, 1)
     time_limit = base.check_integer('time_limit', time_limit, noops + 1)
+    base.check_choice('gray', gray, (False, True))
     base.check_choice('full_action_set', full_action_set, (False, True))
     if not isinstance(sticky, (int, float)) or not 0 <= sticky <= 1:
       raise ValueError(
@@ -83,7 +86,7 @@ class Atari(base.EpisodicEnvironment):
     )
     height, width = self._ale.getScreenDims()
     self._resize = resize.AreaResize(height, width, size)
-    self._frame = np.zeros((height, width, 3), np.uint8)
+    self._frame = np.zeros((height, width, 1 if gray else 3), np.uint8)
     self._previous_frame = np.zeros_like(self._frame)
 
   def _reset(self) -> np.ndarray:
@@ -92,7 +95,7 @@ class Atari(base.EpisodicEnvironment):
       self._ale.act(ale_py.Action.NOOP)
       if self._ale.game_over():
         self._ale.reset_game()
-    self._ale.getScreenRGB(self._frame)
+    self._read_screen()
     return self._resize(self._frame)
 
   def _step(self, action: Any) -> base.Transition:
@@ -101,12 +104,18 @@ class Atari(base.EpisodicEnvironment):
     for _ in range(self._repeat):
       reward += self._ale.act(action)
       self._frame, self._previous_frame = self._previous_frame, self._frame
-      self._ale.getScreenRGB(self._frame)
+      self._read_screen()
       if self._ale.game_over():
         break
     observation = self._resize(np.maximum(self._frame, self._previous_frame))
     terminated = self._ale.game_over(with_truncation=False)
     return observation, reward, terminated, self._ale.game_truncated()
+
+  def _read_screen(self):
+    if self._frame.shape[-1] == 1:
+      self._ale.getScreenGrayscale(self._frame[..., 0])
+    else:
+      self._ale.getScreenRGB(self._frame)
 
   def get_state(self) -> Any:
     return (
@@ -122,7 +131,11 @@ class Atari(base.EpisodicEnvironment):
 
   def observation_spec(self) -> specs.BoundedArray:
     return specs.BoundedArray(
-      (self._size, self._size, 3), np.uint8, 0, 255, name='observation'
+      (self._size, self._size, self._frame.shape[-1]),
+      np.uint8,
+      0,
+      255,
+      name='observation',
     )
 
   def action_spec(self) -> specs.DiscreteArray:

@@ -227,6 +227,20 @@ def test_size_of_observations():
   assert environment.observation_spec().shape == (96, 96, 3)
 
 
+def test_gray_images_are_those_of_the_emulator():
+  environment = make_environment('atari/MsPacman', noops=0, gray=True)
+  assert environment.observation_spec().shape == (64, 64, 1)
+  ale = _emulator('ms_pacman')
+  (first, second), _ = _play(environment, [0])
+  frames = [ale.getScreenGrayscale()[..., None]]
+  np.testing.assert_array_equal(first, _observation(frames[0]))
+  for _ in range(4):
+    ale.act(ale_py.Action.NOOP)
+    frames.append(ale.getScreenGrayscale()[..., None])
+  np.testing.assert_array_equal(second, _observation(*frames[-2:]))
+  assert first.std() > 10 and (first != second).any()
+
+
 def test_games_are_named_as_in_gymnasium():
   gymnasium.register_envs(ale_py)
   registered = {
@@ -267,6 +281,7 @@ def test_games_for_two_players_are_refused(game):
     dict(size=64.0),
     dict(sticky=1.5),
     dict(sticky='no'),
+    dict(gray='very'),
     dict(full_action_set='minimal'),
     dict(time_limit=30),
     dict(repeat=True),

@@ -447,7 +447,13 @@ def _warn_of_another_configuration(
 
 
 def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
-  environment = run.make_environment(run.seed)
+  try:
+    environment = run.make_environment(run.seed)
+  except SystemExit as error:
+    raise ValueError(
+      f'The environment {run.environment} ended the program instead of being '
+      f'made ({environment_loop.in_one_line(error)}); see what it has said.'
+    ) from error
   environment_spec = specs.make_environment_spec(environment)
   environment_loop.close(environment, logging.warning)
   return environment_spec

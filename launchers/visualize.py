@@ -97,4 +97,5 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
+  command_line.outlive_readers()
   app.run(main)

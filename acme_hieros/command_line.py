@@ -43,7 +43,7 @@ def read_options(flag: flags.FlagHolder[list[str]]) -> dict[str, Any]:
   for name, text in options.items():
     try:
       options[name] = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except Exception:  # It has half a dozen of its own.
       pass  # A word.
   return options
 

@@ -522,9 +522,25 @@ def _check(run: Run):
       'C++ compiler, or use num_actors=1 and envs_per_actor=1, or '
       'replay.sampler=uniform.'
     )
+  for name, value in run.environment_options.items():
+    if not _is_plain(value):
+      raise ValueError(
+        f'The environment option {name}={value!r} cannot be kept in '
+        'config.json: use numbers, words, True, False, None, and lists of them '
+        'or dicts of them by words.'
+      )
   run.config.check_fillable(run.num_steps, run.num_environments)
   learning.check_platforms()
   learning.check_devices(run.config.batch_size)
+
+
+def _is_plain(value: Any) -> bool:
+  """Whether JSON gives it back, with lists for tuples."""
+  if isinstance(value, Mapping):
+    return all(isinstance(n, str) and _is_plain(value[n]) for n in value)
+  if isinstance(value, (list, tuple)):
+    return all(map(_is_plain, value))
+  return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _check_whole(name: str, value: Any):

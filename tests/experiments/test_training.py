@@ -490,6 +490,16 @@ def test_counts_are_whole_numbers(tmp_path, changes):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize(
+  'value', [b'5', {1, 2}, 1j, ..., {1: 'one'}, [{'a': b'5'}]]
+)
+def test_options_that_would_not_come_back_are_refused(tmp_path, value):
+  run = make_run(tmp_path / 'run', environment_options={'rows': value})
+  with pytest.raises(ValueError, match='rows=.* cannot be kept'):
+    runs.prepare(run)
+  assert not (tmp_path / 'run').exists()
+
+
 def test_an_environment_that_ends_the_program_is_told(tmp_path, monkeypatch):
   monkeypatch.setattr(runs, 'make_environment', lambda *_, **__: sys.exit(0))
   with pytest.raises(ValueError, match=r'debug/catch .* \(SystemExit: 0\)'):

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Sequence
 import contextlib
+import os
 import pathlib
 import sys
 from typing import Any, TextIO
@@ -42,15 +43,25 @@ def read_options(flag: flags.FlagHolder[list[str]]) -> dict[str, Any]:
   for name, text in options.items():
     try:
       options[name] = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except Exception:  # It has half a dozen of its own.
       pass  # A word.
   return options
 
 
 def outlive_readers():
-  """Has the program go on where nobody reads any more what it says."""
-  sys.stdout = Unbreakable(sys.stdout)
-  sys.stderr = Unbreakable(sys.stderr)
+  """Has the program go on where nobody reads any more what it says.
+
+  For its beginning. Letters that a terminal does not have are shown by number.
+  """
+  # What was closed is nobody's: the next file that is opened, a log or a
+  # checkpoint, would be what libraries write their messages to.
+  while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    os.set_inheritable(descriptor, True)
+  os.close(descriptor)
+  for name in ('stdout', 'stderr'):
+    file = getattr(sys, name) or open(os.devnull, 'w')
+    file.reconfigure(errors='backslashreplace')
+    setattr(sys, name, Unbreakable(file))
 
 
 class Unbreakable:

@@ -15,6 +15,8 @@ except ImportError as error:
 from absl import app, flags, logging
 import tqdm
 
+from acme_hieros import command_line
+
 try:
   from acme_hieros.reports import contents, pages
 except ModuleNotFoundError as error:
@@ -33,8 +35,6 @@ _REPLICATIONS = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]):
   logging.set_verbosity(logging.WARNING)
-  # A name of a user may have letters that this terminal has not.
-  sys.stdout.reconfigure(errors='backslashreplace')
   paths = argv[1:]
   if not paths:
     _refuse('name work directories, as in python launchers/report.py runs/*.')
@@ -74,4 +74,5 @@ def _count(things: Sequence, name: str) -> str:
 
 
 if __name__ == '__main__':
+  command_line.outlive_readers()
   app.run(main)

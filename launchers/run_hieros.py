@@ -136,9 +136,12 @@ def main(argv: Sequence[str]):
     launched = run.launch != 'local'
     with _new_workdir(run) as run:
       trainer = (launching.Launcher if launched else training.Trainer)(run)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     # Something that was asked for cannot be done; the error says what can.
     sys.exit(f'run_hieros: {error}')
+  except KeyboardInterrupt:
+    print('run_hieros: stopped before it began.', file=sys.stderr)
+    sys.exit(130)
   length = f'{run.num_steps} steps'
   if run.cpu_minutes:
     length += f' or {run.cpu_minutes:g} CPU minutes'

@@ -86,6 +86,9 @@ def main(argv: Sequence[str]):
     environment_loop.close(environment, logging.warning)
   except (ValueError, OSError) as error:
     sys.exit(f'visualize: {error}')
+  except environment_loop.ERRORS as error:
+    reason = environment_loop.in_one_line(error)
+    sys.exit(f'visualize: nothing was drawn ({reason}).')
   except KeyboardInterrupt:
     print('visualize: stopped; nothing was drawn.', file=sys.stderr)
     sys.exit(130)
@@ -94,4 +97,5 @@ def main(argv: Sequence[str]):
 
 
 if __name__ == '__main__':
+  command_line.outlive_readers()
   app.run(main)

@@ -157,7 +157,7 @@ def _coerce(path: str, value: Any, hint: Any) -> Any:
     text = {'true': 'True', 'false': 'False'}.get(value.lower(), value)
     try:
       value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except Exception:  # It has half a dozen of its own.
       raise error from None
   if get_origin(hint) is tuple:
     value = (value,) if isinstance(value, int) else value

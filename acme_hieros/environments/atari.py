@@ -19,12 +19,12 @@ ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 class Atari(base.EpisodicEnvironment):
   """An Atari 2600 game.
 
-  An observation, uint8 [size, size, 3], or [size, size, 1] in gray, is the maximum of the last two frames
-  (games draw some sprites in every other frame only), resized by area
-  interpolation; the first of an episode shows a single frame. An action, int32
-  [], is repeated; the reward is the sum over the repeats, unclipped. An episode
-  ends where the game does, not with the loss of a life, and at once, even if
-  repeats are left.
+  An observation, uint8 [size, size, 3], or [size, size, 1] in gray, is the
+  maximum of the last two frames (games draw some sprites in every other frame
+  only), resized by area interpolation; the first of an episode shows a single
+  frame. An action, int32 [], is repeated; the reward is the sum over the
+  repeats, unclipped. An episode ends where the game does, not with the loss of
+  a life, and at once, even if repeats are left.
   """
 
   def __init__(

@@ -14,7 +14,7 @@ import reverb
 
 from acme_hieros import version
 from acme_hieros.agent import learning
-from acme_hieros.storage import arrays, files, workdirs
+from acme_hieros.storage import arrays, files, reading, workdirs
 
 # The files of a checkpoint, which is a directory.
 _LEARNER = 'learner.npz'
@@ -413,7 +413,7 @@ def _files(directory: str) -> list[str]:
 def _sum(path: str) -> list[int]:
   """Size and CRC-32 of a file."""
   size, crc = 0, 0
-  with open(path, 'rb') as file:
+  with reading.open_file(path) as file:
     while block := file.read(1 << 20):
       size += len(block)
       crc = zlib.crc32(block, crc)
@@ -428,8 +428,7 @@ def _verify(path: str, names: Sequence[str] | None):
     OSError: they could not be read.
   """
   try:
-    with open(os.path.join(path, _MANIFEST)) as file:
-      manifest = json.load(file)
+    manifest = json.loads(reading.read_bytes(os.path.join(path, _MANIFEST)))
     if not isinstance(manifest, dict):
       raise ValueError(f'{_MANIFEST} lists no files')
     for name in _REQUIRED:

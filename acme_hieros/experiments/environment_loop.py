@@ -12,6 +12,9 @@ from acme_hieros.experiments.episodes import Episode
 # An environment that broke down so often without ending an episode stays so.
 _MOST_BREAKDOWNS = 5
 
+# Whatever an environment may raise: some end the whole program.
+ERRORS = (Exception, SystemExit)
+
 # Of what an error says, in a sentence.
 _MOST_CHARACTERS = 200
 
@@ -122,7 +125,7 @@ class EnvironmentLoop:
           self._environments[i] = checked(self._make_environment(seed))
         timestep = self._environments[i].reset()
         break
-      except Exception as error:
+      except ERRORS as error:
         self._break_down(i, error)
     self._timesteps[i] = timestep
     self._returns[i], self._lengths[i] = 0.0, 0
@@ -131,11 +134,11 @@ class EnvironmentLoop:
   def _step(self, i: int, action) -> dm_env.TimeStep | None:
     try:
       return self._environments[i].step(action)
-    except Exception as error:
+    except ERRORS as error:
       self._break_down(i, error)
       return None
 
-  def _break_down(self, i: int, error: Exception):
+  def _break_down(self, i: int, error: BaseException):
     self._breakdowns[i] += 1
     if self._environments[i] is not None:
       close(self._environments[i], lambda unused: None)  # It is broken.
@@ -153,7 +156,7 @@ def close(environment: dm_env.Environment, report: Callable[[str], None]):
   """Closes it; one that raises costs nothing but a report, a sentence."""
   try:
     environment.close()
-  except (Exception, SystemExit) as error:
+  except ERRORS as error:
     report(f'An environment could not be closed ({in_one_line(error)}).')
 
 

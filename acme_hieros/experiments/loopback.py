@@ -154,7 +154,10 @@ def _replace_bind():
   ]
   missing = set(packages)
   for library in _libraries():
-    path = os.path.realpath(os.fsdecode(library.path or b''))
+    path = os.fsdecode(library.path or b'')
+    if not os.path.dirname(path):
+      continue  # This program, or the kernel's part of it: no file.
+    path = os.path.realpath(path)
     for package in filter(path.startswith, packages):
       for slot in _slots(library, b'bind'):
         _write(slot, ctypes.cast(_bind, ctypes.c_void_p).value)

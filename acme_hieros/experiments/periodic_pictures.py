@@ -65,7 +65,8 @@ class PeriodicPictures:
     """Draws the agent; `read` as in `draw_if_due`."""
     try:
       self._draw(*read())
-    except Exception as error:  # Whatever it is, the run is worth more.
+    except environment_loop.ERRORS as error:
+      # Whatever it is, the run is worth more.
       reason = environment_loop.in_one_line(error)
       self._report(f'The agent could not be drawn ({reason}).')
     self._last = time.monotonic()

@@ -447,7 +447,13 @@ def _warn_of_another_configuration(
 
 
 def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
-  environment = run.make_environment(run.seed)
+  try:
+    environment = run.make_environment(run.seed)
+  except SystemExit as error:
+    raise ValueError(
+      f'The environment {run.environment} ended the program instead of being '
+      f'made ({environment_loop.in_one_line(error)}); see what it has said.'
+    ) from error
   environment_spec = specs.make_environment_spec(environment)
   environment_loop.close(environment, logging.warning)
   return environment_spec
@@ -516,9 +522,25 @@ def _check(run: Run):
       'C++ compiler, or use num_actors=1 and envs_per_actor=1, or '
       'replay.sampler=uniform.'
     )
+  for name, value in run.environment_options.items():
+    if not _is_plain(value):
+      raise ValueError(
+        f'The environment option {name}={value!r} cannot be kept in '
+        'config.json: use numbers, words, True, False, None, and lists of them '
+        'or dicts of them by words.'
+      )
   run.config.check_fillable(run.num_steps, run.num_environments)
   learning.check_platforms()
   learning.check_devices(run.config.batch_size)
+
+
+def _is_plain(value: Any) -> bool:
+  """Whether JSON gives it back, with lists for tuples."""
+  if isinstance(value, Mapping):
+    return all(isinstance(n, str) and _is_plain(value[n]) for n in value)
+  if isinstance(value, (list, tuple)):
+    return all(map(_is_plain, value))
+  return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _check_whole(name: str, value: Any):

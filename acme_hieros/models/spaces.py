@@ -186,8 +186,13 @@ def observation_spaces(
   name = name or SINGLE
   shape, dtype = tuple(spec.shape), np.dtype(spec.dtype)
   if hasattr(spec, 'num_values'):
+    if spec.num_values > np.iinfo(np.int32).max:
+      raise ValueError(
+        f'No encoder fits the observation {name!r} of {spec.num_values} '
+        'choices, each of which is an input; give it as numbers.'
+      )
     return {name: OneHot(shape, int(spec.num_values), dtype)}
-  if dtype == np.uint8 and len(shape) == 3:
+  if dtype == np.uint8 and len(shape) == 3 and 0 not in shape:
     if images.channels_come_first(shape):
       raise ValueError(
         f'No encoder fits the observation {name!r} of shape {shape}, an image '

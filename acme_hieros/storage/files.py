@@ -20,6 +20,8 @@ def replacing(path: str, mode: str, **kwargs: Any) -> Iterator[IO]:
     **kwargs: others of `open`.
   """
   partial = path + '.partial'
+  # Not what a dead process, or somebody else, has left: a link, or a pipe.
+  remove(partial)
   try:
     with open(partial, mode, **kwargs) as file:
       yield file

@@ -1,11 +1,13 @@
 """Reads what a run has left, whatever has become of it since."""
 
+from collections.abc import Iterator
+import contextlib
 import errno
 import json
 import math
 import os
 import stat
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,13 +30,19 @@ def read_bytes(path: str, most: float = math.inf) -> bytes:
     OSError: it cannot be read, is larger, or is no file but a pipe, a device or
       a directory. Nothing is waited for.
   """
-  with open(path, 'rb', opener=_open_at_once) as file:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-      raise OSError(errno.EINVAL, 'It is no file', path)
-    if status.st_size > most:
+  with open_file(path) as file:
+    if os.fstat(file.fileno()).st_size > most:
       raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return file.read()
+
+
+@contextlib.contextmanager
+def open_file(path: str) -> Iterator[IO[bytes]]:
+  """Opens a file; raises OSError as `read_bytes` does."""
+  with open(path, 'rb', opener=_open_at_once) as file:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+      raise OSError(errno.EINVAL, 'It is no file', path)
+    yield file
 
 
 def _open_at_once(path: str, flags: int) -> int:

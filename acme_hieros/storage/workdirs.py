@@ -44,7 +44,7 @@ class Workdir:
   """
 
   def __init__(self, path: str):
-    self.path = os.path.abspath(os.path.expanduser(path))
+    self.path = _absolute(path)
     self.config = self._file('config.json')
     self.checkpoints = self._file('checkpoints')
     self.summary = self._file('summary.json')
@@ -141,7 +141,8 @@ class Workdir:
       return
     with writing(self.path):
       files.make_directories(self.path)
-      file = open(self._file('.lock'), 'w')
+      # Nothing in it is changed: it may be a link of somebody else.
+      file = open(self._file('.lock'), 'a', opener=_open_at_once)
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -312,6 +313,20 @@ def writing(path: str, advice: str = 'choose another --workdir'):
   except OSError as error:
     raise WorkdirError(
       f'{path} cannot be written ({error.strerror}); {advice}.'
+    ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+  return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
+def _absolute(path: str) -> str:
+  try:
+    return os.path.abspath(os.path.expanduser(path))
+  except FileNotFoundError as error:
+    raise WorkdirError(
+      f'{path} is nowhere, since the current directory was removed; cd to '
+      'another one, or name the whole path.'
     ) from error
 
 

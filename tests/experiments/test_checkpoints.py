@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 
+import damage
 import numpy as np
 import pytest
 import reverb
@@ -336,6 +337,19 @@ def test_a_manifest_of_another_kind_is_damage(spoilt, content):
   (spoilt / '000003' / 'manifest.json').write_text(content, encoding='latin-1')
   restored = checkpoints.Checkpoints(str(spoilt), 3).restore(TEMPLATE)
   assert restored.name == '000002' and len(restored.skipped) == 1
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize('kind', ['pipe', 'device'])
+@pytest.mark.parametrize('name', ['manifest.json', 'learner.npz'])
+def test_what_is_no_file_is_not_waited_for(spoilt, name, kind):
+  path = spoilt / '000003' / name
+  path.unlink()
+  damage.NO_FILES[kind](path)
+  with pytest.raises(checkpoints.CheckpointError, match='It is no file'):
+    checkpoints.Checkpoints(str(spoilt), 3).restore(TEMPLATE)
+  with pytest.raises(checkpoints.CheckpointError, match='It is no file'):
+    checkpoints.read_learner(str(spoilt), TEMPLATE)
 
 
 def test_a_replay_that_did_not_come_back_is_told(three):

@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -107,3 +109,45 @@ def test_output_goes_where_it_shall_while_it_can():
   print('said', file=command_line.Unbreakable(file), flush=True)
   assert file.getvalue() == 'said\n'
   assert command_line.Unbreakable(file).isatty() is False
+
+
+# Speaks, as a library does, too, and opens a file.
+_PROGRAM = """
+import os, sys
+from acme_hieros import command_line
+command_line.outlive_readers()
+print('to stdout'), print('h\\u00e9ros', flush=True)
+print('to stderr', file=sys.stderr, flush=True)
+sys.stdout.isatty(), sys.stdout.encoding
+with open(sys.argv[1], 'w') as file:
+  os.write(2, b'from a library')
+  os.write(1, b'from a library')
+  print(file.fileno(), file=file)
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize('closed', ['<&- >&- 2>&-', '>&-', '2>&-', '<&-'])
+def test_closed_streams_neither_end_a_program_nor_get_into_files(
+  tmp_path, closed
+):
+  path = tmp_path / 'file'
+  command = [sys.executable, '-c', _PROGRAM, str(path)]
+  done = subprocess.run(
+    ['bash', '-c', f'exec "$@" {closed}', 'bash', *command],
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+  )
+  assert done.returncode == 7, done.stderr
+  assert int(path.read_text()) >= 3
+
+
+def test_a_terminal_without_some_letters_shows_the_rest():
+  done = subprocess.run(
+    [sys.executable, '-c', _PROGRAM, os.devnull],
+    env=os.environ | {'PYTHONIOENCODING': 'ascii'},
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+  )
+  assert done.returncode == 7
+  assert rb'h\xe9ros' in done.stdout

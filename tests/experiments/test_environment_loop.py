@@ -238,6 +238,51 @@ def test_long_errors_are_cut():
   assert len(environment_loop.in_one_line(OSError('x' * 9999))) == 200
 
 
+def leave(*unused_arguments):
+  raise SystemExit(0)
+
+
+@pytest.mark.parametrize('where', ['make', 'reset', 'step'])
+def test_one_that_ends_the_program_breaks_down(where):
+  def make():
+    if not made:
+      made.append(None)
+      if where == 'make':
+        leave()
+      environment = Environment(3)
+      setattr(environment, where, leave)
+      return environment
+    return Environment(3)
+
+  made = []
+  _, ended, reports = play(make, steps=7)
+  assert len(ended) == 2
+  assert len(reports) == 1 and 'SystemExit: 0' in reports[0]
+
+
+def test_one_that_always_ends_the_program_is_given_up():
+  loop = make_loop(Actor(1), leave)
+  with pytest.raises(
+    environment_loop.BrokenEnvironmentError, match='SystemExit: 0'
+  ):
+    loop.step()
+
+
+@pytest.mark.parametrize('where', ['make', 'reset', 'step'])
+def test_ctrl_c_is_no_breakdown(where):
+  def interrupt(*unused_arguments):
+    raise KeyboardInterrupt
+
+  def make(seed):
+    environment = Environment(3)
+    setattr(environment, where, interrupt)
+    return environment
+
+  loop = make_loop(Actor(1), interrupt if where == 'make' else make)
+  with pytest.raises(KeyboardInterrupt):
+    loop.step()
+
+
 # What an environment returns.
 
 

@@ -103,3 +103,15 @@ def test_no_port_is_held_twice():
   with contextlib.ExitStack() as stack:
     held = [stack.enter_context(loopback.hold_port()) for _ in range(100)]
     assert len({each.getsockname()[1] for each in held}) == len(held)
+
+
+def test_they_are_found_where_the_current_directory_was_removed(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(loopback, '_replaced', False)
+  directory = tmp_path / 'removed'
+  directory.mkdir()
+  monkeypatch.chdir(directory)
+  directory.rmdir()
+  with loopback.only(), reverb_server() as port:
+    assert listening(port) == [_LOOPBACK]

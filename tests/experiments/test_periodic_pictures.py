@@ -146,3 +146,20 @@ def test_what_a_process_that_was_killed_has_half_drawn_goes_away(
 def test_a_negative_time_between_pictures_is_refused(tmp_path):
   with pytest.raises(ValueError, match='picture_minutes=-1'):
     runs.prepare(make_run(tmp_path / 'run', -1.0))
+
+
+@pytest.mark.parametrize('error', [RuntimeError('no screen'), SystemExit(0)])
+def test_an_environment_that_cannot_be_played_is_reported(
+  tmp_path, monkeypatch, error
+):
+  class Breaking(_Sketches):
+    def draw(self, params, environment, key, directory):
+      raise error
+
+  monkeypatch.setattr(drawing, 'Visualizer', Breaking)
+  said = []
+  periodic = periodic_pictures.PeriodicPictures(
+    make_run(tmp_path, 10.0), None, said.append
+  )
+  periodic.draw(lambda: ([], 7))
+  assert len(said) == 1 and type(error).__name__ in said[0]

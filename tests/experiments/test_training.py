@@ -8,6 +8,7 @@ import json
 import pathlib
 import shlex
 import shutil
+import sys
 import time
 import types
 
@@ -486,6 +487,23 @@ def test_numbers_of_numpy_are_plain_in_a_run(tmp_path):
 def test_counts_are_whole_numbers(tmp_path, changes):
   with pytest.raises(ValueError, match='must be a whole number'):
     runs.prepare(make_run(tmp_path / 'run', **changes))
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'value', [b'5', {1, 2}, 1j, ..., {1: 'one'}, [{'a': b'5'}]]
+)
+def test_options_that_would_not_come_back_are_refused(tmp_path, value):
+  run = make_run(tmp_path / 'run', environment_options={'rows': value})
+  with pytest.raises(ValueError, match='rows=.* cannot be kept'):
+    runs.prepare(run)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_an_environment_that_ends_the_program_is_told(tmp_path, monkeypatch):
+  monkeypatch.setattr(runs, 'make_environment', lambda *_, **__: sys.exit(0))
+  with pytest.raises(ValueError, match=r'debug/catch .* \(SystemExit: 0\)'):
+    runs.prepare(make_run(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
 
 

@@ -10,7 +10,7 @@ import sys
 import made_up
 import pytest
 
-from acme_hieros import reports
+from acme_hieros import command_line, reports
 
 LAUNCHER = str(pathlib.Path(__file__).parents[2] / 'launchers' / 'report.py')
 
@@ -52,6 +52,8 @@ def test_a_terminal_without_their_letters_shows_all_names(
 ):
   terminal = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
   monkeypatch.setattr(sys, 'stdout', terminal)
+  monkeypatch.setattr(sys, 'stderr', io.TextIOWrapper(io.BytesIO()))
+  command_line.outlive_readers()
   made_up.write_run(tmp_path / 'h\u00e9ros', environment='gym/\u6a5f')
   bytes_only = os.fsdecode(b'\xff\x1b')
   (tmp_path / bytes_only).mkdir()

@@ -246,6 +246,10 @@ BAD = {
     ['--override=sequence_length=70', '--num_steps=100'],
     ['Level 1', 'sequence_length=70'],
   ),
+  'no-key': (['--override=batch_size={[]: 1}'], ['batch_size', '{[]: 1}']),
+  'too-deep': (['--override=batch_size=' + '-' * 9999 + '1'], ['batch_size']),
+  'option-no-key': (['--env_option=rows={[]: 1}'], ['rows', '{[]: 1}']),
+  'option-bytes': (['--env_option=rows=b"5"'], ['rows', "b'5'"]),
   'malformed-override': (
     ['--override=batch_size'],
     ['batch_size', 'name=value'],
@@ -412,6 +416,30 @@ def test_a_refused_run_leaves_no_directory_of_its_own(
   monkeypatch.chdir(tmp_path)
   assert_sentence(launch(*SMALLEST, '--num_steps=1'), ['1 steps'])
   assert list(tmp_path.rglob('*')) in ([], [tmp_path / 'runs'])
+
+
+@pytest.mark.parametrize(
+  'error,code,says',
+  [
+    (OSError(24, 'Too many open files', '/x'), 1, 'Too many open files'),
+    (KeyboardInterrupt(), 130, 'stopped before it began'),
+  ],
+)
+def test_what_ends_a_start_is_said_in_a_sentence(
+  launch, tmp_path, monkeypatch, capsys, error, code, says
+):
+  def trainer(run):
+    raise error
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(training, 'Trainer', trainer)
+  ended = launch(*SMALLEST, '--num_steps=80')
+  said = capsys.readouterr().err
+  if isinstance(ended, str):  # As sys.exit has it.
+    said, ended = ended, 1
+  assert ended == code
+  assert says in said and 'Traceback' not in said
+  assert not list((tmp_path / 'runs').iterdir())
 
 
 def test_runs_that_start_in_one_second_have_directories_of_their_own(

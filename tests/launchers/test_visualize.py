@@ -6,6 +6,7 @@ import pytest
 import untrained
 
 from acme_hieros.experiments import runs
+from acme_hieros.visualization import drawing
 
 
 @pytest.fixture(scope='module')
@@ -71,3 +72,18 @@ def test_a_run_without_a_checkpoint_is_named(launch, tmp_path):
   runs.prepare(run).workdir.close()
   error = launch(f'--workdir={tmp_path / "run"}')
   assert 'no complete checkpoint yet' in error
+
+
+@pytest.mark.parametrize(
+  'error', [RuntimeError('no screen\nat all'), SystemExit(0)]
+)
+def test_an_environment_that_breaks_down_is_told(
+  launch, finished, monkeypatch, error
+):
+  def draw(*unused_arguments):
+    raise error
+
+  monkeypatch.setattr(drawing.Visualizer, 'draw', draw)
+  said = launch(f'--workdir={finished}')
+  assert said.startswith('visualize: ')
+  assert type(error).__name__ in said and '\n' not in said

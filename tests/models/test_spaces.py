@@ -175,3 +175,16 @@ def test_continuous_with_equal_bounds_gives_the_one_number():
   space = spaces.Continuous((1,), (3.0,), (3.0,))
   np.testing.assert_array_equal(space.decode(jnp.array([[-0.4]])), [[3.0]])
   assert np.all(np.isfinite(space.encode(jnp.array([[3.0]]))))
+
+
+@pytest.mark.parametrize(
+  'spec',
+  [
+    specs.BoundedArray((0, 8, 3), np.uint8, 0, 255),
+    specs.BoundedArray((8, 8, 0), np.uint8, 0, 255),
+    specs.DiscreteArray(2**40, np.int64),
+  ],
+)
+def test_what_nothing_can_encode_is_refused(spec):
+  with pytest.raises(ValueError, match="No encoder fits the observation 'a'"):
+    spaces.observation_spaces({'a': spec})

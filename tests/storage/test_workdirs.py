@@ -422,6 +422,48 @@ def test_a_name_that_is_no_utf_8_is_refused(tmp_path):
   assert not os.listdir(tmp_path)
 
 
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+  """Has the process stand in a directory that somebody has removed."""
+  directory = tmp_path / 'removed'
+  directory.mkdir()
+  monkeypatch.chdir(directory)
+  directory.rmdir()
+
+
+def test_where_the_current_directory_was_removed_a_path_is_asked_for(
+  tmp_path, nowhere
+):
+  with pytest.raises(workdirs.WorkdirError, match='cd to another'):
+    workdirs.Workdir('run')
+  begin(tmp_path / 'run', {'num_steps': 10})
+  assert (tmp_path / 'run' / 'config.json').exists()
+
+
+@pytest.mark.parametrize('name', ['.lock', 'config.json.partial'])
+def test_a_link_in_a_run_of_somebody_else_spoils_no_other_file(
+  path, tmp_path, name
+):
+  mine = tmp_path / 'mine'
+  mine.write_text('all that I have')
+  (path / name).unlink(missing_ok=True)
+  (path / name).symlink_to(mine)
+  begin(path, {'num_steps': 20}, resume=True)
+  assert mine.read_text() == 'all that I have'
+  assert json.loads((path / 'config.json').read_text())['num_steps'] == 20
+
+
+@pytest.mark.timeout(30)
+def test_pipes_in_a_run_of_somebody_else_are_not_waited_for(path):
+  os.mkfifo(path / 'config.json.partial')
+  begin(path, {'num_steps': 20}, resume=True)
+  (path / '.lock').unlink()
+  os.mkfifo(path / '.lock')
+  with pytest.raises(workdirs.WorkdirError, match='cannot be written'):
+    begin(path, {'num_steps': 30}, resume=True)
+  assert json.loads((path / 'config.json').read_text())['num_steps'] == 20
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize('kind', UNREADABLE)
 def test_a_configuration_that_is_no_file_is_refused(path, kind):

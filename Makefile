@@ -34,6 +34,7 @@ asan: setup
 lint: setup
 	$(python) -m ruff format --check $(checked)
 	$(python) -m ruff check $(checked)
+	$(python) -m mypy
 
 format: setup
 	$(python) -m ruff format $(checked)
@@ -48,7 +49,7 @@ lock:
 	  $(ARGS) -o requirements/lock.txt setup.py requirements/tools.in
 
 clean:
-	rm -rf $(venv) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(venv) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	rm -f acme_hieros/replay/_native*.so
 	find acme_hieros launchers benchmarks examples tests scripts -name __pycache__ \
 	  -prune -exec rm -rf {} + 2>/dev/null || true

@@ -81,6 +81,7 @@ EXTRAS_REQUIRE = {
     *MINATAR,
     *REPORT,
     'hypothesis',
+    'mypy',
     'pytest',
     'pytest-timeout',
     'pytest-xdist',

@@ -212,6 +212,16 @@ def test_make_test_runs_pytest(checkout):
   assert command.endswith(' tests')
 
 
+def test_make_lint_checks_style_and_types(checkout):
+  result = call('make', '-n', 'lint', cwd=checkout)
+  commands = [
+    line.split()[2]
+    for line in result.stdout.splitlines()
+    if line.startswith('.venv/bin/python -m ')
+  ]
+  assert commands == ['ruff', 'ruff', 'mypy']
+
+
 @pytest.mark.parametrize('changed', ['requirements/lock.txt', 'setup.py'])
 def test_make_setup_runs_again_only_after_a_change(checkout, changed):
   stamp = checkout / '.venv' / '.setup-done'

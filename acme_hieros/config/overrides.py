@@ -26,7 +26,7 @@ def override(config: HierosConfig, values: Mapping[str, Any]) -> HierosConfig:
     ValueError: one sentence that names an unknown field, a value of the wrong
       type, or a combination that cannot work.
   """
-  nested = {}
+  nested: dict[str, Any] = {}
   for name, value in values.items():
     *parents, leaf = name.split('.')
     node = nested
@@ -91,7 +91,7 @@ def field_names(config: Any, prefix: str = '') -> Sequence[str]:
 
 def fields_by_name(config: Any, prefix: str = '') -> Mapping[str, Any]:
   """All values by their dotted names."""
-  values = {}
+  values: dict[str, Any] = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
     name = prefix + field.name

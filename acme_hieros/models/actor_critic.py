@@ -72,7 +72,7 @@ class Network(NamedTuple):
   """Pure functions init(key, inputs) -> params, apply(params, inputs)."""
 
   init: Callable[..., hk.Params]
-  apply: Callable[..., Policy | Array]
+  apply: Callable[..., Array]
 
 
 class Actor(NamedTuple):
@@ -109,15 +109,17 @@ def make_actor(
   """
   head = _discrete if isinstance(action, spaces.Discrete) else _continuous
   if config.core == 'none':
-    init, apply = hk.without_apply_rng(
-      hk.transform(lambda inputs: head(config, action, dtype, inputs))
-    )
+    policy = hk.transform(lambda inputs: head(config, action, dtype, inputs))
+
+    def apply(params, inputs, memory=()):
+      return policy.apply(params, None, inputs)
+
     return Actor(
-      init=init,
+      init=policy.init,
       initial_state=lambda batch_size: (),
       step=lambda params, inputs, reset, memory: (apply(params, inputs), ()),
       before=lambda params, inputs, reset: (),
-      apply=lambda params, inputs, memory=(): apply(params, inputs),
+      apply=apply,
     )
   return _make_remembering_actor(config, action, dtype, head)
 
@@ -177,7 +179,9 @@ def _discrete(config, action, dtype, inputs) -> Categoricals:
     dtype=dtype,
     name='actor',
   )(inputs)
-  logits = logits.reshape(logits.shape[:-1] + (action.count, action.classes))
+  logits = logits.reshape(
+    logits.shape[:-1] + (action.num_choices, action.classes)
+  )
   return Categoricals(distributions.mix_uniform(logits, config.unimix))
 
 

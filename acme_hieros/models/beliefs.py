@@ -1,6 +1,6 @@
 """What a level believes in given states, to be looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,9 +52,9 @@ def examine(
   prediction = level.world_model.predict(params.world_model, state)
   inputs = level.policy_inputs(prediction.features, code)
   goal = novelty = None
-  if code is not None:
-    goal = level.autoencoder.decode(params.autoencoder, code)
   if level.autoencoder:
+    if code is not None:
+      goal = level.autoencoder.decode(params.autoencoder, code)
     coded = subgoals.reconstruct(
       level.autoencoder, params.autoencoder, key, state.deter
     )
@@ -111,11 +111,12 @@ def picture_subgoals(
 
 def _newest(
   window: dict[str, Array],
-  observation: dict[str, spaces.ObservationSpace],
+  observation: Mapping[str, spaces.ObservationSpace],
 ) -> tuple[linear.OneHots, Array]:
   """The last z and h, [N, ...], of decoded windows."""
   space = observation['stoch']
-  stoch = window['stoch'].reshape((-1, *space.shape, space.classes))[:, -1]
-  stoch = linear.one_hots(jnp.argmax(stoch, -1), space.classes)
+  assert isinstance(space, spaces.OneHot)
+  last = window['stoch'].reshape((-1, *space.shape, space.classes))[:, -1]
+  stoch = linear.one_hots(jnp.argmax(last, -1), space.classes)
   deter = window['deter'].reshape((-1, *observation['deter'].shape))[:, -1]
   return stoch, distributions.symexp(deter)

@@ -109,15 +109,16 @@ def diagnose(
     metrics['autoencoder_unexplained'] = jnp.mean(coded.error) / _variance(
       target
     )
-  if level.subgoal_space:
-    code = level.subgoal_space.encode(batch.subgoal)
-    goal = level.autoencoder.decode(params.autoencoder, code)
-    metrics.update(
-      subgoal_metrics(
-        goal, batch.subgoal, state.deter, sequence.start_of_episode
-      ),
-      **code_metrics(batch.subgoal, level.subgoal_space.classes),
-    )
+    if level.subgoal_space:
+      assert batch.subgoal is not None, 'below the top each step has a subgoal'
+      code = level.subgoal_space.encode(batch.subgoal)
+      goal = level.autoencoder.decode(params.autoencoder, code)
+      metrics.update(
+        subgoal_metrics(
+          goal, batch.subgoal, state.deter, sequence.start_of_episode
+        ),
+        **code_metrics(batch.subgoal, level.subgoal_space.classes),
+      )
   return metrics
 
 

@@ -5,7 +5,7 @@ What an image always shows is taken off it: both sides see and say only by how
 much it differs from its running mean.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import math
 
 import haiku as hk
@@ -33,18 +33,22 @@ _LEAST_RATE = 1e-3
 _CHANGE = 12.0
 
 
-def images(observation: Spaces) -> list[str]:
-  """Names of the images, in a fixed order."""
-  return [
-    name
-    for name in sorted(observation)
-    if isinstance(observation[name], spaces.Image)
-  ]
+def images(observation: Spaces) -> dict[str, spaces.Image]:
+  """The images, in a fixed order."""
+  return {
+    name: space
+    for name, space in sorted(observation.items())
+    if isinstance(space, spaces.Image)
+  }
 
 
-def vectors(observation: Spaces) -> list[str]:
-  """Names of all that is no image, in a fixed order."""
-  return [n for n in sorted(observation) if n not in images(observation)]
+def vectors(observation: Spaces) -> dict[str, spaces.Vector | spaces.OneHot]:
+  """All that is no image, in a fixed order."""
+  return {
+    name: space
+    for name, space in sorted(observation.items())
+    if not isinstance(space, spaces.Image)
+  }
 
 
 def halvings(config: WorldModelConfig) -> int:
@@ -61,8 +65,8 @@ def cell_count(config: WorldModelConfig, space: spaces.Image) -> int:
 def check_images(config: WorldModelConfig, observation: Spaces):
   """Raises ValueError, in one sentence, where an image does not fit."""
   stride = config.patch_size * 2 ** halvings(config)
-  for name in images(observation):
-    shape = observation[name].shape
+  for name, space in images(observation).items():
+    shape = space.shape
     if any(side % stride for side in shape[:2]):
       patches = ''
       if config.patch_size > 1:
@@ -76,7 +80,7 @@ def check_images(config: WorldModelConfig, observation: Spaces):
         f'(world_model.cnn_depths) need sides that are multiples of {stride}; '
         f'resize it, for example to {height} x {width}.'
       )
-    cells = cell_count(config, observation[name])
+    cells = cell_count(config, space)
     if config.cell_latents and config.categoricals % cells:
       raise ValueError(
         f'The observation {name!r} of shape {shape} is encoded as {cells} '
@@ -93,8 +97,8 @@ class ImageMeans:
 
   def __init__(self, observation: Spaces):
     self._modules = {
-      name: _Mean(observation[name], name=f'image_mean_{i}')
-      for i, name in enumerate(images(observation))
+      name: _Mean(space, name=f'image_mean_{i}')
+      for i, (name, space) in enumerate(images(observation).items())
     }
 
   def __call__(self, name: str) -> Array:
@@ -176,9 +180,9 @@ class Encoder(hk.Module):
     self._dtype = dtype
     self._patch_size = config.patch_size
     self._images, self._vectors = images(observation), vectors(observation)
-    first, *depths = config.cnn_depths
-    if config.patch_size == 1:
-      depths = config.cnn_depths
+    first, depths = config.cnn_depths[0], config.cnn_depths
+    if config.patch_size > 1:
+      depths = depths[1:]
     self._patches = {name: linear.Linear(first) for name in self._images}
     self._layers = {
       name: [
@@ -203,7 +207,7 @@ class Encoder(hk.Module):
       cells.append(x.reshape(batch + (-1, x.shape[-1])))
       embeddings.append(x.reshape(batch + (-1,)))
     if self._vectors:
-      inputs = [self._spaces[n].inputs(observation[n]) for n in self._vectors]
+      inputs = [x.inputs(observation[n]) for n, x in self._vectors.items()]
       embeddings.append(self._mlp(tuple(inputs)))
     return jnp.concatenate(embeddings, -1), cells
 
@@ -245,8 +249,8 @@ class Decoder(hk.Module):
     self._starts = {}
     self._layers = {}
     self._patches = {}
-    for name in self._images:
-      height, width, channels = observation[name].shape
+    for name, space in self._images.items():
+      height, width, channels = space.shape
       start = (height // scale, width // scale, depths[-1])
       self._starts[name] = start, linear.Linear(math.prod(start))
       outputs = list(depths[-2::-1])
@@ -267,7 +271,7 @@ class Decoder(hk.Module):
         )
         for i, depth in enumerate(outputs)
       ]
-    self._sizes = [observation[name].size for name in self._vectors]
+    self._sizes = [space.size for space in self._vectors.values()]
     self._mlp = mlp.MLP(
       config.mlp_layers, config.mlp_units, sum(self._sizes), dtype=dtype
     )
@@ -295,7 +299,7 @@ class Decoder(hk.Module):
       latent, observation: [...].
       weights: of the pixels of each image, [..., height, width].
     """
-    losses = {}
+    losses: dict[str, Array] = {}
     batch = latent[1].shape[:-1]
     for name in self._images:
       # Of each piece: neither images nor errors are ever there as a whole.
@@ -311,7 +315,7 @@ class Decoder(hk.Module):
       errors = self._deconvolve(name, latent, error, target, weight)
       losses['image'] = losses.get('image', 0.0) + errors.reshape(batch)
     if self._vectors:
-      target = _encode_vectors(self._spaces, self._vectors, observation)
+      target = _encode_vectors(self._vectors, observation)
       errors = _squares(
         (self._mlp(latent) - target).reshape(-1, sum(self._sizes))
       )
@@ -386,9 +390,7 @@ def _squares(x: Array) -> Array:
   return x
 
 
-def _encode_vectors(
-  observation_spaces: Spaces, names: Sequence[str], observation: Observation
-) -> Array:
+def _encode_vectors(space: Spaces, observation: Observation) -> Array:
   return jnp.concatenate(
-    [observation_spaces[n].encode(observation[n]) for n in names], -1
+    [x.encode(observation[n]) for n, x in space.items()], -1
   )

@@ -267,7 +267,7 @@ class Hierarchy:
 
   def step(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[level_lib.PackedPolicy],
     observation: Mapping[str, Array],
     state: ActorState,
     deterministic: bool = False,
@@ -283,11 +283,11 @@ class Hierarchy:
     Returns:
       The actions [N, ...] as the environments take them, and the new state.
     """
-    params = [level_lib.unpack_policy(own) for own in params]
+    unpacked = [level_lib.unpack_policy(own) for own in params]
     key, infer_key, choose_key = jax.random.split(state.key, 3)
     ticks = self.ticks(state.time)
     memories = self.infer(
-      params,
+      unpacked,
       infer_key,
       observation,
       self.memories(state.memories),
@@ -295,7 +295,7 @@ class Hierarchy:
       ticks,
     )
     memories = self.choose(
-      params, choose_key, memories, state.time == 0, ticks, deterministic
+      unpacked, choose_key, memories, state.time == 0, ticks, deterministic
     )
     steps = self._level_steps(memories, ticks)
     return steps[0].action, ActorState(
@@ -307,7 +307,7 @@ class Hierarchy:
 
   def infer_end(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[level_lib.PackedPolicy],
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> tuple[LevelMemory, ...]:
@@ -323,7 +323,7 @@ class Hierarchy:
 
   def end(
     self,
-    params: Sequence[level_lib.PolicyParams],
+    params: Sequence[level_lib.PackedPolicy],
     observation: Mapping[str, Array],
     state: ActorState,
   ) -> Sequence[Window]:
@@ -392,7 +392,7 @@ def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:
 def _push(window: Window, state: world_model.State) -> Window:
   """Appends a state to a window [N, k, ...] and drops the oldest."""
   newest = {
-    'stoch': state.stoch.index,
+    'stoch': state.stoch.chosen,
     'deter': state.deter,
   }
   return {

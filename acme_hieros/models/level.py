@@ -53,14 +53,21 @@ class Optimizers(NamedTuple):
 
 
 class PolicyParams(NamedTuple):
-  """What acting needs: no decoder, no critics, no autoencoder.
+  """What acting needs: no decoder, no critics, no autoencoder."""
 
-  From `policy_params` both parts are packed, and an actor keeps them so; a
-  level's functions take what `unpack_policy` makes of them.
+  world_model: hk.Params
+  actor: hk.Params
+
+
+class PackedPolicy(NamedTuple):
+  """PolicyParams as an actor keeps them.
+
+  From `policy_params`; a level's functions take what `unpack_policy` makes of
+  them.
   """
 
-  world_model: hk.Params | packing.Packed
-  actor: hk.Params | packing.Packed
+  world_model: packing.Packed
+  actor: packing.Packed
 
 
 class TrainingState(NamedTuple):
@@ -225,7 +232,7 @@ class Level:
       name: self.critic.init(k, inputs)
       for name, k in zip(self.streams, critic_keys)
     }
-    autoencoder = {}
+    autoencoder: hk.Params = {}
     if self.autoencoder:
       deter = jnp.zeros((1, self._config.world_model.deter_size))
       autoencoder = self.autoencoder.init(coder_key, deter)
@@ -251,7 +258,7 @@ class Level:
     )
 
   def policy_inputs(
-    self, features: tuple[linear.OneHots, Array], code: Array | None
+    self, features: world_model.Features, code: Array | None
   ) -> linear.Inputs:
     """Features and one-hot subgoal code [..., G] together."""
     return features if code is None else (*features, code)
@@ -319,7 +326,7 @@ class Level:
     params: PolicyParams,
     key: Array,
     start: world_model.State,
-    start_features: tuple[linear.OneHots, Array],
+    start_features: world_model.Features,
     code: Array | None,
     memory: Any = (),
   ) -> Trajectory:
@@ -426,6 +433,7 @@ class Level:
     )
     code = None
     if self.subgoal_space:
+      assert batch.subgoal is not None, 'below the top each step has a subgoal'
       code = self.subgoal_space.encode(batch.subgoal)
     memory = jax.tree.map(
       flatten,
@@ -451,7 +459,7 @@ class Level:
       batch.log_prob,
     )
 
-    learned = params._replace(world_model=None)
+    learned = params._replace(world_model={})
     (_, (scales, more)), grads = jax.value_and_grad(
       self._behaviour_loss, has_aux=True
     )(
@@ -468,7 +476,7 @@ class Level:
     )
     metrics.update(more)
 
-    updated, carried = [], []
+    parts, carried = [], []
     for name, optimizer, grad, part, optimizer_state in zip(
       Params._fields,
       self.optimizers,
@@ -479,9 +487,9 @@ class Level:
       if part:
         metrics[f'{name}_grad_norm'] = optax.tree.norm(grad)
       change, optimizer_state = optimizer.update(grad, optimizer_state, part)
-      updated.append(optax.apply_updates(part, change))
+      parts.append(optax.apply_updates(part, change))
       carried.append(optimizer_state)
-    updated = Params(*updated)
+    updated = Params(*parts)
     slow_critics = optax.incremental_update(
       updated.critics, state.slow_critics, settings.slow_rate
     )
@@ -514,16 +522,16 @@ class Level:
     state: TrainingState,
     key: Array,
     start: world_model.State,
-    start_features: tuple[linear.OneHots, Array],
+    start_features: world_model.Features,
     memory: Any,
     replayed: Replayed,
     code: Array | None,
-    guidance: Array,
+    guidance: Array | float,
   ):
     """Actor, critic and autoencoder losses on imagined trajectories.
 
     Args:
-      learned: parameters to differentiate by; world_model is None.
+      learned: parameters to differentiate by; world_model is empty.
       model_params: parameters of the world model, not differentiated.
       state: slow critics, scales and steps are read.
       key: random key.
@@ -602,7 +610,8 @@ class Level:
       **{f'{name}_reward': jnp.mean(rewards[name]) for name in judged},
       **{f'{name}_loss': loss for name, loss in losses.items()},
     )
-    return sum(losses.values()), (stop(scales), stop(metrics))
+    total = sum(losses.values(), jnp.zeros(()))
+    return total, (stop(scales), stop(metrics))
 
   @property
   def _through_dynamics(self) -> bool:
@@ -618,11 +627,11 @@ class Level:
     """Rewards [H, N] by stream, losses of the autoencoder, and metrics."""
     stop = jax.lax.stop_gradient
     rewards = {EXTRINSIC: trajectory.reward}
+    if not self.autoencoder:
+      return rewards, {}, {}
     if code is not None:
       goal = stop(self.autoencoder.decode(autoencoder, code))
       rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
-    if not self.autoencoder:
-      return rewards, {}, {}
     # The same pass twice, of which the compiler makes one: the first learns
     # and leaves the states alone, the second rewards the states.
     coded = subgoals.reconstruct(
@@ -711,7 +720,8 @@ class Level:
         )
       metrics[f'{name}_return'] = jnp.mean(returns)
       metrics[f'{name}_value'] = jnp.mean(value)
-    return sum(losses.values()), {**losses, **metrics}
+    total = sum(losses.values(), jnp.zeros(()))
+    return total, {**losses, **metrics}
 
   def _advantages(
     self,
@@ -719,7 +729,7 @@ class Level:
     weight: Array,
     scales: Mapping[str, Array],
     steps: Array,
-    guidance: Array,
+    guidance: Array | float,
   ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
     """The weighted sum of all streams' scaled advantages [H, N].
 
@@ -731,7 +741,7 @@ class Level:
     parts, moved, metrics = {}, {}, {}
     for name, (_, value, returns) in judged.items():
       advantage = returns - stop(value[:-1])
-      centre, scale = 0.0, jnp.ones(())
+      centre, scale = jnp.zeros(()), jnp.ones(())
       if settings.advantage_scale == 'range':
         scale = actor_critic.percentile_range(stop(returns))
       elif settings.advantage_scale == 'deviation':
@@ -753,7 +763,7 @@ class Level:
         for name, part in magnitude.items()
       }
     )
-    return sum(parts.values()), moved, metrics
+    return sum(parts.values(), jnp.zeros(())), moved, metrics
 
   def _actor_losses(
     self,
@@ -825,15 +835,15 @@ def draw(init: Callable[[Array], Any], key: Array) -> Any:
   return jax.jit(init, compiler_options=options)(key)
 
 
-def policy_params(params: Params) -> PolicyParams:
+def policy_params(params: Params) -> PackedPolicy:
   """A copy of what an actor needs of the parameters, each part packed."""
   used = hk.data_structures.filter(
     lambda module, *_: 'decoder' not in module.split('/'), params.world_model
   )
-  return PolicyParams(packing.pack(used), packing.pack(params.actor))
+  return PackedPolicy(packing.pack(used), packing.pack(params.actor))
 
 
-def unpack_policy(params: PolicyParams) -> PolicyParams:
+def unpack_policy(params: PackedPolicy) -> PolicyParams:
   """From `policy_params` to what a level's functions take."""
   return PolicyParams(*map(packing.unpack, params))
 

@@ -53,9 +53,10 @@ class MLP(hk.Module):
     )
 
   def __call__(self, inputs: linear.Inputs) -> Array:
-    x = linear.cast(inputs, self._dtype)
+    x: linear.Inputs = linear.cast(inputs, self._dtype)
     for units in self._hidden:
       x = Dense(units)(x)
     if self._output_size is not None:
       x = linear.Linear(self._output_size, w_init=self._output_init)(x)
+    assert not isinstance(x, tuple), 'an MLP without any layer'
     return x.astype(jnp.float32)

@@ -84,12 +84,12 @@ class Discrete(NamedTuple):
   dtype: np.dtype = np.dtype(np.int32)
 
   @property
-  def count(self) -> int:
+  def num_choices(self) -> int:
     return math.prod(self.shape)
 
   @property
   def size(self) -> int:
-    return self.count * self.classes
+    return self.num_choices * self.classes
 
   def encode(self, action: Array) -> Array:
     """Indices [..., *shape] to float32 one-hot [..., size]."""
@@ -172,7 +172,7 @@ def observation_spaces(
   """
   if isinstance(spec, Mapping) or isinstance(spec, (list, tuple)):
     items = spec.items() if isinstance(spec, Mapping) else enumerate(spec)
-    spaces = {}
+    spaces: dict[str, ObservationSpace] = {}
     for key, child in items:
       found = observation_spaces(child, f'{name}/{key}' if name else str(key))
       if found.keys() & spaces.keys():
@@ -239,14 +239,14 @@ def action_space(spec: Any) -> ActionSpace:
   if hasattr(spec, 'num_values'):
     return Discrete(shape, int(spec.num_values), dtype)
   if np.issubdtype(dtype, np.floating):
-    bounds = [
+    minimum, maximum = (
       tuple(float(v) for v in np.broadcast_to(b, shape).ravel())
       for b in (
         getattr(spec, 'minimum', -np.inf),
         getattr(spec, 'maximum', np.inf),
       )
-    ]
-    return Continuous(shape, *bounds, dtype)
+    )
+    return Continuous(shape, minimum, maximum, dtype)
   if (
     np.issubdtype(dtype, np.integer)
     and hasattr(spec, 'maximum')

@@ -30,6 +30,10 @@ Array = jax.Array
 Observation = Mapping[str, Array]
 
 
+# What actor and critics see, see `Prediction`.
+Features = tuple[linear.OneHots | Array, ...]
+
+
 class State(NamedTuple):
   """What a level knows at one of its steps.
 
@@ -69,7 +73,7 @@ class Prediction(NamedTuple):
   continuation: probability that the episode goes on, [...].
   """
 
-  features: tuple[linear.OneHots | Array, ...]
+  features: Features
   reward: Array
   continuation: Array
 
@@ -148,7 +152,7 @@ class WorldModel(NamedTuple):
 
   init: Callable[..., hk.Params]
   initial_context: Callable[[int], Context]
-  no_features: Callable[[int], tuple[linear.OneHots | Array, ...]]
+  no_features: Callable[[int], Features]
   observe: Callable[..., State]
   starts: Callable[[State, slice, int], State]
   observe_step: Callable[..., Context]
@@ -256,7 +260,7 @@ def _features(
   state: State,
   reward: Array,
   continuation: Array,
-) -> tuple[linear.OneHots | Array, ...]:
+) -> Features:
   """Prediction.features of a State [..., ...]."""
   numbers = {
     'hieros': lambda: [
@@ -276,7 +280,7 @@ def _features(
 
 def _no_features(
   config: WorldModelConfig, core: base.Core, batch_size: int
-) -> tuple[linear.OneHots | Array, ...]:
+) -> Features:
   state = _initial_context(config, core, batch_size).state
   nothing = jnp.zeros(batch_size)
   return _features(config, core, state, nothing, nothing)
@@ -360,16 +364,17 @@ class _WorldModel(hk.Module):
       self._prior((told.stoch, numbers)) + self._persistence(told.stoch)
     )
 
-  def _infer(self, seen: tuple[Array, list[Array]], deter: Array) -> Array:
+  def _infer(
+    self, seen: tuple[Array, list[Array]], deter: Array | None = None
+  ) -> Array:
     """The posterior [..., categoricals, classes].
 
     Args:
       seen: what the encoder makes of observations [...].
-      deter: h, which some posteriors see, [..., deter_size].
+      deter: h, for posteriors that see it, [..., deter_size].
     """
     embedding, images = seen
-    history = self._config.posterior == 'history'
-    logits = self._posterior((embedding, deter) if history else embedding)
+    logits = self._posterior(embedding if deter is None else (embedding, deter))
     if self._config.cell_latents:
       for cells, project in zip(images, self._cells):
         logits += project(cells).reshape(logits.shape)
@@ -379,24 +384,25 @@ class _WorldModel(hk.Module):
     self,
     stoch: linear.OneHots,
     action: Array,
-    reset: Array | None = None,
-    start: Array | None = None,
+    begins: tuple[Array, Array] | None = None,
   ) -> tuple[Array, _Told | None]:
     """u_t [..., width] from z_{t-1} and a_{t-1} [..., A], for the core.
 
-    Where the memory is reset, [...], neither z nor action counts. If there an
-    episode starts, [...], something else does: in the place of a learned first
-    z, what that would be multiplied to is learned, a row of the weights. The
-    first step of a sequence in mid-episode is not to look like a start.
+    `begins` has where the memory is reset, [...], and where an episode starts,
+    [...]; None is nowhere. Where it is reset neither z nor action counts. If
+    there an episode starts, something else does: in the place of a learned
+    first z, what that would be multiplied to is learned, a row of the weights.
+    The first step of a sequence in mid-episode is not to look like a start.
 
     The second output is what `direct_prior` has the prior told.
     """
-    if reset is None:
+    if begins is None:
       start = jnp.zeros_like(action[..., :1])
     else:
+      reset, start = begins
       start = start[..., None].astype(action.dtype)
       stoch = linear.OneHots(
-        jnp.where(reset[..., None], self._config.classes, stoch.index),
+        jnp.where(reset[..., None], self._config.classes, stoch.chosen),
         jnp.where(reset[..., None, None], 0.0, stoch.value),
       )
       action = jnp.where(reset[..., None], 0.0, action)
@@ -434,10 +440,12 @@ class _WorldModel(hk.Module):
 
     Also what the priors are told.
     """
-    log_probs = self._infer(seen, None)
+    log_probs = self._infer(seen)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     # What stands for the step before the first is reset.
-    u, told = self._core_input(base.delay(stoch), previous_action, reset, start)
+    u, told = self._core_input(
+      base.delay(stoch), previous_action, (reset, start)
+    )
     empty = self._core.initial_state(len(u))
     output, trace = self._memory.scan(u, reset, empty)
     deter = self._memory.deter(output, trace)
@@ -451,7 +459,7 @@ class _WorldModel(hk.Module):
     def step(carry, inputs):
       stoch, memory = carry
       seen, action, reset, start = inputs
-      u, told = self._core_input(stoch, action, reset, start)
+      u, told = self._core_input(stoch, action, (reset, start))
       output, memory = self._memory.step(u, reset, memory)
       deter = self._memory.deter(output, memory)
       log_probs = self._infer(seen, deter)
@@ -478,7 +486,7 @@ class _WorldModel(hk.Module):
     )
     # Both at once, in twice as many rows.
     u = turns.both(
-      self._core_input(state.stoch, previous_action, reset, start)[0]
+      self._core_input(state.stoch, previous_action, (reset, start))[0]
       for reset in resets
     )
     output, memory = self._memory.step(
@@ -487,7 +495,10 @@ class _WorldModel(hk.Module):
     output, _ = jnp.split(output, 2)
     memory, younger = turns.apart(memory)
     deter = self._memory.deter(output, memory)
-    log_probs = self._infer(self._encoder(observation), deter)
+    history = self._config.posterior == 'history'
+    log_probs = self._infer(
+      self._encoder(observation), deter if history else None
+    )
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     state = State(stoch, log_probs, deter, memory)
     return Context(state, younger, memories.age)
@@ -555,7 +566,7 @@ class _WorldModel(hk.Module):
     if config.overshooting:
       losses.update(self._overshoot(state, sequence.start_of_episode, came))
     metrics = {f'{name}_loss': jnp.mean(x) for name, x in losses.items()}
-    total = sum(metrics.values())
+    total = sum(metrics.values(), jnp.zeros(()))
     metrics.update(
       world_model_loss=total,
       kl=jnp.mean(known * dynamics),

@@ -287,7 +287,7 @@ def random_batch(level, seed=3):
   subgoal = None
   if level.subgoal_space:
     subgoal = rng.integers(
-      0, level.subgoal_space.classes, (*shape, level.subgoal_space.count)
+      0, level.subgoal_space.classes, (*shape, level.subgoal_space.num_choices)
     )
     subgoal = jnp.asarray(subgoal, jnp.uint8)
   action = rng.integers(

@@ -250,7 +250,7 @@ def test_straight_through_is_one_hot_with_the_gradient_of_the_probabilities():
     return distributions.sample_onehot(key, jax.nn.log_softmax(logits)).value
 
   onehot = sample(logits)
-  index = distributions.sample_onehot(key, jax.nn.log_softmax(logits)).index
+  index = distributions.sample_onehot(key, jax.nn.log_softmax(logits)).chosen
   np.testing.assert_array_equal(index, np.argmax(onehot, -1))
   assert set(np.unique(onehot)) == {0.0, 1.0}
   np.testing.assert_array_equal(onehot.sum(-1), 1.0)

@@ -34,7 +34,7 @@ def make_batch(level, seed=0, shape=(2, 5)):
     action = jnp.asarray(rng.uniform(-1, 1, size), jnp.float32)
   subgoal = None
   if level.subgoal_space:
-    size = (*shape, level.subgoal_space.count)
+    size = (*shape, level.subgoal_space.num_choices)
     subgoal = jnp.asarray(rng.integers(0, level.subgoal_space.classes, size))
   start = np.zeros(shape, bool)
   start[0, 2] = start[1, 0] = True
@@ -226,7 +226,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     features = level.world_model.predict(
       state.params.world_model, start
     ).features
-    learned = state.params._replace(world_model=None)
+    learned = state.params._replace(world_model={})
     shape = (2, 2)
     replayed = level_lib.Replayed(
       reward=jnp.ones(shape),
@@ -374,7 +374,7 @@ def some_state(level, batch_size):
   """States [N, ...] that are not zero."""
   state = level.world_model.initial_context(batch_size).state
   other = jax.tree.map(lambda x: x + 0.5, state)
-  index = jnp.zeros_like(state.stoch.index)
+  index = jnp.zeros_like(state.stoch.chosen)
   return other._replace(
     stoch=linear.one_hots(index, state.stoch.value.shape[-1])
   )
@@ -399,7 +399,7 @@ def test_imagination_keeps_the_subgoal_and_starts_where_it_is_told(
     np.testing.assert_array_equal(one[0], other)
   for given in codes:
     np.testing.assert_array_equal(given, code)
-  np.testing.assert_array_equal(stoch.index, np.argmax(stoch.value, -1))
+  np.testing.assert_array_equal(stoch.chosen, np.argmax(stoch.value, -1))
   # The numbers are h, symlog(reward) and continuation.
   arrived = np.asarray(numbers[1:])
   reward = np.sign(arrived[..., -2]) * np.expm1(np.abs(arrived[..., -2]))

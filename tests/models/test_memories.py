@@ -194,7 +194,7 @@ def test_features_are_what_is_asked_for(config, draw, core, features, size):
   seen = model.predict(params, state).features
   expected = model.no_features(BATCH)
   assert len(seen) == len(expected) == (1 if size is None else 2)
-  np.testing.assert_array_equal(seen[0].index, state.stoch.index)
+  np.testing.assert_array_equal(seen[0].chosen, state.stoch.chosen)
   if size:
     assert seen[1].shape == (BATCH, LENGTH, size)
     assert expected[1].shape == (BATCH, size)

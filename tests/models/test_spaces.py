@@ -97,7 +97,7 @@ def test_discrete_actions_decode_to_what_was_encoded(shape, number):
   action = np.random.default_rng(0).integers(0, 4, (number, *shape))
   onehot = space.encode(jnp.asarray(action))
   assert onehot.shape == (number, space.size)
-  np.testing.assert_array_equal(onehot.sum(-1), space.count)
+  np.testing.assert_array_equal(onehot.sum(-1), space.num_choices)
   decoded = space.decode(onehot)
   assert decoded.dtype == np.int32
   np.testing.assert_array_equal(decoded, action)

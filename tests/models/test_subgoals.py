@@ -113,7 +113,7 @@ def test_kl_is_of_the_code_against_the_uniform_one(autoencoder, perturb):
 
 def test_the_code_is_what_the_level_above_chooses(autoencoder):
   space = subgoals.code_space(CONFIG)
-  assert (space.count, space.classes, space.size) == (3, 4, 12)
+  assert (space.num_choices, space.classes, space.size) == (3, 4, 12)
   deter = jnp.zeros((2, SIZE))
   params = autoencoder.init(jax.random.PRNGKey(0), deter)
   code = space.encode(jnp.zeros((2, 3), jnp.uint8))

@@ -11,7 +11,7 @@ rotary positions (2104.09864), which tell distances only: a ring has no first
 place.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import haiku as hk
 import jax
@@ -90,6 +90,10 @@ def initial_ring(width: int, window: int, batch_size: int) -> Ring:
   )
 
 
+@overload
+def starts(trace: Trace, times: slice, horizon: int) -> Branches: ...
+@overload
+def starts(trace: Ring, times: slice, horizon: int) -> Ring: ...
 def starts(trace: Trace | Ring, times: slice, horizon: int) -> Branches | Ring:
   """The memories after some steps, as rows [B * steps, ...].
 
@@ -271,7 +275,7 @@ class Attention(hk.Module):
       score = jnp.einsum(f'bkhd,{of}->bkhs', query, split(keys))
       scores.append(jnp.where(seen[:, :, None], score, _NEVER))
     weights = jax.nn.softmax(jnp.concatenate(scores, -1), -1)
-    y, first = 0.0, 0
+    y, first = jnp.zeros(()), 0
     for _, values, seen in sources:
       of = 'bshd' if values.ndim == 3 else 'bkshd'
       part = weights[..., first : first + seen.shape[-1]]

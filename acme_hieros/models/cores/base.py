@@ -9,7 +9,7 @@ core, and says what has to hold of all.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import haiku as hk
 import jax
@@ -78,7 +78,8 @@ def delay(sequence: Any) -> Any:
   )
 
 
-class CoreModule(hk.Module, abc.ABC):
+# Abstract: the metaclass of Haiku's modules is one of `abc`'s.
+class CoreModule(hk.Module):
   """The learned part of a core.
 
   Parameters whose names start with `complex_` hold the real and imaginary
@@ -109,8 +110,20 @@ class CoreModule(hk.Module, abc.ABC):
     """h, float32 [..., deter_size], of what `scan` or `step` gave."""
 
 
+class Layer(Protocol):
+  """`scan` and `step` of a core, for a memory of the layer's own."""
+
+  def scan(
+    self, u: Array, reset: Array, memory: Any, /
+  ) -> tuple[Array, Trace]: ...
+
+  def step(
+    self, u: Array, reset: Array | None, memory: Any, /
+  ) -> tuple[Array, Memory]: ...
+
+
 class Stack(CoreModule):
-  """A core of layers, each with a memory of its own and `scan` and `step`."""
+  """A core of layers, each with a memory of its own."""
 
   def scan(self, u: Array, reset: Array, memory: Memory) -> tuple[Array, Trace]:
     return self._apply(
@@ -129,6 +142,6 @@ class Stack(CoreModule):
     self,
     x: Array,
     before: Memory,
-    advance: Callable[[hk.Module, Array, Memory], tuple[Array, Memory]],
+    advance: Callable[[Layer, Array, Memory], tuple[Array, Memory]],
   ) -> tuple[Array, Memory]:
     """Runs x through all layers; `advance` runs one, from its memory on."""

@@ -5,7 +5,7 @@ matrix is a sum of rows of that matrix.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import haiku as hk
 import jax
@@ -24,16 +24,18 @@ _FEW_ROWS = 16
 class OneHots(NamedTuple):
   """Choices among K classes, such as z.
 
-  index: int32 [..., C]; K stands for no choice, which is all zeros.
-  value: the index as one-hot numbers [..., C, K], with what gradient it has.
+  chosen: int32 [..., C]; K stands for no choice, which is all zeros.
+  value: the same as one-hot numbers [..., C, K], with what gradient they have.
   """
 
-  index: Array
+  chosen: Array
   value: Array
 
 
 # What a network takes in: numbers [..., any], choices, or a tuple of both.
 Inputs = Array | OneHots | tuple[OneHots | Array, ...]
+# Inputs of one form, which stays the same.
+AnyInputs = TypeVar('AnyInputs', bound=Inputs)
 
 
 def one_hots(index: Array, classes: int) -> OneHots:
@@ -42,16 +44,14 @@ def one_hots(index: Array, classes: int) -> OneHots:
   return OneHots(index, jax.nn.one_hot(index, classes))
 
 
-def _are_several(inputs: Inputs) -> bool:
-  return isinstance(inputs, tuple) and not isinstance(inputs, OneHots)
-
-
 def parts(inputs: Inputs) -> tuple[OneHots | Array, ...]:
-  """The inputs one by one."""
-  return inputs if _are_several(inputs) else (inputs,)
+  """The inputs one by one; if they are several, these themselves."""
+  if isinstance(inputs, OneHots) or not isinstance(inputs, tuple):
+    return (inputs,)
+  return inputs
 
 
-def cast(inputs: Inputs, dtype: jnp.dtype) -> Inputs:
+def cast(inputs: AnyInputs, dtype: jnp.dtype) -> AnyInputs:
   """Numbers and values of choices in another type."""
   return jax.tree.map(
     lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x,
@@ -59,11 +59,11 @@ def cast(inputs: Inputs, dtype: jnp.dtype) -> Inputs:
   )
 
 
-def stop_gradient(inputs: Inputs) -> Inputs:
+def stop_gradient(inputs: AnyInputs) -> AnyInputs:
   """The inputs as given numbers and choices, which have no gradient."""
   return jax.tree.map(
     lambda x: (
-      one_hots(x.index, x.value.shape[-1])
+      one_hots(x.chosen, x.value.shape[-1])
       if isinstance(x, OneHots)
       else jax.lax.stop_gradient(x)
     ),
@@ -109,7 +109,7 @@ def select(choices: OneHots, weights: Array) -> Array:
   """The products of choices with weights [C * K, M]: [..., M]."""
   *batch, count, classes = choices.value.shape
   y = _select(
-    choices.index.reshape(-1, count),
+    choices.chosen.reshape(-1, count),
     choices.value.reshape(-1, count * classes),
     weights,
   )
@@ -202,7 +202,7 @@ class Linear(hk.Module):
     self._w_init = w_init
 
   def __call__(self, inputs: Inputs) -> Array:
-    several = _are_several(inputs)
+    several = parts(inputs) is inputs
     sizes = [
       math.prod(x.value.shape[-2:]) if isinstance(x, OneHots) else x.shape[-1]
       for x in parts(inputs)
@@ -212,8 +212,9 @@ class Linear(hk.Module):
     for i, (x, size) in enumerate(zip(parts(inputs), sizes)):
       name = f'w_{i}' if several else 'w'
       weights = hk.get_parameter(name, (size, self._size), init=init)
-      multiply = select if isinstance(x, OneHots) else matmul
-      products.append(multiply(x, weights))
+      products.append(
+        select(x, weights) if isinstance(x, OneHots) else matmul(x, weights)
+      )
     y = sum(products[1:], products[0])
     if self._with_bias:
       bias = hk.get_parameter('b', (self._size,), init=jnp.zeros)

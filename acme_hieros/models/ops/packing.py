@@ -52,7 +52,8 @@ def pack(params: hk.Params) -> Packed:
 def unpack(packed: Packed) -> hk.Params:
   """What was packed; to be called where it is used, under `jit`."""
   large = iter(packed.large)
-  params, start = {}, 0
+  params: dict[str, dict[str, Array]] = {}
+  start = 0
   for module, name, shape in packed.layout:
     size = math.prod(shape)
     if size >= _LARGE:
@@ -73,6 +74,8 @@ class Rows:
 
   def __init__(self, example: Any):
     """Takes structure, shapes and types of a tree of arrays [N, ...]."""
+    # JAX has no types for what a structure can do.
+    self._structure: Any
     leaves, self._structure = jax.tree.flatten(example)
     self._leaves: Sequence[tuple[tuple[int, ...], jnp.dtype]] = [
       (x.shape[1:], x.dtype) for x in leaves

@@ -38,7 +38,7 @@ def test_choices_are_multiplied_as_one_hot_numbers(rows, count, classes):
 
   @jax.jit
   def product(value, weights):
-    choices_ = linear.OneHots(choices.index, value)
+    choices_ = linear.OneHots(choices.chosen, value)
     y = linear.select(choices_, weights)
     return jnp.sum(y * out), y
 
@@ -80,7 +80,7 @@ def test_choices_that_are_given_have_no_gradient():
 
   def total(value, numbers):
     inputs = linear.stop_gradient(
-      (linear.OneHots(choices.index, value), numbers)
+      (linear.OneHots(choices.chosen, value), numbers)
     )
     return jnp.sum(inputs[0].value) + jnp.sum(inputs[1])
 

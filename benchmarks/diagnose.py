@@ -357,7 +357,7 @@ class Diagnosis:
     """Do first actions count for as much in imagination as in truth?"""
     horizon = self._settings.horizon
     count = self._networks.action_space.classes
-    if self._networks.action_space.count != 1:
+    if self._networks.action_space.num_choices != 1:
       return {}
     environments = self._make(count)
     emulated, imagined, bootstrapped, policy = [], [], [], []

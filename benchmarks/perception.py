@@ -113,7 +113,7 @@ def play(
   if not (
     [type(s) for s in space.values()] == [spaces.Image]
     and isinstance(action, spaces.Discrete)
-    and action.count == 1
+    and action.num_choices == 1
   ):
     raise ValueError(
       f'{_ENV.value} will not do: one image and discrete actions are needed.'

@@ -110,7 +110,6 @@ def run_for(
     arguments = [
       '--preset=tiny',
       '--env=debug/catch',
-      '--depth=2',
       '--num_steps=100000000',
       f'--launch={_LAUNCH.value}',
       f'--num_actors={1 if _LAUNCH.value == "local" else _ACTORS}',

@@ -31,6 +31,7 @@ def test_a_job_saves_before_its_end_and_goes_on_in_the_next(tmp_path):
       [
         str(ROOT / 'examples' / 'slurm.sh'),
         '--preset=tiny',
+        '--depth=1',
         '--env=debug/catch',
         '--env_option=observation=vector',
         '--picture_minutes=0',

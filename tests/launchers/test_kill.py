@@ -14,14 +14,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-  'launch,kills,most_seconds,seed',
+  'launch,kills,most_seconds,seed,depth',
   [
-    ('local', 1, 40, 1),
+    ('local', 1, 40, 1, 2),
     # Seed 700 takes the learner, then an actor.
-    ('local_mp', 2, 45, 700),
+    ('local_mp', 2, 45, 700, 1),
   ],
 )
-def test_a_killed_run_goes_on(launch, kills, most_seconds, seed):
+def test_a_killed_run_goes_on(launch, kills, most_seconds, seed, depth):
   done = subprocess.run(
     [
       sys.executable,
@@ -31,6 +31,7 @@ def test_a_killed_run_goes_on(launch, kills, most_seconds, seed):
       f'--kills={kills}',
       f'--most_seconds={most_seconds}',
       f'--seed={seed}',
+      f'--override=depth={depth}',
       *smallest.make_flags(replay__ratio=8),  # One update for each step.
     ],
     cwd=ROOT,

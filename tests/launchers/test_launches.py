@@ -121,7 +121,7 @@ def interrupt(path, *arguments):
 
 @pytest.mark.timeout(600)
 def test_threads_stop_at_ctrl_c_and_save(tmp_path):
-  interrupt(tmp_path / 'run', '--launch=local_mt')
+  interrupt(tmp_path / 'run', '--launch=local_mt', '--depth=1')
 
 
 @pytest.mark.timeout(600)

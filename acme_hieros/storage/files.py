@@ -34,6 +34,11 @@ def replacing(path: str, mode: str, **kwargs: Any) -> Iterator[IO]:
       os.remove(partial)
 
 
+def open_at_once(path: str, flags: int) -> int:
+  """An opener for `open`: of a pipe, it does not wait for the other side."""
+  return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
 def sync(path: str):
   """Returns when a file, or the list of names of a directory, is on the disk.
 

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from acme_hieros.storage import files
+
 # Returns are sums of float32 rewards. What is larger is damage, and would make
 # sums and squares of it infinite.
 LARGEST = float(np.finfo(np.float32).max)
@@ -39,15 +41,10 @@ def read_bytes(path: str, most: float = math.inf) -> bytes:
 @contextlib.contextmanager
 def open_file(path: str) -> Iterator[IO[bytes]]:
   """Opens a file; raises OSError as `read_bytes` does."""
-  with open(path, 'rb', opener=_open_at_once) as file:
+  with open(path, 'rb', opener=files.open_at_once) as file:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
       raise OSError(errno.EINVAL, 'It is no file', path)
     yield file
-
-
-def _open_at_once(path: str, flags: int) -> int:
-  # Of a pipe, open would wait for a writer.
-  return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse_json(data: bytes) -> Any:

@@ -142,7 +142,7 @@ class Workdir:
     with writing(self.path):
       files.make_directories(self.path)
       # Nothing in it is changed: it may be a link of somebody else.
-      file = open(self._file('.lock'), 'a', opener=_open_at_once)
+      file = open(self._file('.lock'), 'a', opener=files.open_at_once)
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -314,10 +314,6 @@ def writing(path: str, advice: str = 'choose another --workdir'):
     raise WorkdirError(
       f'{path} cannot be written ({error.strerror}); {advice}.'
     ) from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-  return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _absolute(path: str) -> str:

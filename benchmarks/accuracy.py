@@ -19,16 +19,16 @@ train for the same time (--minutes) or number of updates (--updates). A row of
     gradient, and of an imagined step of a batch
 
 All times are those of a CPU's cores, or of waiting for another device. `--plot`
-draws what is in the table, and trains nothing. It needs JAX, Haiku and Optax
-alone, and goes on where it was stopped.
+draws what is in the table, and trains nothing. It needs no part of Acme, and
+goes on where it was stopped.
 """
 
 import bisect
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os
 import sys
-import time
 from typing import Any
 
 from absl import app, flags
@@ -43,7 +43,7 @@ from acme_hieros import config as config_lib
 from acme_hieros.models import cores, diagnostics, hierarchy, world_model
 from acme_hieros.models import level as level_lib
 import benchmarks
-from benchmarks import tables, world_models
+from benchmarks import tables, timing, world_models
 
 _DATA = flags.DEFINE_string('data', None, 'What benchmarks.data_set wrote.')
 _PRESET = flags.DEFINE_string('preset', 'small', 'Sizes of everything else.')
@@ -150,6 +150,7 @@ def match(
       {'world_model.core': core, f'world_model.{part}.width': width},
     )
 
+  @functools.cache
   def distance(width: int) -> int:
     return count(sized(width), data) - target
 
@@ -175,6 +176,8 @@ class Trainer:
     self._steps = jax.device_put(data.steps)
     self._split = int(len(data.steps.reward) * (1 - _HELD_OUT))
     # They are compiled once for all seeds.
+    self._observe = jax.jit(level.world_model.observe)
+    self._imagine = jax.jit(level.world_model.imagine_step)
     self._update = jax.jit(self._take_and_update, donate_argnums=(0, 1))
     self._ask = jax.jit(self._take_and_ask, static_argnums=3)
 
@@ -200,15 +203,16 @@ class Trainer:
       while seconds < 60 * _MINUTES.value and updates < _UPDATES.value:
         start = rng.integers(0, self._split - length, batch_size)
         key = jax.random.fold_in(jax.random.PRNGKey(seed), updates)
-        begun = _now()
+        begun = timing.now()
         params, optimizer, _ = jax.block_until_ready(
           self._update(
             params, optimizer, jnp.asarray(updates), key, self._steps, start
           )
         )
         if updates:  # The first compiles.
-          seconds += _now() - begun
-          bar.update((_now() - begun) / 60)
+          taken = timing.now() - begun
+          seconds += taken
+          bar.update(taken / 60)
         updates += 1
     sequence = world_models.take(self._steps, np.arange(batch_size), length)
     shared = {
@@ -218,7 +222,7 @@ class Trainer:
       'device': jax.devices()[0].device_kind,
       'seconds': f'{seconds:.1f}',
       'update_ms': f'{1000 * seconds / max(updates - 1, 1):.3f}',
-      **time_parts(self._level, params, sequence),
+      **self._time_parts(params, sequence),
     }
     return [
       shared | row
@@ -226,6 +230,33 @@ class Trainer:
       if context <= length
       for row in self._judge(params, context)
     ]
+
+  def _time_parts(
+    self, params: Any, sequence: world_model.Sequence
+  ) -> dict[str, str]:
+    """Milliseconds of a scan over a batch, and of an imagined step of it."""
+    came = world_model.arrivals(sequence, self._level.action_space)
+    key = jax.random.PRNGKey(0)
+    seen = (
+      sequence.observation,
+      came.previous_action,
+      sequence.start_of_episode,
+    )
+    state = self._observe(params, key, *seen)
+    starts = self._level.world_model.starts(state, slice(None), 1)
+    action = came.previous_action.reshape((-1, came.previous_action.shape[-1]))
+
+    def timed(function, *args) -> str:
+      jax.block_until_ready(function(*args))
+      begun = timing.now()
+      for _ in range(10):
+        jax.block_until_ready(function(*args))
+      return f'{100 * (timing.now() - begun):.3f}'
+
+    return {
+      'scan_ms': timed(self._observe, params, key, *seen),
+      'step_ms': timed(self._imagine, params, key, starts, action),
+    }
 
   def _judge(self, params: Any, context: int) -> list[dict[str, Any]]:
     """A row a horizon, of its errors."""
@@ -249,13 +280,6 @@ class Trainer:
         row[name] = f'{error[horizon - 1] / of:.4f}' if of > 1e-6 else ''
       rows.append(row)
     return rows
-
-
-def _now() -> float:
-  """Seconds that CPU cores have worked, or of waiting for another device."""
-  if jax.default_backend() == 'cpu':
-    return time.process_time()
-  return time.perf_counter()
 
 
 def errors(
@@ -312,43 +336,6 @@ def errors(
     'observation': tuple(observation),
     'reward': tuple(compare(foreseen.reward, came.reward)),
     'continuation': tuple(compare(foreseen.continuation, came.continuation)),
-  }
-
-
-def time_parts(
-  level: level_lib.Level, params: Any, sequence: world_model.Sequence
-) -> dict[str, str]:
-  """Milliseconds of a scan over a batch, and of an imagined step of it."""
-  model = level.world_model
-  came = world_model.arrivals(sequence, level.action_space)
-  key = jax.random.PRNGKey(0)
-  observe = jax.jit(model.observe)
-  state = observe(
-    params,
-    key,
-    sequence.observation,
-    came.previous_action,
-    sequence.start_of_episode,
-  )
-  starts = model.starts(state, slice(None), 1)
-  action = came.previous_action.reshape((-1, came.previous_action.shape[-1]))
-  imagine = jax.jit(model.imagine_step)
-
-  def timed(function, *args) -> str:
-    jax.block_until_ready(function(*args))
-    begun = _now()
-    for _ in range(10):
-      jax.block_until_ready(function(*args))
-    return f'{100 * (_now() - begun):.3f}'
-
-  seen = (
-    sequence.observation,
-    came.previous_action,
-    sequence.start_of_episode,
-  )
-  return {
-    'scan_ms': timed(observe, params, key, *seen),
-    'step_ms': timed(imagine, params, key, starts, action),
   }
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from acme_hieros import command_line
+from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.experiments import runs
 from acme_hieros.models import level as level_lib
@@ -43,9 +44,9 @@ def main(argv: Sequence[str]):
     environment = make_environment(_ENV.value, _SEED.value, **options)
     action = spaces.action_space(environment.action_spec())
     choose = (
-      play_learned(_POLICY.value)
+      play_learned(_POLICY.value, _SEED.value)
       if _POLICY.value
-      else play_randomly(action, _SEED.value)
+      else world_models.play_randomly(action, _SEED.value)
     )
     data = world_models.DataSet(
       _ENV.value,
@@ -63,33 +64,18 @@ def main(argv: Sequence[str]):
   )
 
 
-def play_randomly(
-  action: spaces.ActionSpace, seed: int
-) -> Callable[[Any, bool], np.ndarray]:
-  """(observation, whether an episode starts) -> an action, all alike likely."""
-  rng = np.random.default_rng(seed)
-  if isinstance(action, spaces.Discrete):
-    return lambda *_: rng.integers(0, action.classes, action.shape)
-  low, high = (
-    np.reshape(bound, action.shape)
-    for bound in (action.minimum, action.maximum)
-  )
-  return lambda *_: rng.uniform(low, high).astype(np.float32)
-
-
-def play_learned(workdir: str) -> Callable[[Any, bool], np.ndarray]:
-  """The same by the policy that a run has learned."""
+def play_learned(workdir: str, seed: int) -> Callable[[Any, bool], np.ndarray]:
+  """For `world_models.play`: actions of the policy that a run has learned."""
   learned = runs.read_learned(workdir)
-  networks = learned.networks
+  policy = networks_lib.make_batch_policy(learned.networks)
   params = [level_lib.policy_params(s.params) for s in learned.state]
-  step = jax.jit(networks.step)
-  state = networks.initial_state(jax.random.PRNGKey(_SEED.value), 1)
+  select_actions = jax.jit(policy.select_actions)
+  state = policy.init(jax.random.PRNGKey(seed), 1)
 
   def choose(observation, first):
     nonlocal state
-    state = networks.reset(state, np.array([first]))
     batch = {name: x[None] for name, x in observation.items()}
-    chosen, state = step(params, batch, state)
+    chosen, state = select_actions(params, batch, state, np.array([first]))
     return np.asarray(chosen[0])
 
   return choose

@@ -17,7 +17,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 
 from absl import app, flags
 import jax
@@ -28,6 +27,7 @@ from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
+from benchmarks import timing
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
 _SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
@@ -124,14 +124,13 @@ def measure(part: str) -> dict[str, object]:
   process.tune_process(learns=part != 'policy')
   device = jax.devices()[0]
   on_cpu = device.platform == 'cpu'
-  clock = time.process_time if on_cpu else time.perf_counter
   run, times = prepare(part)
   run()  # Compiles.
   seconds = []
   for _ in range(times):
-    start = clock()
+    start = timing.now()
     run()
-    seconds.append(clock() - start)
+    seconds.append(timing.now() - start)
   if _TRACE.value:
     with jax.profiler.trace(os.path.join(_TRACE.value, part)):
       run()

@@ -118,9 +118,8 @@ def play(
     raise ValueError(
       f'{_ENV.value} will not do: one image and discrete actions are needed.'
     )
-  rng = np.random.default_rng(seed)
   steps = world_models.play(
-    environment, lambda *_: rng.integers(action.classes), number
+    environment, world_models.play_randomly(action, seed), number
   )
   (image,) = steps.observation.values()
   return steps._replace(observation={'image': image}), action

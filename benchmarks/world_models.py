@@ -150,6 +150,20 @@ def play(
   )
 
 
+def play_randomly(
+  action: spaces.ActionSpace, seed: int
+) -> Callable[[Any, bool], np.ndarray]:
+  """For `play`: actions of which all are alike likely."""
+  rng = np.random.default_rng(seed)
+  if isinstance(action, spaces.Discrete):
+    return lambda *_: rng.integers(0, action.classes, action.shape)
+  low, high = (
+    np.reshape(bound, action.shape)
+    for bound in (action.minimum, action.maximum)
+  )
+  return lambda *_: rng.uniform(low, high).astype(np.float32)
+
+
 def take(
   steps: world_model.Sequence, start: np.ndarray, length: int
 ) -> world_model.Sequence:

@@ -119,14 +119,14 @@ def test_what_comes_with_an_episodes_end_is_played():
   np.testing.assert_array_equal(came.continuation[0], ~last)
 
 
-def test_random_play_uses_all_that_a_space_has(play):
-  choose = sys.modules['data_set'].play_randomly(
+def test_random_play_uses_all_that_a_space_has():
+  choose = world_models.play_randomly(
     spaces.Continuous((1, 2), (-1.0, 3.0), (0.0, 5.0)), 0
   )
   actions = np.stack([choose(None, False) for _ in range(500)])
   assert actions.shape == (500, 1, 2) and actions.dtype == np.float32
   np.testing.assert_allclose(actions.mean(0)[0], [-0.5, 4.0], atol=0.1)
-  choose = sys.modules['data_set'].play_randomly(spaces.Discrete((), 3), 0)
+  choose = world_models.play_randomly(spaces.Discrete((), 3), 0)
   assert {int(choose(None, False)) for _ in range(100)} == {0, 1, 2}
 
 

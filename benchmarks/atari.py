@@ -55,7 +55,7 @@ from acme_hieros.experiments import (
 from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import statistics
 import benchmarks
-from benchmarks import tables
+from benchmarks import commits, tables
 
 _GAMES = flags.DEFINE_list(
   'games', [], 'Games, as Krull, or full names, as debug/catch.'
@@ -84,9 +84,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the runs go; default: runs/atari/<name>.'
 )
 _RESULTS = flags.DEFINE_string(
-  'results',
-  os.path.join(benchmarks.ROOT, 'benchmarks', 'results'),
-  'Where the tables go.',
+  'results', benchmarks.RESULTS, 'Where the tables go.'
 )
 
 # Of an evaluation's summary.
@@ -356,7 +354,7 @@ class Run:
     while self.missing:
       mark = self.missing[0]
       self.since = time.monotonic()
-      commit = find_commit()
+      commit = commits.find_commit()
       if not self._has_come_to(mark):
         yield self._training(mark)
         if not self._has_come_to(mark):
@@ -475,26 +473,6 @@ def updates_until(steps: int, log: Sequence[tables.Row]) -> int:
     [int(row[name]) for row in log] for name in ('actor_steps', 'learner_steps')
   ]
   return round(np.interp(steps, *known, left=0))
-
-
-def find_commit() -> str:
-  """Of the sources, with a '+' where they are not as committed."""
-
-  def git(*arguments: str) -> str:
-    return subprocess.run(
-      ['git', *arguments],
-      cwd=benchmarks.ROOT,
-      check=True,
-      capture_output=True,
-      text=True,
-    ).stdout.strip()
-
-  try:
-    commit = git('rev-parse', '--short', 'HEAD')
-    changes = git('status', '--porcelain', '--', '.', ':!benchmarks/results')
-  except (OSError, subprocess.CalledProcessError):
-    return 'unknown'
-  return commit + '+' * bool(changes)
 
 
 class Progress:

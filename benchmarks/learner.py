@@ -100,7 +100,7 @@ def measure_apart(part: str, override: Sequence[str] = ()) -> dict:
   command = [sys.executable, '-m', 'benchmarks.learner', f'--part={part}']
   command += [
     f'--{flag.name}={flag.value}'
-    for flag in (_PRESET, _UPDATES, _STEPS, _TRACE)
+    for flag in (_PRESET, _SYSTEM, _UPDATES, _STEPS, _TRACE)
     if flag.value is not None
   ]
   command += [f'--override={pair}' for pair in [*_OVERRIDE.value, *override]]

@@ -2,17 +2,24 @@
 
   python -m benchmarks.learning
   python -m benchmarks.learning --case=catch --seeds=1
+  python -m benchmarks.learning --system=rssm --case=catch --case=recall
 
-Each run is one of the launcher's; its files stay in --workdir. Prints one line
-a run and, last, one JSON line. Exits with 1 if a run misses its mark.
+Each run is one of the launcher's; its files stay in --workdir. A row a run is
+kept in benchmarks/results/<name>.csv, and what has one is not run again; the
+same command goes on with what was interrupted. Prints one line a run and,
+last, one JSON line. Exits with 1 if a run misses its mark.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from typing import Any
 
 from absl import app, flags
 import jax
@@ -22,9 +29,12 @@ from acme_hieros import (
   command_line,
   compat,  # noqa: F401  Comes before Acme.
 )
-from acme_hieros.experiments import runs
-from acme_hieros.models import level, spaces
+from acme_hieros import config as config_lib
+from acme_hieros.agent import networks as networks_lib
+from acme_hieros.experiments import console, runs
+from acme_hieros.models import level
 import benchmarks
+from benchmarks import commits, tables
 
 _CASES = flags.DEFINE_multi_string(
   'case', [], 'Cases to run; default: all. May be repeated.'
@@ -32,6 +42,32 @@ _CASES = flags.DEFINE_multi_string(
 _SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each case.')
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/learning', 'Where the runs go.')
+_NAME = flags.DEFINE_string('name', 'learning', 'Of the table.')
+_RESULTS = flags.DEFINE_string(
+  'results', benchmarks.RESULTS, 'Where the table goes.'
+)
+
+_PRESET = 'tiny'
+
+COLUMNS = (
+  'case',
+  'system',
+  'seed',
+  'mean_return',
+  'mark',
+  'early',
+  'late',
+  'minutes',
+  'cpu_minutes',
+  'passed',
+  'commit',
+  'date',
+)
+
+# As of a program that Ctrl-C ends.
+_INTERRUPTED = 130
+
+_POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +86,20 @@ class Case:
   balls: int = 1
   late_loss: float | None = None
 
+
+_RECALL = (
+  # Noise adds up in a memory of 15 steps: a small, sharp code, a memory that
+  # its readers can follow, and a policy that may settle. Cue and answer are two
+  # weak signals in h whose product is the reward: one wide layer finds it, two
+  # narrow ones do not.
+  '--override=world_model.categoricals=4',
+  '--override=world_model.posterior_init_scale=8',
+  '--override=world_model.core_learning_rate_scale=0.1',
+  '--override=world_model.head_layers=1',
+  '--override=world_model.head_units=256',
+  '--override=world_model.free_nats=1',
+  '--override=actor_critic.entropy_scale=0.01',
+)
 
 CASES = {
   'catch': Case(
@@ -98,17 +148,21 @@ CASES = {
       '--env_option=delay=15',
       '--depth=1',
       '--num_steps=10000',
-      # Noise adds up in a memory of 15 steps: a small, sharp code, a memory
-      # that its readers can follow, and a policy that may settle. Cue and
-      # answer are two weak signals in h whose product is the reward: one wide
-      # layer finds it, two narrow ones do not.
-      '--override=world_model.categoricals=4',
-      '--override=world_model.posterior_init_scale=8',
-      '--override=world_model.core_learning_rate_scale=0.1',
-      '--override=world_model.head_layers=1',
-      '--override=world_model.head_units=256',
-      '--override=world_model.free_nats=1',
-      '--override=actor_critic.entropy_scale=0.01',
+      *_RECALL,
+    ],
+    0.9,
+  ),
+  'recall_60': Case(
+    [
+      '--env=debug/recall',
+      '--env_option=delay=60',
+      '--depth=1',
+      '--num_steps=40000',
+      '--override=replay.ratio=40',
+      # An actor's memory is never shorter than half of a sequence.
+      '--override=sequence_length=128',
+      '--override=batch_size=4',
+      *_RECALL,
     ],
     0.9,
   ),
@@ -123,52 +177,98 @@ def main(argv):
       f'learning: unknown case {sorted(unknown)[0]!r}; known: '
       f'{", ".join(CASES)}.'
     )
-  results = []
+  path = os.path.join(_RESULTS.value, f'{_NAME.value}.csv')
+  try:
+    config_lib.preset(_PRESET, _SYSTEM.value)
+    table = tables.Table(path, COLUMNS)
+  except ValueError as error:
+    sys.exit(f'learning: {error}')
+  rows = []
   for name in _CASES.value or CASES:
-    case = CASES[name]
     for seed in range(_SEEDS.value):
-      workdir = os.path.join(_WORKDIR.value, f'{name}-{seed}')
-      subprocess.run(
-        [
-          sys.executable,
-          benchmarks.LAUNCHER,
-          '--preset=tiny',
-          f'--system={_SYSTEM.value}',
-          f'--seed={seed}',
-          f'--workdir={workdir}',
-          *case.flags,
-        ],
-        check=True,
-      )
-      with open(os.path.join(workdir, 'summary.json')) as file:
-        summary = json.load(file)
-      minutes = summary['seconds'] / 60
-      mean = summary['mean_return'] / case.balls
-      passed = mean >= case.mark and (
-        case.minutes is None or minutes <= case.minutes
-      )
-      results.append(
-        {
-          'case': name,
-          'seed': seed,
-          'mean_return': mean,
-          'mark': case.mark,
-          'minutes': round(minutes, 2),
-          'passed': passed,
-        }
-      )
-      print(
-        '{case} seed {seed}: mean return {mean_return:.3f} (mark {mark}), '
-        '{minutes} minutes'.format(**results[-1]),
-        flush=True,
-      )
-      if case.late_loss is not None:
-        early, late = early_and_late(workdir)
-        results[-1].update(early=early, late=late)
-        results[-1]['passed'] &= late >= early - case.late_loss
-        print(f'  a ball early {early:.3f}, late {late:.3f}', flush=True)
-  print(json.dumps(results))
-  sys.exit(0 if all(result['passed'] for result in results) else 1)
+      known = table.of(case=name, system=_SYSTEM.value, seed=seed)
+      if not known:
+        table.put([run(name, seed)])
+        known = table.rows[-1:]
+      rows += known
+      print(describe(known[0]), flush=True)
+  print(json.dumps(rows))
+  sys.exit(0 if all(row['passed'] == 'True' for row in rows) else 1)
+
+
+def run(name: str, seed: int) -> Mapping[str, Any]:
+  """Trains, and returns a row; ends this process if the launcher fails."""
+  case = CASES[name]
+  commit = commits.find_commit()
+  workdir = os.path.join(_WORKDIR.value, f'{name}-{_SYSTEM.value}-{seed}')
+  command = [
+    sys.executable,
+    benchmarks.LAUNCHER,
+    f'--preset={_PRESET}',
+    f'--system={_SYSTEM.value}',
+    f'--seed={seed}',
+    f'--workdir={workdir}',
+    '--auto_resume',
+    *case.flags,
+  ]
+  code = call(command)
+  if code:
+    sys.exit(f'learning: {name}, seed {seed}: exit code {code}.')
+  with open(os.path.join(workdir, 'summary.json')) as file:
+    summary = json.load(file)
+  mean = summary['mean_return'] / case.balls
+  passed = mean >= case.mark and (
+    case.minutes is None or summary['seconds'] <= 60 * case.minutes
+  )
+  early = late = None
+  if case.late_loss is not None:
+    early, late = early_and_late(workdir)
+    passed &= late >= early - case.late_loss
+  return {
+    'case': name,
+    'system': _SYSTEM.value,
+    'seed': seed,
+    'mean_return': mean,
+    'mark': case.mark,
+    'early': early,
+    'late': late,
+    'minutes': round(summary['seconds'] / 60, 2),
+    'cpu_minutes': round(summary['cpu_seconds'] / 60, 2),
+    'passed': passed,
+    'commit': commit,
+    'date': datetime.date.today().isoformat(),
+  }
+
+
+def call(command: Sequence[str]) -> int:
+  """The exit code of a launcher; ends this process when a signal ends both."""
+  with console.Interruption() as interruption:
+    # Ctrl-C is for this process, which tells the other once.
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+      while process.poll() is None and not interruption.requested:
+        time.sleep(_POLL_SECONDS)
+      if interruption.requested:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    finally:
+      process.kill()
+  if interruption.requested:
+    sys.exit(_INTERRUPTED)
+  return process.returncode
+
+
+def describe(row: Mapping[str, str]) -> str:
+  """A row, in a line."""
+  line = (
+    f'{row["case"]}, {row["system"]}, seed {row["seed"]}: mean return '
+    f'{float(row["mean_return"]):.3f} (mark {row["mark"]}), {row["minutes"]} '
+    'minutes'
+  )
+  if row['late']:
+    early, late = float(row['early']), float(row['late'])
+    line += f'; a ball early {early:.3f}, late {late:.3f}'
+  return line
 
 
 def early_and_late(workdir: str, episodes: int = 40) -> tuple[float, float]:
@@ -179,23 +279,25 @@ def early_and_late(workdir: str, episodes: int = 40) -> tuple[float, float]:
     episodes: to play, all at once.
   """
   learned = runs.read_learned(workdir)
-  networks = learned.networks
+  policy = networks_lib.make_batch_policy(learned.networks)
   params = [level.policy_params(state.params) for state in learned.state]
-  step = jax.jit(networks.step)
-  state = networks.initial_state(jax.random.PRNGKey(0), episodes)
+  select_actions = jax.jit(policy.select_actions)
+  state = policy.init(jax.random.PRNGKey(0), episodes)
   environments = [
     learned.run.make_environment(seed) for seed in range(episodes)
   ]
   timesteps = [environment.reset() for environment in environments]
   rewards = []
   while not timesteps[0].last():  # All episodes are of one length.
-    observation = jax.tree.map(
-      lambda *x: np.stack(x),
-      *(spaces.flatten_observation(t.observation) for t in timesteps),
+    observations = jax.tree.map(
+      lambda *x: np.stack(x), *(t.observation for t in timesteps)
     )
-    actions, state = step(params, observation, state)
-    actions = np.asarray(actions)
-    timesteps = [e.step(a) for e, a in zip(environments, actions)]
+    starting = np.array([t.first() for t in timesteps])
+    actions, state = select_actions(params, observations, state, starting)
+    timesteps = [
+      environment.step(action)
+      for environment, action in zip(environments, np.asarray(actions))
+    ]
     rewards.append([t.reward for t in timesteps])
   rewards = np.array(rewards)
   parts = (

@@ -28,6 +28,8 @@ from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import statistics
 from acme_hieros.storage import files, json_lines, reading, workdirs
 
+_MOST_ENVIRONMENTS = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -53,6 +55,11 @@ class Settings:
       value = getattr(self, name)
       if value < 1:
         raise ValueError(f'{name}={value} must be at least 1.')
+    if self.environments > _MOST_ENVIRONMENTS:
+      raise ValueError(
+        f'environments={self.environments} must be at most '
+        f'{_MOST_ENVIRONMENTS}: each is a simulator with memory of its own.'
+      )
     if not 0 <= self.seed < 2**32:
       raise ValueError(f'seed={self.seed} must lie in 0..{2**32 - 1}.')
 

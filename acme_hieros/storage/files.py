@@ -16,14 +16,15 @@ def replacing(path: str, mode: str, **kwargs: Any) -> Iterator[IO]:
 
   Args:
     path: of the file; an older one stays until then, or if anything is raised.
-    mode: as of `open`, for writing.
+    mode: 'w' or 'wb'.
     **kwargs: others of `open`.
   """
-  partial = path + '.partial'
-  # Not what a dead process, or somebody else, has left: a link, or a pipe.
+  # Others may be writing the same file; what a dead process of this number has
+  # left, or somebody else (a link, or a pipe), is neither kept nor followed.
+  partial = f'{path}.{os.getpid()}.partial'
   remove(partial)
   try:
-    with open(partial, mode, **kwargs) as file:
+    with open(partial, mode.replace('w', 'x'), **kwargs) as file:
       yield file
       file.flush()
       os.fsync(file.fileno())

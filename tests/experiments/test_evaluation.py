@@ -188,6 +188,7 @@ def test_every_environment_has_its_share(total, count, shares):
     ({'episodes': 0}, 'episodes=0 must be at least 1'),
     ({'episodes': -3}, 'episodes=-3 must be at least 1'),
     ({'environments': 0}, 'environments=0 must be at least 1'),
+    ({'environments': 2_000_000}, 'environments=2000000 must be at most'),
     ({'seed': -1}, 'seed=-1 must lie in'),
     ({'seed': 2**32}, 'seed=4294967296 must lie in'),
   ],

@@ -15,6 +15,9 @@ from acme_hieros import config as config_lib
 from acme_hieros.experiments import runs
 from acme_hieros.storage import workdirs
 
+# Of the configuration, while this process writes it.
+PARTIAL = f'config.json.{os.getpid()}.partial'
+
 IDENTITY = {'environment': 'debug/catch', 'agent': {'depth': 2, 'a': (1, 2)}}
 
 
@@ -440,7 +443,7 @@ def test_where_the_current_directory_was_removed_a_path_is_asked_for(
   assert (tmp_path / 'run' / 'config.json').exists()
 
 
-@pytest.mark.parametrize('name', ['.lock', 'config.json.partial'])
+@pytest.mark.parametrize('name', ['.lock', PARTIAL])
 def test_a_link_in_a_run_of_somebody_else_spoils_no_other_file(
   path, tmp_path, name
 ):
@@ -455,7 +458,7 @@ def test_a_link_in_a_run_of_somebody_else_spoils_no_other_file(
 
 @pytest.mark.timeout(30)
 def test_pipes_in_a_run_of_somebody_else_are_not_waited_for(path):
-  os.mkfifo(path / 'config.json.partial')
+  os.mkfifo(path / PARTIAL)
   begin(path, {'num_steps': 20}, resume=True)
   (path / '.lock').unlink()
   os.mkfifo(path / '.lock')

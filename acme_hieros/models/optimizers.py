@@ -1,5 +1,6 @@
 """The optimizers of a level's parts."""
 
+import haiku as hk
 import jax
 import optax
 
@@ -7,18 +8,30 @@ from acme_hieros.config import OptimizerConfig
 
 
 def make(config: OptimizerConfig) -> optax.GradientTransformation:
-  """AdamW after clipping, as a part's configuration says."""
+  """Adam after clipping; decay as AdamW has it (1711.05101), of weights alone.
+
+  Time constants, norms and biases do not decay: zero means nothing there.
+  """
   # One long vector: a few kernels to compile and run, where every array of the
   # parameters would have its own.
-  return optax.flatten(
+  adam = optax.flatten(
     optax.chain(
       optax.clip_by_global_norm(config.clip_norm),
-      optax.adamw(
-        config.learning_rate,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-      ),
+      optax.adam(config.learning_rate, eps=config.epsilon),
     )
+  )
+  if not config.weight_decay:
+    return adam
+  decay = optax.add_decayed_weights(
+    -config.learning_rate * config.weight_decay, _weights
+  )
+  return optax.chain(adam, decay)
+
+
+def _weights(params: hk.Params) -> hk.Params:
+  """Whether each parameter multiplies what a layer is given."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: path[-1].key.startswith('w'), params
   )
 
 

@@ -148,11 +148,11 @@ class _BlockGRU(_Recurrent):
         hk.get_parameter(f'{name}_offset', (size,), init=jnp.zeros),
       )
 
-    look = weights('look', self._size, self._size, width)
+    look = weights('w_down', self._size, self._size, width)
     of_h = weights('w_h', inputs, blocks, own, own)
     of_look = weights('w_look', inputs, width, self._size)
     of_u = weights('w_u', inputs, u.shape[-1], self._size)
-    gates = weights('gates', own, blocks, own, 3 * own)
+    gates = weights('w_gates', own, blocks, own, 3 * own)
     look_norm, hidden_norm = norm('look', width), norm('hidden', self._size)
 
     def by_block(x, weights):

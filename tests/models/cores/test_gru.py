@@ -41,7 +41,7 @@ def gru(p, u, h):
 
 
 def block_gru(p, u, h):
-  seen = silu(norm(h @ p['look'], p['look_scale'], p['look_offset']))
+  seen = silu(norm(h @ p['w_down'], p['look_scale'], p['look_offset']))
   own = SIZE // BLOCKS
   hidden = []
   for b in range(BLOCKS):
@@ -56,7 +56,7 @@ def block_gru(p, u, h):
   after = []
   for b in range(BLOCKS):
     mine = slice(b * own, (b + 1) * own)
-    parts = hidden[:, mine] @ p['gates'][b]
+    parts = hidden[:, mine] @ p['w_gates'][b]
     after.append(gates(*np.split(parts, 3, -1), h[:, mine]))
   return np.concatenate(after, -1)
 

@@ -15,6 +15,7 @@ _FAMILIES = {
   'debug': 'acme_hieros.environments.debug',
   'gym': 'acme_hieros.environments.gym',
   'minatar': 'acme_hieros.environments.minatar',
+  'sparse': 'acme_hieros.environments.sparse',
 }
 
 
@@ -33,11 +34,12 @@ def make_environment(
       - 'gym/<Id>', with any id of Gymnasium, 'gym/ALE/Pong-v5' included;
         'gym/<module>:<Id>' imports the module that registers the id first;
       - 'minatar/<Game>', MinAtar's games under their names among Atari's;
-      - 'debug/<name>', small environments to test agents with.
+      - 'debug/<name>', small environments to test agents with;
+      - 'sparse/<name>', small tasks whose reward is rare.
     seed: A non-negative integer; the same seed and actions give the same
       episodes.
     **options: The options of the environment: see `atari.Atari`, the classes of
-      `debug`, `gymnasium.make`, and `minatar.MinAtar`.
+      `debug` and `sparse`, `gymnasium.make`, and `minatar.MinAtar`.
 
   Returns:
     The environment.

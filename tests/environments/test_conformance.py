@@ -26,6 +26,9 @@ _CASES = {
   'gym/FrozenLake-v1': dict(max_episode_steps=20),
   'gym/Pendulum-v1': dict(max_episode_steps=20),
   'minatar/Freeway': dict(time_limit=20),
+  'sparse/corridor': dict(length=20),
+  'sparse/key': dict(length=20),
+  'sparse/pads': dict(length=20),
   'minatar/Seaquest vector': dict(observation='vector', time_limit=20),
 }
 
@@ -105,6 +108,8 @@ for _case in _CASES:
     'debug/recall',
     'gym/CartPole-v1',
     'minatar/Breakout',
+    'sparse/key',
+    'sparse/pads',
   ],
 )
 def test_other_seeds_and_later_episodes_differ(name):

@@ -44,7 +44,7 @@ def test_names_have_families_and_are_unique():
   names = environment_names()
   assert len(set(names)) == len(names)
   families = {name.split('/')[0] for name in names}
-  assert families == {'atari', 'debug', 'gym', 'minatar'}
+  assert families == {'atari', 'debug', 'gym', 'minatar', 'sparse'}
   assert {
     'atari/Krull',
     'debug/catch',

@@ -1,0 +1,340 @@
+"""Boards beside models of their rules, written anew: where a move leads, what
+random play brings, and what is the best that can be had."""
+
+import numpy as np
+import pytest
+
+from acme_hieros.environments import make_environment
+
+SIDE = 8
+MOVES = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
+
+# Corners of pads in the order in which they are to be touched.
+CORNERS = [(0, 0), (6, 6), (6, 0), (0, 6), (3, 0), (3, 6)]
+PAD = {
+  (row + i, column + j): number
+  for number, (row, column) in enumerate(CORNERS)
+  for i in (0, 1)
+  for j in (0, 1)
+}
+FREE = [
+  (row, column)
+  for row in range(SIDE)
+  for column in range(SIDE)
+  if (row, column) not in PAD
+]
+
+
+def walk(cell, action, walls=()):
+  row, column = cell[0] + MOVES[action][0], cell[1] + MOVES[action][1]
+  if (row, column) in walls or not (0 <= row < SIDE and 0 <= column < SIDE):
+    return cell
+  return row, column
+
+
+def touch(queue, cell, order):
+  """The pads that were touched last, as Pin Pad has them in a queue."""
+  pad = PAD.get(cell)
+  if pad is None or queue[-1:] == (pad,):
+    return queue
+  return (*queue, pad)[-order:]
+
+
+def in_turn(queue):
+  """The end of a queue that begins with the first pad and goes on in turn."""
+  for start in range(len(queue)):
+    if queue[start:] == tuple(range(len(queue) - start)):
+      return queue[start:]
+  return ()
+
+
+class PadsModel:
+  """Every state of a board, and where each action leads from it."""
+
+  def __init__(self, order):
+    self.wanted = tuple(range(order))
+    self.start = [(cell, ()) for cell in FREE]
+    self.after = {}
+    waiting = list(self.start)
+    while waiting:
+      state = waiting.pop()
+      if state in self.after:
+        continue
+      cell, queue = state
+      self.after[state] = []
+      for action in range(5):
+        there = walk(cell, action)
+        # Of the rest of the queue nothing will ever come.
+        touched = in_turn(touch(queue, there, order))
+        if touched == self.wanted:
+          self.after[state].append((10.0, None))  # Anywhere free.
+        else:
+          following = (there, touched)
+          self.after[state].append((0.0, following))
+          waiting.append(following)
+    self.index = {state: i for i, state in enumerate(self.after)}
+
+  def values(self, length, best):
+    """Expected return of an episode: at best, or of random play."""
+    reward = np.array([[r for r, _ in row] for row in self.after.values()])
+    new = len(self.index)  # Stands for a new start.
+    target = np.array(
+      [
+        [new if state is None else self.index[state] for _, state in row]
+        for row in self.after.values()
+      ]
+    )
+    start = [self.index[state] for state in self.start]
+    value = np.zeros(new + 1)
+    for _ in range(length):
+      q = reward + value[target]
+      value[:-1] = q.max(1) if best else q.mean(1)
+      value[-1] = value[start].mean()
+    return value[-1]
+
+
+def corridor(rows):
+  """The cells of a corridor, in turn."""
+  cells = []
+  for i in range(rows):
+    stretch = [(2 * i, column) for column in range(SIDE)]
+    cells += stretch[::-1] if i % 2 else stretch
+    cells.append((2 * i + 1, cells[-1][1]))
+  return cells[:-1]
+
+
+def corridor_value(rows, length):
+  """What random play brings: 10 times the chance to come to the end."""
+  cells = corridor(rows)
+  chance = np.eye(1, len(cells))[0]
+  for _ in range(length):
+    moved = np.zeros_like(chance)
+    moved[-1] = chance[-1]
+    for i, cell in enumerate(cells[:-1]):
+      for action in range(5):
+        walls = {
+          (row, column) for row in range(SIDE) for column in range(SIDE)
+        } - set(cells)
+        moved[cells.index(walk(cell, action, walls))] += chance[i] / 5
+    chance = moved
+  return 10 * chance[-1]
+
+
+def key_value(length):
+  """The same, over all boards: a walk to the key, and one from it to the goal.
+
+  How long both last is independent, given where the key is.
+  """
+  left = [(r, c) for r in range(SIDE) for c in range(4)]
+  everywhere = {(r, c) for r in range(SIDE) for c in range(SIDE)}
+
+  def arrivals(starts, cells, end):
+    """Chance to arrive for the first time after n steps, by start, [n, S]."""
+    index = {cell: i for i, cell in enumerate(cells)}
+    walls = everywhere - set(cells)
+    step = np.zeros((len(cells), len(cells)))
+    for cell in cells:
+      for action in range(5):
+        step[index[cell], index[walk(cell, action, walls)]] += 0.2
+    inner = step.copy()
+    inner[:, index[end]] = 0.0
+    first = [np.zeros(len(cells)), step[:, index[end]]]
+    first[0][index[end]] = 1.0
+    for _ in range(length - 1):
+      first.append(inner @ first[-1])
+    first = np.array(first)
+    first[1:, index[end]] = 0.0
+    return first[:, [index[cell] for cell in starts]]
+
+  to_key = {
+    key: arrivals([c for c in left if c != key], left, key).mean(1)
+    for key in left
+  }
+  chances = []
+  for door in [(r, 4) for r in range(SIDE)]:
+    for goal in [(r, c) for r in range(SIDE) for c in (5, 6, 7)]:
+      cells = [*left, door, *((r, c) for r in range(SIDE) for c in (5, 6, 7))]
+      onwards = arrivals(left, cells, goal)
+      for i, key in enumerate(left):
+        both = np.convolve(to_key[key], onwards[:, i])[: length + 1]
+        chances.append(both.sum())
+  return 10 * np.mean(chances)
+
+
+def play(environment, rng, towards=None):
+  """An episode of random play: steps, and the actions that led to them.
+
+  Most of it leads to what `towards` makes of an observation, if there is one.
+  """
+  steps, actions = [environment.reset()], [None]
+  while not steps[-1].last():
+    action = int(rng.integers(5))
+    if towards and rng.random() < 0.85:
+      here, there = towards(steps[-1])
+      action = min(
+        range(5), key=lambda a: np.abs(np.subtract(walk(here, a), there)).sum()
+      )
+    actions.append(action)
+    steps.append(environment.step(np.int32(actions[-1])))
+  return steps, actions
+
+
+def cells(plane):
+  return list(map(tuple, np.argwhere(plane)))
+
+
+def planes(step):
+  return step.observation.reshape((-1, SIDE, SIDE))
+
+
+@pytest.mark.parametrize('order', [2, 3, 6])
+def test_pads_go_by_the_queue_of_pin_pad(order):
+  environment = make_environment(
+    'sparse/pads', order=order, observation='vector', length=1500
+  )
+
+  def next_pad(step):
+    touched, (player,) = map(cells, planes(step))
+    return player, CORNERS[len(touched) // 4]
+
+  rng = np.random.default_rng(order)
+  steps, actions = play(environment, rng, next_pad)
+  starts, rewards = set(), 0
+  wanted, queue, (cell,) = tuple(range(order)), (), cells(planes(steps[0])[1])
+  for step, action in zip(steps[1:], actions[1:]):
+    touched, player = map(cells, planes(step))
+    cell = walk(cell, action)
+    queue = touch(queue, cell, order)
+    won = queue == wanted
+    assert step.reward == (10 if won else 0)
+    rewards += won
+    if won:
+      (cell,), queue = player, ()
+      starts.add(cell)
+      assert cell in FREE
+    assert player == [cell]
+    assert touched == sorted(c for c, p in PAD.items() if p in in_turn(queue))
+  assert (step.discount, len(steps)) == (1, 1501)
+  assert rewards > 2 and len(starts) > 2
+
+
+@pytest.mark.parametrize(
+  ('order', 'random', 'best'),
+  # As the docstring has them.
+  [
+    (2, 0.21, 126.2),
+    (3, 0.029, 93.7),
+    (4, 4.4e-4, 60.3),
+    (5, 2.2e-5, 50.0),
+    (6, 1.1e-6, 40.2),
+  ],
+)
+def test_what_pads_bring(order, random, best):
+  model = PadsModel(order)
+  assert model.values(200, best=False) == pytest.approx(random, rel=0.03)
+  assert model.values(200, best=True) == pytest.approx(best, abs=0.05)
+
+
+def test_a_key_opens_the_door_and_the_goal_ends_the_episode():
+  environment = make_environment('sparse/key', observation='vector')
+  rng = np.random.default_rng(0)
+  keys, doors, goals, found = set(), set(), set(), 0
+  for _ in range(60):
+    steps, actions = play(environment, rng)
+    (key,), (door,), opened, (goal,), (cell,) = map(cells, planes(steps[0]))
+    assert opened == [] and key != cell
+    assert key[1] < 4 and cell[1] < 4 and door[1] == 4 and goal[1] > 4
+    keys.add(key), doors.add(door), goals.add(goal)
+    wall, taken = {(row, 4) for row in range(SIDE)}, False
+    for step, action in zip(steps[1:], actions[1:]):
+      cell = walk(cell, action, wall)
+      taken |= cell == key
+      wall -= {door} if taken else set()
+      assert list(map(cells, planes(step))) == [
+        [] if taken else [key],
+        [] if taken else [door],
+        [door] if taken else [],
+        [goal],
+        [cell],
+      ]
+      assert step.reward == 10 * (cell == goal)
+    assert step.discount == (cell != goal)
+    assert len(steps) == 101 or cell == goal
+    found += cell == goal
+  assert len(keys) > 20 and len(doors) > 5 and len(goals) > 15
+  assert found
+
+
+def test_what_a_key_brings():
+  assert key_value(100) == pytest.approx(10 * 0.028, rel=0.03)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 3, 4])
+def test_a_corridor_leads_to_the_goal(rows):
+  environment = make_environment(
+    'sparse/corridor', rows=rows, observation='vector'
+  )
+  way = corridor(rows)
+  assert len(way) == 9 * rows - 1
+  step = environment.reset()
+  for here, there in zip(way, way[1:]):
+    assert list(map(cells, planes(step))) == [[way[-1]], [here]]
+    assert step.reward in (None, 0)
+    action = MOVES.index((there[0] - here[0], there[1] - here[1]))
+    step = environment.step(np.int32(action))
+  assert (step.reward, step.discount, step.last()) == (10, 0, True)
+
+
+def test_nobody_walks_through_the_walls_of_a_corridor():
+  environment = make_environment('sparse/corridor', observation='vector')
+  way = corridor(4)
+  walls = {(r, c) for r in range(SIDE) for c in range(SIDE)} - set(way)
+  steps, actions = play(environment, np.random.default_rng(0))
+  cell = way[0]
+  for step, action in zip(steps[1:], actions[1:]):
+    cell = walk(cell, action, walls)
+    assert cells(planes(step)[1]) == [cell]
+
+
+def test_what_corridors_bring():
+  assert corridor_value(4, 200) == pytest.approx(10 * 0.00023, rel=0.03)
+  assert corridor_value(3, 200) == pytest.approx(10 * 0.0089, rel=0.03)
+
+
+@pytest.mark.parametrize('task', ['pads', 'key', 'corridor'])
+def test_images_tell_all_that_vectors_tell(task):
+  """Equal images have equal vectors, and others have others."""
+  images, vectors = (
+    play(
+      make_environment(f'sparse/{task}', seed=1, observation=observation),
+      np.random.default_rng(0),
+    )[0]
+    for observation in ('image', 'vector')
+  )
+  seen = {
+    (image.observation.tobytes(), vector.observation.tobytes())
+    for image, vector in zip(images, vectors, strict=True)
+  }
+  assert len(seen) > 5
+  assert len({image for image, _ in seen}) == len(seen)
+  assert len({vector for _, vector in seen}) == len(seen)
+  image = images[0].observation
+  np.testing.assert_array_equal(
+    image, image[::2, ::2].repeat(2, 0).repeat(2, 1)
+  )
+
+
+@pytest.mark.parametrize(
+  ('task', 'options', 'sentence'),
+  [
+    ('pads', {'order': 1}, 'order'),
+    ('pads', {'order': 7}, 'there are 6 pads'),
+    ('corridor', {'rows': 5}, 'has room for 4'),
+    ('key', {'length': 0}, 'length'),
+    ('key', {'observation': 'text'}, 'observation'),
+    ('maze', {}, "'sparse/maze'"),
+  ],
+)
+def test_what_cannot_be(task, options, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    make_environment(f'sparse/{task}', **options)

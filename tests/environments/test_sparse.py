@@ -1,6 +1,8 @@
 """Boards beside models of their rules, written anew: where a move leads, what
 random play brings, and what is the best that can be had."""
 
+import collections
+
 import numpy as np
 import pytest
 
@@ -161,22 +163,35 @@ def key_value(length):
   return 10 * np.mean(chances)
 
 
-def play(environment, rng, towards=None):
-  """An episode of random play: steps, and the actions that led to them.
+def play(environment, rng, choose=None):
+  """An episode: its steps, and the actions that led to them.
 
-  Most of it leads to what `towards` makes of an observation, if there is one.
+  Actions are random but for nine of ten where there is `choose`, which makes
+  them of a step.
   """
   steps, actions = [environment.reset()], [None]
   while not steps[-1].last():
-    action = int(rng.integers(5))
-    if towards and rng.random() < 0.85:
-      here, there = towards(steps[-1])
-      action = min(
-        range(5), key=lambda a: np.abs(np.subtract(walk(here, a), there)).sum()
-      )
-    actions.append(action)
+    chosen = choose and rng.random() < 0.9
+    actions.append(choose(steps[-1]) if chosen else int(rng.integers(5)))
     steps.append(environment.step(np.int32(actions[-1])))
   return steps, actions
+
+
+def way_to_pad(cell, pad):
+  """The first action of a shortest way that touches no pad before."""
+  ways = collections.deque([(cell, None)])
+  seen = {cell}
+  while ways:
+    here, first = ways.popleft()
+    for action in range(1, 5):
+      there = walk(here, action)
+      begun = action if first is None else first
+      if PAD.get(there) == pad:
+        return begun
+      if there not in seen and PAD.get(there) in (None, pad - 1):
+        seen.add(there)
+        ways.append((there, begun))
+  return 0
 
 
 def cells(plane):
@@ -193,12 +208,12 @@ def test_pads_go_by_the_queue_of_pin_pad(order):
     'sparse/pads', order=order, observation='vector', length=1500
   )
 
-  def next_pad(step):
+  def choose(step):
     touched, (player,) = map(cells, planes(step))
-    return player, CORNERS[len(touched) // 4]
+    return way_to_pad(player, len(touched) // 4)
 
   rng = np.random.default_rng(order)
-  steps, actions = play(environment, rng, next_pad)
+  steps, actions = play(environment, rng, choose)
   starts, rewards = set(), 0
   wanted, queue, (cell,) = tuple(range(order)), (), cells(planes(steps[0])[1])
   for step, action in zip(steps[1:], actions[1:]):

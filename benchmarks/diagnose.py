@@ -222,7 +222,7 @@ class Diagnosis:
   def _believe(self, levels: Sequence[np.ndarray]) -> 'Belief':
     """What level 0 takes of packed memories [N, n] of all levels."""
     memories = self._networks.memories(levels)
-    code = memories[1].action if self._level.subgoal_space else None
+    code = hierarchy.subgoal(memories, 0)
     return self._judge(memories[0].state, code)
 
   @functools.cached_property
@@ -232,7 +232,7 @@ class Diagnosis:
     def judge(state, code):
       features = level.world_model.predict(params.world_model, state).features
       inputs = level.policy_inputs(features, code)
-      value = level.value(params.critics[level_lib.EXTRINSIC], inputs)
+      value = level.behaviour.value(params.critics[level_lib.EXTRINSIC], inputs)
       policy = level.actor.apply(params.actor, inputs)
       return Belief(state, features, code, value, policy.log_probs)
 
@@ -511,7 +511,7 @@ class Diagnosis:
         step, start, jax.random.split(key, settings.horizon)
       )
       prediction = level.world_model.predict(params.world_model, state)
-      value = level.value(
+      value = level.behaviour.value(
         params.critics[level_lib.EXTRINSIC],
         level.policy_inputs(prediction.features, code),
       )

@@ -36,7 +36,11 @@ OTHERS = {
   'actor_critic.advantage_scale': 'deviation',
   'actor_critic.replay_scale': 0.3,
   'actor_critic.replay_actor_scale': 0.3,
-  'actor_critic.novelty_at_level_0': True,
+  'actor_critic.novelty_weight': (0.2, 0.3),
+  'actor_critic.entropy_target': 0.3,
+  'subgoals.kl_target': 3.0,
+  'subgoals.learns_from': 'replay',
+  'subgoals.manager': 'policy',
   'replay.sampler': 'uniform',
   'context_length': 32,
   'reward_aggregation': 'sum',
@@ -55,6 +59,8 @@ def needed(name):
   if name.startswith('actor_critic.s5.'):
     return {'actor_critic.core': 's5'}
   part = name.split('.')[1] if name.startswith('world_model.') else ''
+  if name == 'subgoals.manager':
+    return {'depth': 1}
   cores = {'s3m', 'gru', 'block_gru', 'attention', 'hybrid'}
   return {'world_model.core': part} if part in cores else {}
 
@@ -63,6 +69,8 @@ def other(name):
   if name in OTHERS:
     return OTHERS[name]
   value = get(HierosConfig(), name)
+  if isinstance(value, tuple):
+    return tuple(2 * v for v in value)
   return 2 * value if isinstance(value, int) else value / 2
 
 
@@ -81,7 +89,7 @@ def test_presets_can_learn_in_the_atari_100k_budget(name):
 def test_the_paper_s_sizes_are_the_defaults():
   config = HierosConfig()
   assert config_lib.PRESETS['atari100k'] == config
-  assert (config.depth, config.subgoals.duration) == (3, 4)
+  assert (config.depth, config.subgoals.duration) == (3, (4,))
   assert (config.batch_size, config.sequence_length) == (16, 64)
   model, behaviour = config.world_model, config.actor_critic
   assert (model.categoricals, model.classes, model.deter_size) == (32, 32, 256)
@@ -92,9 +100,12 @@ def test_the_paper_s_sizes_are_the_defaults():
   assert (model.dynamics_scale, model.representation_scale) == (0.5, 0.1)
   assert behaviour.horizon == 16
   assert (behaviour.discount, behaviour.return_lambda) == (0.997, 0.95)
-  weights = ('extrinsic_weight', 'subgoal_weight', 'novelty_weight')
-  assert [getattr(behaviour, w) for w in weights] == [1.0, 0.3, 0.1]
-  assert not behaviour.novelty_at_level_0
+  # No novelty at level 0, no subgoals at the top.
+  assert [config.streams(level) for level in range(3)] == [
+    {'extrinsic': 1.0, 'subgoal': 0.3},
+    {'extrinsic': 1.0, 'subgoal': 0.3, 'novelty': 0.1},
+    {'extrinsic': 1.0, 'novelty': 0.1},
+  ]
   assert (config.subgoals.categoricals, config.subgoals.classes) == (8, 8)
   optimizers = model, behaviour, config.subgoals
   assert [dataclasses.astuple(part.optimizer) for part in optimizers] == [
@@ -202,14 +213,21 @@ def test_override_changes_neither_configuration_nor_values():
   'text,value', [('True', True), ('false', False), ('FALSE', False)]
 )
 def test_truth_is_read_in_any_case(text, value):
-  config = override(HierosConfig(), {'actor_critic.novelty_at_level_0': text})
-  assert config.actor_critic.novelty_at_level_0 is value
+  config = override(HierosConfig(), {'actor_critic.slow_target': text})
+  assert config.actor_critic.slow_target is value
 
 
 def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
   config = override(
-    HierosConfig(), {'replay.ratio': '256', 'world_model.cnn_depths': '24'}
+    HierosConfig(),
+    {
+      'replay.ratio': '256',
+      'world_model.cnn_depths': '24',
+      'actor_critic.subgoal_weight': '1',
+    },
   )
+  assert config.actor_critic.subgoal_weight == (1.0,)
+  assert type(config.actor_critic.subgoal_weight[0]) is float
   assert config.replay.ratio == 256.0 and type(config.replay.ratio) is float
   assert config.world_model.cnn_depths == (24,)
 
@@ -231,8 +249,8 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('world_model.cnn_depths', '24,48.5'),
     ('world_model.cnn_depths', '()'),
     ('world_model.cnn_depths', [True]),
-    ('actor_critic.novelty_at_level_0', '1'),
-    ('actor_critic.novelty_at_level_0', 1),
+    ('actor_critic.slow_target', '1'),
+    ('actor_critic.slow_target', 1),
     ('reward_aggregation', 3),
     # A value within the type but not within its bounds.
     ('depth', '0'),
@@ -287,11 +305,19 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('actor_critic.scale_floor', -1.0),
     ('actor_critic.replay_scale', -0.1),
     ('actor_critic.replay_actor_scale', -0.1),
-    ('actor_critic.extrinsic_weight', 0),
+    ('actor_critic.extrinsic_weight', -1),
+    ('actor_critic.extrinsic_weight', '1,x'),
+    ('actor_critic.extrinsic_weight', (1.0, float('nan'))),
+    ('actor_critic.extrinsic_weight', ()),
+    ('actor_critic.entropy_target', 1.1),
     ('actor_critic.subgoal_weight', -1),
     ('actor_critic.novelty_weight', -1),
     ('actor_critic.optimizer.clip_norm', 0),
     ('subgoals.duration', 1),
+    ('subgoals.duration', (4, 1)),
+    ('subgoals.manager', 'nobody'),
+    ('subgoals.learns_from', 'memory'),
+    ('subgoals.kl_target', -1),
     ('subgoals.classes', 256),
     ('subgoals.warmup', -1),
     ('subgoals.warmup', 1.5),
@@ -460,7 +486,7 @@ NUMPY = [
   ('world_model.cnn_depths', list(np.array([8, 16])), (8, 16)),
   ('world_model.cnn_depths', tuple(np.array([8, 16])), (8, 16)),
   ('world_model.cnn_depths', np.int64(8), (8,)),
-  ('actor_critic.novelty_at_level_0', np.bool_(True), True),
+  ('actor_critic.slow_target', np.bool_(True), True),
   ('precision', np.str_('bfloat16'), 'bfloat16'),
 ]
 
@@ -498,9 +524,68 @@ def test_numbers_of_numpy_become_plain(name, value, same):
     ('world_model.cnn_depths', np.array([8.0, 16.0])),
     ('world_model.cnn_depths', np.array([[8, 16]])),
     ('world_model.optimizer.learning_rate', np.float64('nan')),
-    ('actor_critic.novelty_at_level_0', np.int64(1)),
+    ('actor_critic.slow_target', np.int64(1)),
   ],
 )
 def test_numbers_of_numpy_are_refused_like_plain_ones(name, value):
   with pytest.raises(ValueError, match=f'{name} takes'):
     override(HierosConfig(), {name: value})
+
+
+def test_values_by_level_and_the_last_for_all_above():
+  config = override(
+    HierosConfig(),
+    {
+      'depth': 4,
+      'subgoals.duration': '8,2',
+      'actor_critic.extrinsic_weight': '0,0.5,1',
+      'actor_critic.subgoal_weight': '1,0',
+      'actor_critic.novelty_weight': 0,
+    },
+  )
+  assert [config.duration(level) for level in range(4)] == [8, 2, 2, 2]
+  assert [config.tick_period(level) for level in range(4)] == [1, 8, 16, 32]
+  assert [config.streams(level) for level in range(4)] == [
+    {'subgoal': 1.0},
+    {'extrinsic': 0.5},
+    {'extrinsic': 1.0},
+    {'extrinsic': 1.0},
+  ]
+
+
+@pytest.mark.parametrize(
+  ('values', 'sentence'),
+  [
+    ({'depth': 1, 'actor_critic.extrinsic_weight': 0}, 'level 0 of depth=1'),
+    (
+      {'actor_critic.extrinsic_weight': 0, 'actor_critic.novelty_weight': '0'},
+      'level 2 of depth=3 would have no reward',
+    ),
+    ({'subgoals.manager': 'policy'}, 'Set depth=1'),
+    (
+      {'depth': 1, 'subgoals.manager': 'policy', 'subgoals.duration': 5},
+      'horizon=16 must be a multiple of subgoals.duration=5',
+    ),
+    (
+      {
+        'depth': 1,
+        'subgoals.manager': 'policy',
+        'actor_critic.core': 's5',
+      },
+      'set it to none',
+    ),
+    (
+      # The manager stands for level 1.
+      {
+        'depth': 1,
+        'subgoals.manager': 'policy',
+        'actor_critic.extrinsic_weight': '1,0',
+        'actor_critic.novelty_weight': '0',
+      },
+      'level 1 of depth=1 would have no reward',
+    ),
+  ],
+)
+def test_levels_that_cannot_be(values, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    override(HierosConfig(), values)

@@ -1,9 +1,10 @@
 """The fields: frozen dataclasses of plain values that check themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 import types
-from typing import Any
+from typing import Any, TypeVar, get_origin
 
 
 def plain(value: Any) -> Any:
@@ -18,10 +19,12 @@ def plain(value: Any) -> Any:
 
 
 def make_plain(part: Any):
-  """Makes the fields of a frozen dataclass plain, and lists tuples."""
+  """Makes the fields of a frozen dataclass plain, and tuples where they are."""
   for field in dataclasses.fields(part):
     value = plain(getattr(part, field.name))
     value = tuple(value) if isinstance(value, list) else value
+    if get_origin(field.type) is tuple and not isinstance(value, tuple):
+      value = (value,)
     object.__setattr__(part, field.name, value)
 
 
@@ -60,7 +63,10 @@ def _require_fraction(config, *names: str):
 def _require_not_negative(config, *names: str):
   for name in names:
     value = getattr(config, name)
-    _require(value >= 0, f'{name}={value!r} must not be negative.')
+    _require(
+      all(v >= 0 for v in value) if isinstance(value, tuple) else value >= 0,
+      f'{name}={value!r} must not be negative.',
+    )
 
 
 def _require_one_of(config, name: str, *known: str):
@@ -373,6 +379,9 @@ class ActorCriticConfig(_Part):
   # The lambda of the lambda-returns.
   return_lambda: float = 0.95
   entropy_scale: float = 3e-4
+  # Share of the most entropy that a discrete policy is to have: entropy_scale
+  # grows and shrinks to hold it (Director). 0 leaves the scale as it is.
+  entropy_target: float = 0.0
   # Share of the uniform distribution in a discrete policy.
   unimix: float = 0.01
   # Bounds of the standard deviation of a continuous policy.
@@ -401,13 +410,12 @@ class ActorCriticConfig(_Part):
   # Weight of the policy gradient by replayed returns beside the imagined one:
   # what a model does not know yet of actions is in what came of them.
   replay_actor_scale: float = 0.0
-  # Weight of each reward stream in the advantage. A stream of weight 0 is left
-  # out altogether; levels without the stream ignore its weight.
-  extrinsic_weight: float = 1.0
-  subgoal_weight: float = 0.3
-  novelty_weight: float = 0.1
-  # Whether level 0 gets the novelty reward too (the paper's runs: no).
-  novelty_at_level_0: bool = False
+  # Weight of each reward stream in the advantage, by level; see `by_level`. A
+  # stream of weight 0 is left out altogether; levels without the stream ignore
+  # its weight.
+  extrinsic_weight: tuple[float, ...] = (1.0,)
+  subgoal_weight: tuple[float, ...] = (0.3,)
+  novelty_weight: tuple[float, ...] = (0.0, 0.1)
   optimizer: OptimizerConfig = OptimizerConfig(3e-5, 1e-5, 100.0)
 
   def _check(self):
@@ -416,6 +424,7 @@ class ActorCriticConfig(_Part):
       self,
       'discount',
       'return_lambda',
+      'entropy_target',
       'unimix',
       'slow_rate',
       'scale_decay',
@@ -443,19 +452,21 @@ class ActorCriticConfig(_Part):
       'subgoal_weight',
       'novelty_weight',
     )
-    _require(
-      self.extrinsic_weight > 0,
-      f'extrinsic_weight={self.extrinsic_weight} must be greater than 0: a '
-      'flat agent has no other reward.',
-    )
 
 
 @dataclasses.dataclass(frozen=True)
 class SubgoalConfig(_Part):
   """The subgoal autoencoder: h <-> a code (docs/algorithm.md, 5)."""
 
-  # A level ticks once every `duration` ticks of the level below (k).
-  duration: int = 4
+  # Ticks of a level, see `by_level`, from one of the level above to its next
+  # (k): what a subgoal lasts.
+  duration: tuple[int, ...] = (4,)
+  # Who sets subgoals: the 'level' above, with a world model of its own; or, at
+  # depth 1, a second 'policy' on the same world model, which sets new ones in
+  # imagination, too (Director).
+  manager: str = 'level'
+  # Whose states the autoencoder learns: those of 'imagination' or of 'replay'.
+  learns_from: str = 'imagination'
   categoricals: int = 8
   classes: int = 8
   encoder_layers: int = 3
@@ -468,6 +479,9 @@ class SubgoalConfig(_Part):
   warmup: int = 100
   # Weight of KL(code || uniform).
   kl_scale: float = 0.5
+  # Nats that it is to be: kl_scale grows and shrinks to hold it (Director). 0
+  # leaves the scale as it is.
+  kl_target: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.0)
 
   def _check(self):
@@ -481,7 +495,7 @@ class SubgoalConfig(_Part):
       'decoder_units',
     )
     _require(
-      self.duration >= 2,
+      min(self.duration) >= 2,
       f'duration={self.duration} must be at least 2; for a '
       'flat agent set depth=1.',
     )
@@ -489,7 +503,9 @@ class SubgoalConfig(_Part):
     _require(
       self.classes <= 255, f'classes={self.classes} must not exceed 255.'
     )
-    _require_not_negative(self, 'warmup', 'kl_scale')
+    _require_not_negative(self, 'warmup', 'kl_scale', 'kl_target')
+    _require_one_of(self, 'manager', 'level', 'policy')
+    _require_one_of(self, 'learns_from', 'imagination', 'replay')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -523,6 +539,14 @@ class ReplayConfig(_Part):
       f'capacity={self.capacity}; lower one or raise the '
       'other.',
     )
+
+
+_T = TypeVar('_T')
+
+
+def by_level(values: Sequence[_T], level: int) -> _T:
+  """Of one value a level, from level 0 on; the last is for all above, too."""
+  return values[min(level, len(values) - 1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -571,10 +595,60 @@ class HierosConfig(_Part):
     )
     _require_one_of(self, 'reward_aggregation', 'mean', 'sum')
     _require_one_of(self, 'reward_transform', 'all', 'tanh')
+    for level in range(self.depth + self.has_manager):
+      _require(
+        bool(self.streams(level)),
+        f'level {level} of depth={self.depth} would have no reward: give it an '
+        'actor_critic.extrinsic_weight or another that is not 0.',
+      )
+    if self.has_manager:
+      horizon, k = self.actor_critic.horizon, self.duration(self.depth - 1)
+      _require(
+        self.depth == 1,
+        f'depth={self.depth} does not go with subgoals.manager=policy: the '
+        'second policy takes the place of the levels above. Set depth=1.',
+      )
+      _require(
+        horizon % k == 0,
+        f'actor_critic.horizon={horizon} must be a multiple of '
+        f'subgoals.duration={k}, so that subgoals are imagined whole.',
+      )
+      _require(
+        self.actor_critic.core == 'none',
+        f'actor_critic.core={self.actor_critic.core} is not for '
+        'subgoals.manager=policy: set it to none.',
+      )
+
+  @property
+  def has_manager(self) -> bool:
+    """Whether a second policy sets the subgoals of the highest level.
+
+    It has the weights of the level above.
+    """
+    return self.subgoals.manager == 'policy'
+
+  def has_subgoals(self, level: int) -> bool:
+    """Whether somebody sets a level's subgoals."""
+    return level < self.depth - 1 + self.has_manager
+
+  def streams(self, level: int) -> dict[str, float]:
+    """The weights of the rewards that a level has, by name."""
+    settings = self.actor_critic
+    weights = {
+      'extrinsic': by_level(settings.extrinsic_weight, level),
+      'subgoal': by_level(settings.subgoal_weight, level)
+      * self.has_subgoals(level),
+      'novelty': by_level(settings.novelty_weight, level),
+    }
+    return {name: weight for name, weight in weights.items() if weight}
+
+  def duration(self, level: int) -> int:
+    """Ticks of a level from one of the level above to its next."""
+    return by_level(self.subgoals.duration, level)
 
   def tick_period(self, level: int) -> int:
     """Environment steps between two ticks of `level`."""
-    return self.subgoals.duration**level
+    return math.prod(self.duration(below) for below in range(level))
 
   @property
   def updates_per_step(self) -> float:

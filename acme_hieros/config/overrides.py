@@ -4,7 +4,8 @@ import ast
 from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
-from typing import Any, get_origin, get_type_hints
+import math
+from typing import Any, get_args, get_origin, get_type_hints
 
 from acme_hieros.config.fields import (
   ACTOR_CORE_PARTS,
@@ -141,13 +142,14 @@ def _replace(config, nested: Mapping[str, Any], root, prefix: str):
 def _coerce(path: str, value: Any, hint: Any) -> Any:
   """Reads `value` as the type of the field `path`."""
   value = plain(value)
-  kind = {
+  wanted = {
     int: 'a whole number',
     float: 'a number',
     bool: 'true or false',
     str: 'a word',
-  }
-  wanted = kind.get(hint, 'whole numbers separated by commas, as in 24,48')
+    tuple[int, ...]: 'whole numbers separated by commas, as in 24,48',
+    tuple[float, ...]: 'numbers separated by commas, as in 0,0.5',
+  }[hint]
   error = ValueError(f'{path}={value!r}: {path} takes {wanted}.')
   if hint is str:
     if not isinstance(value, str):
@@ -159,24 +161,21 @@ def _coerce(path: str, value: Any, hint: Any) -> Any:
       value = ast.literal_eval(text)
     except Exception:  # It has half a dozen of its own.
       raise error from None
-  if get_origin(hint) is tuple:
-    value = (value,) if isinstance(value, int) else value
-    if (
-      not isinstance(value, (tuple, list))
-      or not all(type(v) is int for v in value)
-      or not value
-    ):
-      raise error
-    return tuple(value)
-  if hint is float and type(value) is int:
-    try:
-      value = float(value)
-    except OverflowError:
-      raise error from None
-  if (
-    type(value) is not hint
-    or value != value
-    or value in (float('inf'), float('-inf'))
-  ):
-    raise error
+  try:
+    if get_origin(hint) is tuple:
+      several = value if isinstance(value, (tuple, list)) else (value,)
+      if not several:
+        raise error
+      return tuple(_as_number(v, get_args(hint)[0]) for v in several)
+    return _as_number(value, hint)
+  except (TypeError, OverflowError):
+    raise error from None
+
+
+def _as_number(value: Any, kind: Any) -> Any:
+  """The value, if it is a finite one of its kind, or raises TypeError."""
+  if kind is float and type(value) is int:
+    value = float(value)
+  if type(value) is not kind or not math.isfinite(value):
+    raise TypeError
   return value

@@ -208,6 +208,34 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
       'world_model.dynamics_scale': 1.0,
       'actor_critic.replay_scale': 0.3,
     },
+    # Director (2206.04114): a manager on the same RSSM, whose goals the worker
+    # alone follows. Its networks are DreamerV2's and its critics regress symlog
+    # values; here they have this package's layers and heads. Its KL has a
+    # weight that adapts as that of goals does; here it has free nats.
+    'director': {
+      **_DREAMER,
+      'world_model.core': 'gru',
+      'world_model.posterior': 'history',
+      'world_model.dynamics_scale': 0.8,
+      'world_model.representation_scale': 0.2,
+      'actor_critic.horizon': 16,
+      'actor_critic.discount': 0.99,
+      'actor_critic.entropy_target': 0.5,
+      'actor_critic.advantage_scale': 'deviation',
+      'actor_critic.slow_target': True,
+      'actor_critic.slow_scale': 0.0,
+      'actor_critic.slow_rate': 1.0,
+      'actor_critic.slow_period': 100,
+      'actor_critic.extrinsic_weight': (0.0, 1.0),
+      'actor_critic.subgoal_weight': (1.0,),
+      'actor_critic.novelty_weight': (0.0, 0.1),
+      'subgoals.manager': 'policy',
+      'subgoals.duration': (8,),
+      'subgoals.categoricals': 8,
+      'subgoals.classes': 8,
+      'subgoals.learns_from': 'replay',
+      'subgoals.kl_target': 10.0,
+    },
     # Recall to Imagine (2403.04253). What the policy sees is for each task to
     # choose: 'latent', 'memory' or 'full', its released default. Its memory
     # starts from zero, not from a learned state; its resets act one step early,

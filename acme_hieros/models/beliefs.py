@@ -63,8 +63,8 @@ def examine(
     reward=prediction.reward,
     continuation=prediction.continuation,
     value={
-      name: level.value(critic, inputs)
-      for name, critic in params.critics.items()
+      name: level.behaviour.value(params.critics[name], inputs)
+      for name in level.streams
     },
     goal=goal,
     novelty=novelty,

@@ -49,6 +49,7 @@ class LevelMemory(NamedTuple):
   log_prob: of them, [N].
   policy: its actor's memories, `turns.Turns`; () without any.
   window: this level's own last k states, for the level above, [N, k, ...].
+  code: one-hot subgoal that its manager has set, [N, G]; () without a manager.
   """
 
   context: world_model.Context
@@ -56,6 +57,7 @@ class LevelMemory(NamedTuple):
   log_prob: Array
   policy: Any
   window: Window
+  code: Any
 
   @property
   def state(self) -> world_model.State:
@@ -79,13 +81,15 @@ class ActorState(NamedTuple):
   did: Array
 
 
-def window_spaces(config: HierosConfig) -> dict[str, spaces.ObservationSpace]:
+def window_spaces(
+  config: HierosConfig, level: int
+) -> dict[str, spaces.ObservationSpace]:
   """What an upper level sees: the last k states below, oldest first.
 
   The z are class indices, one byte each; index `classes` is the padding before
   an episode's start and reads as zeros.
   """
-  k, model = config.subgoals.duration, config.world_model
+  k, model = config.duration(level - 1), config.world_model
   return {
     'stoch': spaces.OneHot(
       (k, model.categoricals), model.classes, np.dtype(np.uint8)
@@ -111,17 +115,15 @@ class Hierarchy:
     self.config = config
     self.observation_spaces = observation_spaces
     self.action_space = action_space
-    code = subgoals.code_space(config.subgoals)
-    window = window_spaces(config)
+    self.code_space = subgoals.code_space(config.subgoals)
     self.levels: Sequence[level_lib.Level] = tuple(
       level_lib.Level(
         config,
-        observation_spaces=window if i else observation_spaces,
-        action_space=code if i else action_space,
-        subgoal_space=code if i < config.depth - 1 else None,
-        novelty=config.depth > 1
-        and (i > 0 or config.actor_critic.novelty_at_level_0),
-        reward_divisor=config.reward_divisor(i),
+        observation_spaces=window_spaces(config, i)
+        if i
+        else observation_spaces,
+        action_space=self.code_space if i else action_space,
+        index=i,
       )
       for i in range(config.depth)
     )
@@ -190,10 +192,12 @@ class Hierarchy:
     )
 
   def ticks(self, time: Array) -> Sequence[Array]:
-    """Which levels tick at these steps of episodes, [N]: a bool [N] each."""
-    return [
-      time % self.config.tick_period(i) == 0 for i in range(len(self.levels))
-    ]
+    """Who ticks at these steps of episodes, [N]: a bool [N] each.
+
+    The levels, from level 0 on, and then the manager, if there is one.
+    """
+    count = len(self.levels) + self.config.has_manager
+    return [time % self.config.tick_period(i) == 0 for i in range(count)]
 
   def infer(
     self,
@@ -212,7 +216,7 @@ class Hierarchy:
       observation: of the environments, by name, [N, ...].
       memories: before this step.
       first: whether it is an episode's first, bool [N].
-      ticks: bool [N] for each level.
+      ticks: bool [N] for each level, see `ticks`.
 
     Returns:
       The memories; contexts and windows are new where a level ticks.
@@ -248,8 +252,19 @@ class Hierarchy:
     deterministic: bool = False,
   ) -> tuple[LevelMemory, ...]:
     """Top-down: every level that ticks picks its action; args of `infer`."""
+    memories = list(memories)
+    top, code = self.levels[-1], None
+    if top.manager:
+
+      def set_subgoal(memory):
+        code = top.choose_subgoal(
+          params[-1], jax.random.fold_in(key, 0), memory.state, deterministic
+        )
+        return memory._replace(code=code)
+
+      memories[-1] = _if(ticks[-1], set_subgoal, memories[-1])
+      code = memories[-1].code
     chosen = []
-    code = None
     keys = jax.random.split(key, len(self.levels))
     for level, own, memory, tick, k in reversed(
       list(zip(self.levels, params, memories, ticks, keys))
@@ -339,10 +354,10 @@ class Hierarchy:
 
   def _initial_memories(self, batch_size: int) -> tuple[LevelMemory, ...]:
     memories = []
-    for level in self.levels:
+    for i, level in enumerate(self.levels):
       window = {
         name: jnp.zeros((batch_size,) + space.shape, space.dtype)
-        for name, space in window_spaces(self.config).items()
+        for name, space in window_spaces(self.config, i + 1).items()
       }
       window['stoch'] = jnp.full_like(
         window['stoch'], self.config.world_model.classes
@@ -354,6 +369,9 @@ class Hierarchy:
           log_prob=jnp.zeros(batch_size),
           policy=level.initial_policy(batch_size),
           window=window,
+          code=jnp.zeros((batch_size, level.manager.action_space.size))
+          if level.manager
+          else (),
         )
       )
     return tuple(memories)
@@ -366,8 +384,9 @@ class Hierarchy:
       zip(self.levels, memories, ticks)
     ):
       extras = {'log_prob': memory.log_prob}
-      if level.subgoal_space:
-        code = level.subgoal_space.decode(memories[i + 1].action)
+      code = subgoal(memories, i)
+      if code is not None:
+        code = self.code_space.decode(code)
         extras['subgoal'] = code.astype(jnp.uint8)
       steps.append(
         LevelStep(
@@ -378,6 +397,14 @@ class Hierarchy:
         )
       )
     return tuple(steps)
+
+
+def subgoal(memories: Sequence[LevelMemory], level: int) -> Array | None:
+  """The one-hot code that a level has been set, [N, G]; None if nobody does."""
+  if level + 1 < len(memories):
+    return memories[level + 1].action
+  code = memories[level].code
+  return None if isinstance(code, tuple) else code
 
 
 def _if(ticks: Array, advance, memory: LevelMemory) -> LevelMemory:

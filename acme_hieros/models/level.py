@@ -5,6 +5,7 @@ nothing here depends on how many levels there are.
 """
 
 from collections.abc import Callable, Mapping
+import math
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -14,8 +15,7 @@ import optax
 
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import (
-  actor_critic,
-  distributions,
+  behaviour,
   encoders,
   optimizers,
   spaces,
@@ -23,24 +23,28 @@ from acme_hieros.models import (
   turns,
   world_model,
 )
+from acme_hieros.models.behaviour import EXTRINSIC, NOVELTY, SUBGOAL
 from acme_hieros.models.ops import linear, packing
 
 Array = jax.Array
 
-# The reward streams.
-EXTRINSIC, SUBGOAL, NOVELTY = 'extrinsic', 'subgoal', 'novelty'
+# Begins the names of a manager's streams.
+MANAGER = 'manager_'
 
 
 class Params(NamedTuple):
-  """All that a level learns; critics by reward stream.
+  """All that a level learns.
 
-  A level without subgoals and novelty has an empty autoencoder.
+  critics: by reward stream; a manager's as `MANAGER` begins them.
+  autoencoder: empty without subgoals and novelty.
+  manager: the policy that sets subgoals; empty where another level does.
   """
 
   world_model: hk.Params
   actor: hk.Params
   critics: dict[str, hk.Params]
   autoencoder: hk.Params
+  manager: hk.Params
 
 
 class Optimizers(NamedTuple):
@@ -50,6 +54,7 @@ class Optimizers(NamedTuple):
   actor: Any
   critics: Any
   autoencoder: Any
+  manager: Any
 
 
 class PolicyParams(NamedTuple):
@@ -57,6 +62,7 @@ class PolicyParams(NamedTuple):
 
   world_model: hk.Params
   actor: hk.Params
+  manager: hk.Params
 
 
 class PackedPolicy(NamedTuple):
@@ -68,6 +74,7 @@ class PackedPolicy(NamedTuple):
 
   world_model: packing.Packed
   actor: packing.Packed
+  manager: packing.Packed
 
 
 class TrainingState(NamedTuple):
@@ -76,6 +83,7 @@ class TrainingState(NamedTuple):
   slow_critics: moving average of params.critics.
   optimizers: an optax state for each part.
   scales: running size of each stream's returns or advantages, [].
+  held: weights of losses that are held at a target, by name, [].
   key: of the next update. steps: updates so far, int32 [].
   """
 
@@ -83,6 +91,7 @@ class TrainingState(NamedTuple):
   slow_critics: dict[str, hk.Params]
   optimizers: Optimizers
   scales: dict[str, Array]
+  held: dict[str, Array]
   key: Array
   steps: Array
 
@@ -90,8 +99,8 @@ class TrainingState(NamedTuple):
 class Batch(NamedTuple):
   """A batch of one level's replay.
 
-  subgoal: indices [B, T, categoricals] of the code that the level above had
-    set; None at the top.
+  subgoal: indices [B, T, categoricals] of the code that was set; None where
+    nobody sets any.
   log_prob: of the actions, by the policy that took them, [B, T]; None where it
     is not known, as of another agent's.
   """
@@ -109,6 +118,7 @@ class Trajectory(NamedTuple):
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
+  last: state H, and its features, [N, ...].
   """
 
   inputs: linear.Inputs
@@ -116,38 +126,23 @@ class Trajectory(NamedTuple):
   reward: Array
   continuation: Array
   deter: Array
+  last: tuple[world_model.State, world_model.Features]
 
 
-class Replayed(NamedTuple):
-  """What came with the states that imagination starts from, [B, T].
+class Managed(NamedTuple):
+  """P stretches of k imagined steps, each under a subgoal of the manager.
 
-  reward, continuation, start_of_episode: from replay, see
-    `world_model.Arrivals`.
-  alive: whether the episode goes on from there; a probability where replay does
-    not say.
-  action: what was done in them, encoded, [B, T, A].
-  log_prob: as `Batch` has it.
+  trajectory: of all stretches, [k, P * N, ...]: those of one come together.
+  code: one-hot subgoals of them, [P * N, G].
+  features: where the manager chose, and at the end, [P + 1, N, ...].
+  reached: probability that the start of each stretch is, given that the first
+    one is, [P, N].
   """
 
-  reward: Array
-  continuation: Array
-  start_of_episode: Array
-  alive: Array
-  action: Array
-  log_prob: Array | None
-
-
-class Judged(NamedTuple):
-  """Of a reward stream in imagined states.
-
-  logits: of its critic in states 0..H-1, [H, N, bins].
-  value: expected in states 0..H, [H + 1, N].
-  returns: lambda-returns of states 0..H-1, [H, N].
-  """
-
-  logits: Array
-  value: Array
-  returns: Array
+  trajectory: Trajectory
+  code: Array
+  features: world_model.Features
+  reached: Array
 
 
 class Level:
@@ -158,9 +153,7 @@ class Level:
     config: HierosConfig,
     observation_spaces: Mapping[str, spaces.ObservationSpace],
     action_space: spaces.ActionSpace,
-    subgoal_space: spaces.Discrete | None = None,
-    novelty: bool = False,
-    reward_divisor: int = 1,
+    index: int = 0,
   ):
     """Builds a level.
 
@@ -168,26 +161,19 @@ class Level:
       config: of the whole agent.
       observation_spaces: what this level sees, by name.
       action_space: what it does.
-      subgoal_space: of the code it is given; None at the top.
-      novelty: whether it is rewarded for states new to its autoencoder.
-      reward_divisor: by which its rewards are smaller than the environment's.
+      index: of the level, from 0; what the configuration says of it.
 
     Raises:
       ValueError: an observation does not fit the encoder.
     """
     self.observation_spaces = observation_spaces
     self.action_space = action_space
-    self.subgoal_space = subgoal_space
+    self.subgoal_space = None
+    if config.has_subgoals(index):
+      self.subgoal_space = subgoals.code_space(config.subgoals)
+    self.duration = config.duration(index)
     self._config = config
     settings = config.actor_critic
-    weights = {
-      EXTRINSIC: settings.extrinsic_weight,
-      SUBGOAL: settings.subgoal_weight * (subgoal_space is not None),
-      NOVELTY: settings.novelty_weight * novelty,
-    }
-    self.streams = {name: w for name, w in weights.items() if w > 0}
-    self._scale_floors = dict.fromkeys(self.streams, settings.scale_floor)
-    self._scale_floors[EXTRINSIC] /= reward_divisor
     self._context_length = config.context_length or config.sequence_length
     # By name NumPy could find TensorFlow's bfloat16, which is another.
     dtype = getattr(jnp, config.precision)
@@ -198,12 +184,24 @@ class Level:
       self._context_length,
       dtype,
     )
-    self._value_head = distributions.SCALAR_HEADS[settings.value_head]
-    self.actor = actor_critic.make_actor(settings, action_space, dtype)
-    self.critic = actor_critic.make_critic(settings, dtype)
+
+    def make_behaviour(action_space, index):
+      streams = config.streams(index)
+      floors = dict.fromkeys(streams, settings.scale_floor)
+      # Its rewards are as much smaller than the environment's.
+      if EXTRINSIC in floors:
+        floors[EXTRINSIC] /= config.reward_divisor(index)
+      return behaviour.Behaviour(settings, action_space, streams, floors, dtype)
+
+    self.behaviour = make_behaviour(action_space, index)
+    self.actor = self.behaviour.actor
+    self.manager = None
+    if config.has_manager:
+      self.manager = make_behaviour(self.subgoal_space, index + 1)
+    self.streams = self.behaviour.streams
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
-    if subgoal_space is not None or NOVELTY in self.streams:
+    if self.subgoal_space is not None or NOVELTY in self.streams:
       self.autoencoder = subgoals.make_autoencoder(
         config.subgoals, config.world_model.deter_size, dtype
       )
@@ -217,6 +215,9 @@ class Level:
       autoencoder=optimizers.make(config.subgoals.optimizer)
       if self.autoencoder
       else optax.identity(),
+      manager=optimizers.make(settings.optimizer)
+      if self.manager
+      else optax.identity(),
     )
 
   def init(self, key: Array) -> TrainingState:
@@ -226,22 +227,32 @@ class Level:
     code = (
       jnp.zeros((1, self.subgoal_space.size)) if self.subgoal_space else None
     )
-    inputs = self.policy_inputs(features, code)
-    critic_keys = jax.random.split(critic_key, len(self.streams))
-    critics = {
-      name: self.critic.init(k, inputs)
-      for name, k in zip(self.streams, critic_keys)
-    }
+    actor, critics = self.behaviour.init(
+      actor_key, critic_key, self.policy_inputs(features, code)
+    )
+    manager: hk.Params = {}
+    if self.manager:
+      manager, of_manager = self.manager.init(
+        *jax.random.split(coder_key), features
+      )
+      critics.update(_as_manager(of_manager))
     autoencoder: hk.Params = {}
     if self.autoencoder:
       deter = jnp.zeros((1, self._config.world_model.deter_size))
       autoencoder = self.autoencoder.init(coder_key, deter)
     params = Params(
       world_model=self.world_model.init(model_key),
-      actor=self.actor.init(actor_key, inputs),
+      actor=actor,
       critics=critics,
       autoencoder=autoencoder,
+      manager=manager,
     )
+    beginnings = {
+      name: self._config.subgoals.kl_scale
+      if name == 'kl'
+      else self._config.actor_critic.entropy_scale
+      for name in self._targets()
+    }
     return TrainingState(
       params=params,
       # Copies: the update donates its input, which must not alias itself.
@@ -252,7 +263,8 @@ class Level:
           for optimizer, part in zip(self.optimizers, params)
         )
       ),
-      scales={name: jnp.zeros(()) for name in self.streams},
+      scales={name: jnp.zeros(()) for name in critics},
+      held={name: jnp.float32(x) for name, x in beginnings.items()},
       key=key,
       steps=jnp.zeros((), jnp.int32),
     )
@@ -313,6 +325,19 @@ class Level:
     )
     return action, policy.log_prob(action), memory
 
+  def choose_subgoal(
+    self,
+    params: PolicyParams,
+    key: Array,
+    state: world_model.State,
+    deterministic: bool = False,
+  ) -> Array:
+    """The manager's one-hot codes [B, G] in states [B, ...]; args of `act`."""
+    assert self.manager
+    prediction = self.world_model.predict(params.world_model, state)
+    policy = self.manager.actor.apply(params.manager, prediction.features)
+    return policy.mode() if deterministic else policy.sample(key)
+
   def _as_taken(self, action: Array) -> Array:
     """Encoded actions [..., A] as the environment takes them: within bounds.
 
@@ -329,6 +354,7 @@ class Level:
     start_features: world_model.Features,
     code: Array | None,
     memory: Any = (),
+    horizon: int = 0,
   ) -> Trajectory:
     """Rolls the prior forward under the policy and a fixed subgoal.
 
@@ -339,6 +365,7 @@ class Level:
       start_features: their features, [N, ...].
       code: one-hot subgoals [N, G], or None.
       memory: of the actor, before the starts, [N, ...].
+      horizon: number of steps; 0 for that of the configuration.
 
     Returns:
       A Trajectory, differentiable through the dynamics.
@@ -365,9 +392,9 @@ class Level:
         state.deter,
       )
 
-    keys = jax.random.split(key, self._config.actor_critic.horizon)
-    (_, features, _), steps = jax.lax.scan(
-      step, (start, start_features, memory), keys
+    horizon = horizon or self._config.actor_critic.horizon
+    (state, features, _), steps = jax.lax.scan(
+      step, (start, start_features, memory), jax.random.split(key, horizon)
     )
     inputs, action, reward, continuation, deter = steps
     last = self.policy_inputs(features, code)
@@ -379,6 +406,56 @@ class Level:
       reward=reward,
       continuation=continuation,
       deter=deter,
+      last=(state, features),
+    )
+
+  def imagine_managed(
+    self,
+    params: PolicyParams,
+    key: Array,
+    start: world_model.State,
+    start_features: world_model.Features,
+  ) -> Managed:
+    """Rolls the prior forward under subgoals that the manager chooses anew.
+
+    Args: as of `imagine`, with the parameters of the manager. Each stretch is
+      differentiable through the dynamics.
+    """
+    stop = jax.lax.stop_gradient
+    manager = self.manager
+    assert manager
+
+    def stretch(carry, key):
+      state, features, reached = stop(carry)
+      choose_key, imagine_key = jax.random.split(key)
+      code = stop(
+        manager.actor.apply(params.manager, features).sample(choose_key)
+      )
+      trajectory = self.imagine(
+        params, imagine_key, state, features, code, horizon=self.duration
+      )
+      left = reached * jnp.prod(trajectory.continuation, 0)
+      return (*trajectory.last, left), (trajectory, code, features, reached)
+
+    count = self._config.actor_critic.horizon // self.duration
+    alive = jnp.ones(start.deter.shape[:1])
+    (_, last, _), (trajectories, codes, features, reached) = jax.lax.scan(
+      stretch, (start, start_features, alive), jax.random.split(key, count)
+    )
+
+    def together(x):
+      x = x.swapaxes(0, 1)
+      return x.reshape((len(x), -1, *x.shape[3:]))
+
+    return Managed(
+      jax.tree.map(together, trajectories._replace(last=()))._replace(
+        last=jax.tree.map(_flatten, trajectories.last)
+      ),
+      _flatten(codes),
+      jax.tree.map(
+        lambda some, one: jnp.concatenate([some, one[None]]), features, last
+      ),
+      reached,
     )
 
   def update(
@@ -426,7 +503,7 @@ class Level:
     # Imagination starts from every posterior state of the batch, and nothing
     # that follows may change the world model.
     def flatten(x):
-      return jax.lax.stop_gradient(x).reshape((-1,) + x.shape[2:])
+      return _flatten(jax.lax.stop_gradient(x))
 
     start = jax.lax.stop_gradient(
       self.world_model.starts(posterior, slice(None), settings.horizon)
@@ -450,7 +527,7 @@ class Level:
       came.continuation,
       prediction.continuation.reshape(came.known.shape),
     )
-    replayed = Replayed(
+    replayed = behaviour.Replayed(
       came.reward,
       came.continuation,
       batch.sequence.start_of_episode,
@@ -460,7 +537,7 @@ class Level:
     )
 
     learned = params._replace(world_model={})
-    (_, (scales, more)), grads = jax.value_and_grad(
+    (_, (scales, held, more)), grads = jax.value_and_grad(
       self._behaviour_loss, has_aux=True
     )(
       learned,
@@ -502,6 +579,7 @@ class Level:
       slow_critics=slow_critics,
       optimizers=Optimizers(*carried),
       scales=scales,
+      held=held,
       key=key,
       steps=state.steps + 1,
     )
@@ -510,10 +588,6 @@ class Level:
       lambda new, old: jnp.where(finite, new, old), new_state, state
     )
     return new_state, metrics
-
-  def value(self, critic: hk.Params, inputs: linear.Inputs) -> Array:
-    """What a critic expects in states with such inputs: [...]."""
-    return self._value_head.mean(self.critic.apply(critic, inputs))
 
   def _behaviour_loss(
     self,
@@ -524,7 +598,7 @@ class Level:
     start: world_model.State,
     start_features: world_model.Features,
     memory: Any,
-    replayed: Replayed,
+    replayed: behaviour.Replayed,
     code: Array | None,
     guidance: Array | float,
   ):
@@ -540,82 +614,115 @@ class Level:
       guidance: as in `update`.
 
     Returns:
-      The summed loss, and (new scales, metrics).
+      The summed loss, and (new scales, new held weights, metrics).
     """
     stop = jax.lax.stop_gradient
-    settings = self._config.actor_critic
     imagine_key, coder_key = jax.random.split(key)
-    # REINFORCE takes the trajectory as given; only a continuous policy is
-    # improved through the dynamics.
-    actor = learned.actor if self._through_dynamics else stop(learned.actor)
-    trajectory = self.imagine(
-      PolicyParams(model_params, actor),
-      imagine_key,
-      start,
-      start_features,
-      code,
-      memory,
+    through = self.behaviour.through_dynamics
+    acting = PolicyParams(
+      model_params,
+      learned.actor if through else stop(learned.actor),
+      stop(learned.manager),
     )
-    rewards, losses, metrics = self._rewards(
-      learned.autoencoder, coder_key, trajectory, code
-    )
-    discount = settings.discount * trajectory.continuation
-    weight = stop(
-      actor_critic.trajectory_weights(replayed.alive.reshape(-1), discount)
-    )
-    inputs = trajectory.inputs
-    # Of states 0..H-1, for what is to learn and leaves the states alone.
-    given = linear.stop_gradient(jax.tree.map(lambda x: x[:-1], inputs))
-    judged = {
-      name: self._judge(
-        learned.critics[name],
-        state.slow_critics[name] if settings.slow_target else None,
-        inputs,
-        given,
-        rewards[name],
-        discount,
+    alive = replayed.alive.reshape(-1)
+    managed = None
+    if self.manager:
+      managed = self.imagine_managed(acting, imagine_key, start, start_features)
+      trajectory, code = managed.trajectory, managed.code
+    else:
+      trajectory = self.imagine(
+        acting, imagine_key, start, start_features, code, memory
       )
-      for name in self.streams
-    }
-    earned = actor_critic.replay_returns(
-      replayed.reward,
-      settings.discount * replayed.continuation,
-      replayed.start_of_episode,
-      stop(judged[EXTRINSIC].returns[0]).reshape(replayed.reward.shape),
-      settings.return_lambda,
+    rewards = self._rewards(learned.autoencoder, coder_key, trajectory, code)
+    loss, (scales, metrics) = self.behaviour.loss(
+      behaviour.Learned(learned.actor, learned.critics),
+      self._known(state),
+      behaviour.Imagined(
+        trajectory.inputs,
+        trajectory.action,
+        rewards,
+        trajectory.continuation,
+        _flatten(alive * managed.reached) if managed else alive,
+        memory,
+      ),
+      # What was done was done under other subgoals than are imagined.
+      None if managed else replayed,
+      {SUBGOAL: guidance},
     )
-    losses['critic'], more = self._critic_loss(
-      judged, state.slow_critics, given, weight, replayed, earned
-    )
-    metrics.update(more)
-    advantages, scales, more = self._advantages(
-      judged, weight, state.scales, state.steps, guidance
-    )
-    metrics.update(more)
-    more, entropy = self._actor_losses(
-      learned.actor,
-      given,
-      trajectory.action,
-      memory,
-      advantages,
-      weight,
-      replayed,
-      judged,
-      earned,
-    )
-    losses.update(more)
-    metrics.update(
-      policy_entropy=jnp.mean(entropy),
-      imagined_continuation=jnp.mean(trajectory.continuation),
-      **{f'{name}_reward': jnp.mean(rewards[name]) for name in judged},
-      **{f'{name}_loss': loss for name, loss in losses.items()},
-    )
-    total = sum(losses.values(), jnp.zeros(()))
-    return total, (stop(scales), stop(metrics))
+    if self.manager and managed:
+      more_loss, (more_scales, more) = self.manager.loss(
+        behaviour.Learned(learned.manager, _of_manager(learned.critics)),
+        self._known(state, MANAGER),
+        self._managing(managed, rewards, alive),
+      )
+      loss += more_loss
+      scales.update(_as_manager(more_scales))
+      metrics.update(_as_manager(more))
+    if self.autoencoder:
+      replays = self._config.subgoals.learns_from == 'replay'
+      more_loss, more = self._autoencoder_loss(
+        learned.autoencoder,
+        coder_key,
+        start.deter if replays else trajectory.deter,
+        state.held.get('kl', self._config.subgoals.kl_scale),
+      )
+      loss += more_loss
+      metrics.update(more)
+    metrics['imagined_continuation'] = jnp.mean(trajectory.continuation)
+    held = stop(self._hold(state.held, metrics))
+    metrics.update({f'{name}_weight': weight for name, weight in held.items()})
+    return loss, (scales, held, stop(metrics))
 
-  @property
-  def _through_dynamics(self) -> bool:
-    return isinstance(self.action_space, spaces.Continuous)
+  def _known(self, state: TrainingState, prefix: str = '') -> behaviour.Known:
+    """What the behaviour whose streams begin so knows."""
+    slow_critics, scales = state.slow_critics, state.scales
+    if prefix:
+      slow_critics, scales = _of_manager(slow_critics), _of_manager(scales)
+    return behaviour.Known(
+      slow_critics,
+      scales,
+      state.steps,
+      state.held.get(
+        f'{prefix}entropy', self._config.actor_critic.entropy_scale
+      ),
+    )
+
+  def _managing(
+    self, managed: Managed, rewards: Mapping[str, Array], alive: Array
+  ) -> behaviour.Imagined:
+    """What the manager did, with a step for each stretch.
+
+    Args:
+      managed: the stretches.
+      rewards: of the steps of all stretches, by stream, [k, P * N].
+      alive: of the first starts, [N].
+    """
+    count = len(managed.reached)
+    continuation = managed.trajectory.continuation
+    # That a step is, given that its stretch is.
+    reach = jnp.cumprod(
+      jnp.concatenate([jnp.ones_like(continuation[:1]), continuation[:-1]]), 0
+    )
+    # Exploration is what a step brings on average; rewards are as replay has
+    # those of the level that the manager stands for.
+    divisors = {
+      EXTRINSIC: self._config.reward_divisor(1),
+      NOVELTY: self.duration,
+    }
+
+    def by_stretch(x):
+      return x.reshape((count, -1, *x.shape[1:]))
+
+    return behaviour.Imagined(
+      managed.features,
+      by_stretch(managed.code),
+      {
+        name: by_stretch(jnp.sum(reach * rewards[name], 0) / divisor)
+        for name, divisor in divisors.items()
+      },
+      by_stretch(jnp.prod(continuation, 0)),
+      alive,
+    )
 
   def _rewards(
     self,
@@ -623,207 +730,94 @@ class Level:
     key: Array,
     trajectory: Trajectory,
     code: Array | None,
-  ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
-    """Rewards [H, N] by stream, losses of the autoencoder, and metrics."""
-    stop = jax.lax.stop_gradient
+  ) -> dict[str, Array]:
+    """Rewards [H, N] by stream."""
     rewards = {EXTRINSIC: trajectory.reward}
     if not self.autoencoder:
-      return rewards, {}, {}
+      return rewards
+    autoencoder = jax.lax.stop_gradient(autoencoder)
     if code is not None:
-      goal = stop(self.autoencoder.decode(autoencoder, code))
+      goal = self.autoencoder.decode(autoencoder, code)
       rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
-    # The same pass twice, of which the compiler makes one: the first learns
-    # and leaves the states alone, the second rewards the states.
-    coded = subgoals.reconstruct(
-      self.autoencoder, autoencoder, key, stop(trajectory.deter)
-    )
     seen = subgoals.reconstruct(
-      self.autoencoder, stop(autoencoder), key, trajectory.deter
+      self.autoencoder, autoencoder, key, trajectory.deter
     )
     rewards[NOVELTY] = subgoals.novelty_reward(
       seen.error, self._config.world_model.deter_size
     )
-    error, kl = jnp.mean(coded.error), jnp.mean(coded.kl)
-    loss = error + self._config.subgoals.kl_scale * kl
-    metrics = {'autoencoder_error': error, 'autoencoder_kl': kl}
-    return rewards, {'autoencoder': loss}, metrics
+    return rewards
 
-  def _judge(
-    self,
-    critic: hk.Params,
-    target: hk.Params | None,
-    inputs: linear.Inputs,
-    given: linear.Inputs,
-    reward: Array,
-    discount: Array,
-  ) -> Judged:
-    """What a stream's critic says of imagined states, and what came of them.
-
-    Args:
-      critic: its parameters.
-      target: those whose values the returns are bootstrapped from, if others.
-      inputs: in states 0..H, [H + 1, N, ...].
-      given: those of states 0..H-1, which have no gradient.
-      reward, discount: on arrival in states 1..H, [H, N].
-    """
-    stop = jax.lax.stop_gradient
-    before, last = (
-      jax.tree.map(lambda x, part=part: x[part], inputs)
-      for part in (slice(None, -1), slice(-1, None))
-    )
-    logits = self.critic.apply(critic, given)
-    # The last states teach nothing. The pass over the others is the one above
-    # but for its gradient, and the compiler makes one of both.
-    value = jnp.concatenate(
-      [self.value(stop(critic), before), self.value(stop(critic), last)]
-    )
-    following = value[1:]
-    if target is not None:
-      following = self.value(target, jax.tree.map(lambda x: x[1:], inputs))
-    returns = actor_critic.lambda_returns(
-      reward, discount, following, self._config.actor_critic.return_lambda
-    )
-    return Judged(logits, value, returns)
-
-  def _critic_loss(
-    self,
-    judged: Mapping[str, Judged],
-    slow_critics: Mapping[str, hk.Params],
-    given: linear.Inputs,
-    weight: Array,
-    replayed: Replayed,
-    earned: Array,
+  def _autoencoder_loss(
+    self, params: hk.Params, key: Array, deter: Array, kl_scale: Array | float
   ) -> tuple[Array, dict[str, Array]]:
-    """The sum of all critics' losses, and metrics.
+    """The loss on h [..., D], which is left alone, and metrics.
 
-    Args:
-      judged: by stream.
-      slow_critics: by stream.
-      given: inputs in states 0..H-1, [H, N, ...].
-      weight: of states 0..H-1, [H, N].
-      replayed: what came with the starts.
-      earned: extrinsic returns of the starts as replay has them, [B, T].
+    Where h and key are those of `_rewards`, the pass is as well, and the
+    compiler makes one of both.
     """
-    stop = jax.lax.stop_gradient
-    settings = self._config.actor_critic
-    losses, metrics = {}, {}
-    for name, (logits, value, returns) in judged.items():
-      loss = self._value_head.loss(logits, stop(returns))
-      if settings.slow_scale:
-        slow = self.value(slow_critics[name], given)
-        loss += settings.slow_scale * self._value_head.loss(logits, slow)
-      losses[f'{name}_critic_loss'] = jnp.mean(weight * loss)
-      if name == EXTRINSIC and settings.replay_scale:
-        loss = self._value_head.loss(logits[0], earned.reshape(-1))
-        losses['replay_critic_loss'] = settings.replay_scale * jnp.mean(
-          replayed.alive.reshape(-1) * loss
-        )
-      metrics[f'{name}_return'] = jnp.mean(returns)
-      metrics[f'{name}_value'] = jnp.mean(value)
-    total = sum(losses.values(), jnp.zeros(()))
-    return total, {**losses, **metrics}
-
-  def _advantages(
-    self,
-    judged: Mapping[str, Judged],
-    weight: Array,
-    scales: Mapping[str, Array],
-    steps: Array,
-    guidance: Array | float,
-  ) -> tuple[Array, dict[str, Array], dict[str, Array]]:
-    """The weighted sum of all streams' scaled advantages [H, N].
-
-    Also the new running scales, and metrics.
-    """
-    stop = jax.lax.stop_gradient
-    settings = self._config.actor_critic
-    debias = _debias(settings.scale_decay, steps + 1)
-    parts, moved, metrics = {}, {}, {}
-    for name, (_, value, returns) in judged.items():
-      advantage = returns - stop(value[:-1])
-      centre, scale = jnp.zeros(()), jnp.ones(())
-      if settings.advantage_scale == 'range':
-        scale = actor_critic.percentile_range(stop(returns))
-      elif settings.advantage_scale == 'deviation':
-        centre, scale = actor_critic.moments(stop(advantage), weight)
-      moved[name] = _move(scales[name], scale, settings.scale_decay)
-      counts = guidance if name == SUBGOAL else 1.0
-      parts[name] = (
-        counts
-        * self.streams[name]
-        * (advantage - centre)
-        / jnp.maximum(self._scale_floors[name], debias * moved[name])
-      )
-      metrics[f'{name}_scale'] = debias * moved[name]
-    magnitude = {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
-    total = sum(magnitude.values())
-    metrics.update(
-      {
-        f'{name}_advantage_share': part / jnp.maximum(total, 1e-12)
-        for name, part in magnitude.items()
-      }
+    assert self.autoencoder
+    coded = subgoals.reconstruct(
+      self.autoencoder, params, key, jax.lax.stop_gradient(deter)
     )
-    return sum(parts.values(), jnp.zeros(())), moved, metrics
-
-  def _actor_losses(
-    self,
-    actor: hk.Params,
-    given: linear.Inputs,
-    action: Array,
-    memory: Any,
-    advantage: Array,
-    weight: Array,
-    replayed: Replayed,
-    judged: Mapping[str, Judged],
-    earned: Array,
-  ) -> tuple[dict[str, Array], Array]:
-    """Losses of the actor by name, and its entropy [H, N].
-
-    Args: as of `_critic_loss`, with
-      actor: its parameters.
-      action: chosen in states 0..H-1, encoded, [H, N, A].
-      memory: of the actor, before the starts, [N, ...].
-      advantage: [H, N].
-    """
-    stop = jax.lax.stop_gradient
-    settings = self._config.actor_critic
-    policy = self.actor.apply(actor, given, memory)
-    entropy = policy.entropy()
-    if self._through_dynamics:
-      objective = advantage
-    else:
-      objective = policy.log_prob(action) * stop(advantage)
-    losses = {
-      'actor': -jnp.mean(
-        weight * (objective + settings.entropy_scale * entropy)
-      )
+    error, kl = jnp.mean(coded.error), jnp.mean(coded.kl)
+    loss = error + kl_scale * kl
+    metrics = {
+      'autoencoder_error': error,
+      'autoencoder_kl': kl,
+      'autoencoder_loss': loss,
     }
-    if settings.replay_actor_scale and replayed.log_prob is not None:
-      log_prob = jax.tree.map(lambda x: x[0], policy).log_prob(
-        replayed.action.reshape(action[0].shape)
-      )
-      value = stop(judged[EXTRINSIC].value[0])
-      losses['replay_actor'] = settings.replay_actor_scale * (
-        actor_critic.replay_policy_loss(
-          log_prob.reshape(earned.shape),
-          replayed.log_prob,
-          earned - value.reshape(earned.shape),
-          replayed.alive,
-          replayed.start_of_episode,
-          self._scale_floors[EXTRINSIC],
+    return loss, metrics
+
+  def _targets(self) -> dict[str, tuple[str, float, bool]]:
+    """For each held weight what it holds: a metric, where, and how.
+
+    The last says whether a higher weight makes the metric higher.
+    """
+    settings = self._config.actor_critic
+    targets = {}
+    if self.autoencoder and self._config.subgoals.kl_target:
+      target = self._config.subgoals.kl_target
+      targets['kl'] = ('autoencoder_kl', target, False)
+    for prefix, space in (
+      ('', self.action_space),
+      (MANAGER, self.subgoal_space if self.manager else None),
+    ):
+      if settings.entropy_target and isinstance(space, spaces.Discrete):
+        most = space.num_choices * math.log(space.classes)
+        targets[f'{prefix}entropy'] = (
+          f'{prefix}policy_entropy',
+          settings.entropy_target * most,
+          True,
         )
-      )
-    return losses, entropy
+    return targets
+
+  def _hold(
+    self, held: Mapping[str, Array], metrics: Mapping[str, Array]
+  ) -> dict[str, Array]:
+    """The weights after a step towards what holds their targets."""
+    return {
+      name: optimizers.hold(held[name], metrics[metric], target, raises)
+      for name, (metric, target, raises) in self._targets().items()
+    }
 
 
-def _move(mean: Array, value: Array, decay: float) -> Array:
-  """A step of a running mean, which started at 0; see `_debias`."""
-  return decay * mean + (1.0 - decay) * value
+def _flatten(x: Array) -> Array:
+  """The first two axes as one."""
+  return x.reshape((-1, *x.shape[2:]))
 
 
-def _debias(decay: float, steps: Array) -> Array:
-  """What a running mean of `steps` values is to be multiplied by."""
-  return 1.0 / jnp.maximum(1.0 - decay**steps, 1e-6)
+def _as_manager(values: Mapping[str, Any]) -> dict[str, Any]:
+  """A manager's by their names among a level's."""
+  return {MANAGER + name: value for name, value in values.items()}
+
+
+def _of_manager(values: Mapping[str, Any]) -> dict[str, Any]:
+  """The inverse of `_as_manager`: the manager's among others."""
+  return {
+    name.removeprefix(MANAGER): value
+    for name, value in values.items()
+    if name.startswith(MANAGER)
+  }
 
 
 def draw(init: Callable[[Array], Any], key: Array) -> Any:
@@ -840,7 +834,9 @@ def policy_params(params: Params) -> PackedPolicy:
   used = hk.data_structures.filter(
     lambda module, *_: 'decoder' not in module.split('/'), params.world_model
   )
-  return PackedPolicy(packing.pack(used), packing.pack(params.actor))
+  return PackedPolicy(
+    packing.pack(used), packing.pack(params.actor), packing.pack(params.manager)
+  )
 
 
 def unpack_policy(params: PackedPolicy) -> PolicyParams:

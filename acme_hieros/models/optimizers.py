@@ -2,9 +2,15 @@
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import optax
 
 from acme_hieros.config import OptimizerConfig
+
+Array = jax.Array
+
+# The least and the greatest that a weight is moved to.
+_WEIGHTS = (1e-5, 1e2)
 
 
 def make(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -46,3 +52,20 @@ def scale_core(scale: float) -> optax.GradientTransformation:
   return optax.stateless(
     lambda steps, _: jax.tree_util.tree_map_with_path(scaled, steps)
   )
+
+
+def hold(weight: Array, value: Array, target: float, raises: bool) -> Array:
+  """A loss's weight, moved towards what holds a value at its target.
+
+  By a tenth where the value is off by more (Director, 2206.04114, section 2.3:
+  the KL weight of goals).
+
+  Args:
+    weight: of the loss, [].
+    value: what was measured, [].
+    target: where it is to be, greater than 0.
+    raises: whether more weight makes the value greater, or else smaller.
+  """
+  ratio = target / value if raises else value / target
+  step = jnp.where(ratio > 1.1, 1.1, jnp.where(ratio < 1 / 1.1, 1 / 1.1, 1.0))
+  return jnp.clip(weight * step, *_WEIGHTS)

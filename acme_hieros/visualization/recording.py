@@ -168,7 +168,8 @@ class Recorder:
     ticks = np.arange(0, len(rewards), config.tick_period(i))
     step = np.append(ticks, len(rewards))
     state = jax.tree.map(lambda x: x[step], memories[i].state)
-    code = memories[i + 1].action[step] if i + 1 < len(memories) else None
+    code = hierarchy.subgoal(memories, i)
+    code = None if code is None else code[step]
     padded = _pad((state, code), self._most_ticks(i))
     believed = jax.device_get(self._examine[i](params, key, *padded))
     if code is not None:

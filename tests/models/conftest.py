@@ -44,10 +44,10 @@ def config():
       free_nats=0.05,
     ),
     actor_critic=config_lib.ActorCriticConfig(
-      layers=1, units=16, horizon=3, value_bins=41, novelty_at_level_0=True
+      layers=1, units=16, horizon=3, value_bins=41, novelty_weight=(0.1,)
     ),
     subgoals=config_lib.SubgoalConfig(
-      duration=2,
+      duration=(2,),
       categoricals=2,
       classes=3,
       encoder_layers=1,

@@ -12,6 +12,7 @@ import pytest
 from acme_hieros import config as config_lib
 from acme_hieros.models import (
   actor_critic,
+  behaviour,
   hierarchy,
   spaces,
   subgoals,
@@ -66,8 +67,7 @@ def draw_state(level, draw):
 @pytest.fixture(scope='module', params=[CHOICE, BOX], ids=['choice', 'box'])
 def trained(request, config, draw):
   """A level with every reward stream, its state, and its jitted update."""
-  code = subgoals.code_space(config.subgoals)
-  level = level_lib.Level(config, SEEN, request.param, code, novelty=True)
+  level = level_lib.Level(config, SEEN, request.param)
   jitted = jax.jit(level.update)
 
   def update(state, batch, guidance=1.0):
@@ -179,13 +179,12 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     replace(
       config,
       'actor_critic',
-      novelty_weight=0.0,
+      novelty_weight=(0.0,),
       replay_scale=0.3,
       replay_actor_scale=0.3,
     ),
     SEEN,
     level.action_space,
-    level.subgoal_space,
   )
   assert set(level.streams) == {'extrinsic', 'subgoal'}
   scale = {}
@@ -194,10 +193,10 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     original = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *a: part(original(*a), scale[by]))
 
-  two_hot = level._value_head
+  two_hot = level.behaviour._head
   monkeypatch.setattr(
-    level,
-    '_value_head',
+    level.behaviour,
+    '_head',
     two_hot._replace(loss=lambda *a: scale['critic'] * two_hot.loss(*a)),
   )
   scaled(
@@ -228,7 +227,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     ).features
     learned = state.params._replace(world_model={})
     shape = (2, 2)
-    replayed = level_lib.Replayed(
+    replayed = behaviour.Replayed(
       reward=jnp.ones(shape),
       continuation=jnp.ones(shape),
       start_of_episode=jnp.zeros(shape, bool),
@@ -349,16 +348,13 @@ def test_replayed_returns_teach_only_the_extrinsic_critic(
     replace(config, 'actor_critic', replay_scale=0.7),
     SEEN,
     level.action_space,
-    level.subgoal_space,
-    novelty=True,
   )
   one, other = update(state, batch), jax.jit(replaying.update)(state, batch)
   np.testing.assert_allclose(
-    other[1]['critic_loss'],
-    one[1]['critic_loss'] + other[1]['replay_critic_loss'],
-    rtol=1e-4,
+    other[1]['critic_loss'], one[1]['critic_loss'], rtol=1e-4
   )
-  for part in level_lib.Params._fields:
+  assert other[1]['replay_critic_loss'] > 0
+  for part in ('world_model', 'actor', 'critics', 'autoencoder'):
     gradients = [gradient_of(part, updated) for updated in (one, other)]
     for name in gradients[0]:
       own, replayed = (gradient[name] for gradient in gradients)
@@ -471,9 +467,14 @@ def one_step_level(config, replace, action, reward, divisor=1, **settings):
     horizon=1,
     entropy_scale=1e-4,
     optimizer=config_lib.OptimizerConfig(1e-2, 1e-5, 100.0),
+    novelty_weight=(0.0,),
     **settings,
   )
-  level = level_lib.Level(config, SEEN, action, reward_divisor=divisor)
+  # The highest level: of one, or of two of which each step takes so many.
+  index = int(divisor > 1)
+  config = dataclasses.replace(config, depth=index + 1)
+  config = replace(config, 'subgoals', duration=(max(divisor, 2),))
+  level = level_lib.Level(config, SEEN, action, index)
   level.world_model = one_step_world(reward, config, action.size)
   return level, one_step_features(config, (1,))
 
@@ -621,7 +622,7 @@ def test_the_extrinsic_critic_learns_what_was_really_earned(config, replace):
   known[:, :-1] = ~starts[:, 1:]
   expected = weight * np.average(known, weights=alive) / (1 + weight)
   np.testing.assert_allclose(
-    level.value(state.params.critics['extrinsic'], features),
+    level.behaviour.value(state.params.critics['extrinsic'], features),
     expected,
     rtol=0.03,
   )
@@ -673,32 +674,31 @@ def test_floors_follow_the_scale_of_a_level_s_rewards(
   levels = hierarchy.Hierarchy(config, SEEN, CHOICE).levels
   for level, floor in zip(levels, extrinsic):
     others = {name: 8.0 for name in level.streams if name != 'extrinsic'}
-    assert level._scale_floors == {'extrinsic': floor, **others}
+    assert level.behaviour.floors == {'extrinsic': floor, **others}
 
 
-@pytest.mark.parametrize('novelty_at_level_0', [False, True])
+@pytest.mark.parametrize('novelty', [(0.0, 0.1), (0.2,)])
 def test_levels_have_the_reward_streams_of_their_place(
-  config, replace, novelty_at_level_0
+  config, replace, novelty
 ):
-  config = replace(
-    config, 'actor_critic', novelty_at_level_0=novelty_at_level_0
-  )
+  config = replace(config, 'actor_critic', novelty_weight=novelty)
 
   def build(depth):
     changed = dataclasses.replace(config, depth=depth)
     return hierarchy.Hierarchy(changed, SEEN, CHOICE).levels
 
-  bottom, middle, top = (level.streams for level in build(3))
-  novelty = {'novelty': 0.1} if novelty_at_level_0 else {}
-  assert bottom == {'extrinsic': 1.0, 'subgoal': 0.3, **novelty}
-  assert middle == {'extrinsic': 1.0, 'subgoal': 0.3, 'novelty': 0.1}
-  assert top == {'extrinsic': 1.0, 'novelty': 0.1}
-
+  low, high = ({'novelty': w} if w else {} for w in (novelty[0], novelty[-1]))
+  assert [level.streams for level in build(3)] == [
+    {'extrinsic': 1.0, 'subgoal': 0.3, **low},
+    {'extrinsic': 1.0, 'subgoal': 0.3, **high},
+    {'extrinsic': 1.0, **high},
+  ]
   (flat,) = build(1)
-  assert flat.streams == {'extrinsic': 1.0}
-  assert flat.subgoal_space is None and flat.autoencoder is None
+  assert flat.streams == {'extrinsic': 1.0, **low}
+  assert flat.subgoal_space is None
+  assert bool(flat.autoencoder) == bool(low)
   state = jax.eval_shape(flat.init, jax.random.PRNGKey(0))
-  assert not state.params.autoencoder
+  assert bool(state.params.autoencoder) == bool(low)
 
 
 def test_policy_params_are_enough_to_act(trained):

@@ -215,6 +215,7 @@ def test_a_level_learns_by_two_updates(config, core, posterior):
   config = dataclasses.replace(
     config,
     depth=1,
+    depth=1,
     sequence_length=LENGTH,
     world_model=dataclasses.replace(
       config.world_model,

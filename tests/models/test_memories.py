@@ -215,7 +215,6 @@ def test_a_level_learns_by_two_updates(config, core, posterior):
   config = dataclasses.replace(
     config,
     depth=1,
-    depth=1,
     sequence_length=LENGTH,
     world_model=dataclasses.replace(
       config.world_model,

@@ -148,7 +148,6 @@ def test_a_level_learns_and_its_actor_s_memory_too(config, settings):
   config = dataclasses.replace(
     config,
     depth=1,
-    depth=1,
     sequence_length=LENGTH,
     actor_critic=dataclasses.replace(
       settings, horizon=AHEAD, replay_actor_scale=1.0

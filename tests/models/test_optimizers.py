@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from acme_hieros.config import OptimizerConfig
 from acme_hieros.models import optimizers
@@ -52,3 +53,27 @@ def test_the_gradient_is_clipped_as_a_whole():
     for x in values.values():
       # An epsilon of 1 leaves the size of a gradient visible.
       np.testing.assert_allclose(x, -0.1 * g / (g + 1.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('value', 'raises', 'weight', 'expected'),
+  [
+    # KL: too much of it gets more weight.
+    (12.0, False, 0.5, 0.55),
+    (10.5, False, 0.5, 0.5),
+    (8.0, False, 0.5, 0.5 / 1.1),
+    # Entropy: too much of it gets less.
+    (12.0, True, 0.5, 0.5 / 1.1),
+    (9.5, True, 0.5, 0.5),
+    (8.0, True, 0.5, 0.55),
+    # Neither vanishes nor explodes.
+    (12.0, False, 100.0, 100.0),
+    (0.0, False, 1e-5, 1e-5),
+    (0.0, True, 0.5, 0.55),
+  ],
+)
+def test_weights_are_moved_towards_what_holds_a_target(
+  value, raises, weight, expected
+):
+  held = optimizers.hold(jnp.float32(weight), jnp.float32(value), 10.0, raises)
+  np.testing.assert_allclose(held, expected, rtol=1e-5)

@@ -120,14 +120,17 @@ class Visualizer:
     )
     figure, _ = pictures.episode(self._networks.config, observation, episode)
     save(figure, 'episode')
-    save(pictures.eigenvalues(params), 'eigenvalues')
+    spectra = pictures.eigenvalues(params)
+    if spectra:
+      save(spectra, 'eigenvalues')
     if not pictures.images(observation):
       return
-    if len(self._networks.levels) > 1:
-      pictured = [
-        self._recorder.picture_subgoals(params, episode, level)
-        for level in range(len(self._networks.levels) - 1)
-      ]
+    pictured = [
+      self._recorder.picture_subgoals(params, episode, i)
+      for i, level in enumerate(self._networks.levels)
+      if level.subgoal_space
+    ]
+    if pictured:
       save(pictures.subgoals(observation, episode, pictured), 'subgoals')
     # One after the other: their frames need memory.
     for name, frames in (

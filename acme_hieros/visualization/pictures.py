@@ -186,9 +186,10 @@ def subgoals(
   """
   name = images(observation_spaces)[0]
   frames = as_rgb(recording.observation[name])
+  given = [record for record in recording.levels if record.code is not None]
   figure = Figure(
     figsize=(
-      max(5, 1.5 + max(len(_shown(x.step)) for x in recording.levels[1:])),
+      max(5, 1.5 + max(len(_shown(x.proposed)) for x in given)),
       4.6 * len(pictured),
     ),
     layout='constrained',
@@ -197,13 +198,13 @@ def subgoals(
   for i, (part, (decoded, nearest, similarity)) in enumerate(
     zip(parts, pictured)
   ):
-    record, above = recording.levels[i], recording.levels[i + 1]
+    record = given[i]
     proposed = decoded_image(decoded[name])
-    shown = _shown(above.step[:-1])
+    shown = _shown(record.proposed[:-1])
     cells = part.subplots(4, len(shown), squeeze=False)
     for column, m in enumerate(shown):
       # Until it was replaced, or the recording ended.
-      step, end = above.step[m], above.step[m + 1]
+      step, end = record.proposed[m], record.proposed[m + 1]
       for row, picture in enumerate(
         (
           frames[step],
@@ -226,8 +227,9 @@ def subgoals(
     ):
       cells[row, 0].set_ylabel(label, fontsize=8)
     part.suptitle(
-      f'Subgoals of level {i}, by level {i + 1}\n(numbers: similarity to the '
-      'most similar state)',
+      f'Subgoals of level {i}, by '
+      + (f'level {i + 1}' if i + 1 < len(recording.levels) else 'its manager')
+      + '\n(numbers: similarity to the most similar state)',
       fontsize=10,
     )
   return figure
@@ -326,8 +328,11 @@ def episode(
   return figure, timelines
 
 
-def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
-  """The discrete S5 eigenvalues of all levels and layers, in the unit disc."""
+def eigenvalues(params: Sequence[level_lib.Params]) -> Figure | None:
+  """The discrete eigenvalues of all levels and layers, in the unit disc.
+
+  Of state space layers; None where there is none.
+  """
   spectra = [
     {
       name: np.asarray(values)
@@ -335,6 +340,8 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
     }
     for p in params
   ]
+  if not any(spectra):
+    return None
   figure = Figure(figsize=(4.2 * len(spectra), 5.0), layout='constrained')
   circle = np.exp(1j * np.linspace(0, 2 * np.pi, 200))
   for i, spectrum in enumerate(spectra):
@@ -366,7 +373,7 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure:
       ncols=4,
       frameon=False,
     )
-  figure.suptitle('Eigenvalues of the S5 layers, one step', fontsize=11)
+  figure.suptitle('Eigenvalues of state space layers, one step', fontsize=11)
   return figure
 
 

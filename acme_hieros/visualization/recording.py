@@ -28,7 +28,9 @@ class LevelRecord(NamedTuple):
     chose nothing there, and what it chose before still stands.
   state: what it inferred, [M, ...].
   action: what it chose, encoded, [M, A].
-  code: the one-hot subgoal that it was given, [M, G]; None at the top.
+  code: the one-hot subgoal that it was given, [M, G]; None without any.
+  proposed: the steps at which subgoals were chosen for it, and the last one of
+    `step`, [P + 1]; None without any.
   reward: that came with the state, by stream, [M]; NaN at the first tick, to
     which nothing came but novelty.
   beliefs: in these states.
@@ -38,6 +40,7 @@ class LevelRecord(NamedTuple):
   state: world_model.State
   action: np.ndarray
   code: np.ndarray | None
+  proposed: np.ndarray | None
   reward: dict[str, np.ndarray]
   beliefs: beliefs.Beliefs
 
@@ -98,7 +101,8 @@ class Recorder:
           networks.levels[: i + 1], *args
         )
       )
-      for i in range(len(networks.levels) - 1)
+      for i, level in enumerate(networks.levels)
+      if level.subgoal_space
     ]
 
   def record(
@@ -168,8 +172,11 @@ class Recorder:
     ticks = np.arange(0, len(rewards), config.tick_period(i))
     step = np.append(ticks, len(rewards))
     state = jax.tree.map(lambda x: x[step], memories[i].state)
-    code = hierarchy.subgoal(memories, i)
-    code = None if code is None else code[step]
+    code, proposed = hierarchy.subgoal(memories, i), None
+    if code is not None:
+      code = code[step]
+      proposed = np.arange(0, len(rewards), config.tick_period(i + 1))
+      proposed = np.append(proposed, len(rewards))
     padded = _pad((state, code), self._most_ticks(i))
     believed = jax.device_get(self._examine[i](params, key, *padded))
     if code is not None:
@@ -187,7 +194,7 @@ class Recorder:
     if level_lib.NOVELTY in level.streams:
       reward[level_lib.NOVELTY] = believed.novelty
     return LevelRecord(
-      step, state, memories[i].action[step], code, reward, believed
+      step, state, memories[i].action[step], code, proposed, reward, believed
     )
 
   def _most_ticks(self, level: int) -> int:
@@ -244,10 +251,11 @@ class Recorder:
       level: that was given them.
 
     Returns:
-      As `beliefs.picture_subgoals`, for each choice of the level above.
+      As `beliefs.picture_subgoals`, for each that was chosen.
     """
-    record, above = recording.levels[level], recording.levels[level + 1]
-    goal = record.beliefs.goal[np.isin(record.step, above.step[:-1])]
+    record = recording.levels[level]
+    assert record.proposed is not None
+    goal = record.beliefs.goal[np.isin(record.step, record.proposed[:-1])]
     pictured = self._picture_subgoals[level](
       params[: level + 1],
       _pad(goal, self._most_ticks(level + 1)),

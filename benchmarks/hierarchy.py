@@ -1,0 +1,226 @@
+"""Does the hierarchy help? Tasks with rare rewards, at equal CPU time.
+
+  python -m benchmarks.hierarchy
+  python -m benchmarks.hierarchy --tasks=pads2,pads3 \\
+    --variants=depth1,director --seeds=5 --cpu_minutes=15,30 --name=pads
+
+Trains every variant on every task with the seeds 0, 1, ... by the launcher,
+each run on one core of the CPU and as many at once as there are --cores, and
+evaluates it at each mark. The same command goes on with what was interrupted.
+In benchmarks/results are
+
+  <name>.csv                      a row for each task, variant, seed and mark
+  <name>-<variant>-episodes.csv   the training episodes of its runs
+
+and in --workdir, by default runs/hierarchy/<name>, the runs. Prints a line a
+row and, last, a table by task: means over seeds, and what share of the way from
+random play to the best there is they have come, with 95 % intervals.
+"""
+
+from collections.abc import Mapping, Sequence
+import math
+import os
+import sys
+from typing import NamedTuple
+
+from absl import app, flags
+import numpy as np
+from scipy import stats
+
+from acme_hieros import command_line
+from acme_hieros import config as config_lib
+from acme_hieros.scores import statistics
+import benchmarks
+from benchmarks import campaign, tables
+
+_TASKS = flags.DEFINE_list('tasks', [], 'Of TASKS; default: all.')
+_VARIANTS = flags.DEFINE_list('variants', [], 'Of VARIANTS; default: all.')
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each.', lower_bound=1)
+_PRESET = flags.DEFINE_string('preset', 'tiny', 'Size of the agents.')
+_OVERRIDE = flags.DEFINE_multi_string(
+  'override', [], 'A field of the configuration of all, as name=value.'
+)
+_CPU_MINUTES = flags.DEFINE_list(
+  'cpu_minutes', ['15', '30'], 'The marks, ascending, in CPU minutes.'
+)
+_EPISODES = flags.DEFINE_integer(
+  'episodes', 40, 'Played at each mark.', lower_bound=1
+)
+_NAME = flags.DEFINE_string('name', 'hierarchy', 'Of the table.')
+_CORES = flags.DEFINE_list(
+  'cores', [], 'Of the CPU; default: all that this process may use.'
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where the runs go; default: runs/hierarchy/<name>.'
+)
+_RESULTS = flags.DEFINE_string(
+  'results', benchmarks.RESULTS, 'Where the tables go.'
+)
+
+
+class Task(NamedTuple):
+  """An environment, and the returns of random play and of the best there is.
+
+  See `acme_hieros.environments.sparse`.
+  """
+
+  environment: str
+  options: Mapping[str, int]
+  random: float
+  best: float
+
+  def flags(self) -> list[str]:
+    """Of the launcher."""
+    options = [f'--env_option={k}={v}' for k, v in self.options.items()]
+    return [f'--env={self.environment}', *options]
+
+  def share(self, score: float) -> float:
+    """Of the way from random play to the best."""
+    return (score - self.random) / (self.best - self.random)
+
+
+TASKS = {
+  **{
+    f'pads{order}': Task('sparse/pads', {'order': order}, random, best)
+    for order, random, best in (
+      (2, 0.209, 126.2),
+      (3, 0.0288, 93.7),
+      (4, 4.4e-4, 60.3),
+      (5, 2.2e-5, 50.0),
+      (6, 1.1e-6, 40.2),
+    )
+  },
+  'key': Task('sparse/key', {}, 0.281, 10.0),
+  'corridor3': Task('sparse/corridor', {'rows': 3}, 0.0888, 10.0),
+  'corridor4': Task('sparse/corridor', {'rows': 4}, 0.00234, 10.0),
+}
+
+# Of each a system, and the fields that it changes.
+VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+  'depth1': ('hieros', {'depth': '1'}),
+  'depth2': ('hieros', {'depth': '2'}),
+  'depth3': ('hieros', {'depth': '3'}),
+  'director': ('director', {}),
+}
+
+
+def main(argv):
+  command_line.refuse_arguments(argv)
+  try:
+    tasks = _chosen(_TASKS, TASKS)
+    variants = _chosen(_VARIANTS, VARIANTS)
+    cores = campaign.read_cores(_CORES.value)
+    plans = make_plans(variants)
+    with campaign.locked(_workdir()):
+      # The first seed of all comes first: it tells most.
+      code = campaign.work(
+        [
+          campaign.Run(task, seed, plan, TASKS[task].flags())
+          for seed in range(_SEEDS.value)
+          for task in tasks
+          for plan in plans.values()
+        ],
+        cores,
+      )
+  except (ValueError, OSError) as error:
+    sys.exit(f'hierarchy: {error}')
+  if code == campaign.INTERRUPTED:
+    print('Interrupted; the same command goes on.')
+  else:
+    print(describe(plans, tasks))
+  print(f'Rows: {next(iter(plans.values())).table.path}')
+  sys.exit(code)
+
+
+def _chosen(flag, known: Mapping[str, object]) -> list[str]:
+  """What a flag names.
+
+  Raises:
+    ValueError: it names something else.
+  """
+  for name in flag.value:
+    if name not in known:
+      raise ValueError(f'--{flag.name}={name}: there are {", ".join(known)}.')
+  return list(dict.fromkeys(flag.value or known))
+
+
+def _workdir() -> str:
+  return _WORKDIR.value or os.path.join('runs', 'hierarchy', _NAME.value)
+
+
+def make_plans(variants: Sequence[str]) -> dict[str, campaign.Plan]:
+  """What is to be done, by variant.
+
+  Raises:
+    ValueError: a sentence about a flag that will not do.
+  """
+  name = _NAME.value
+  if not name or os.path.basename(name) != name:
+    raise ValueError('--name has to name the table, and is no path.')
+  path = os.path.join(_RESULTS.value, name)
+  table = tables.Table(f'{path}.csv', campaign.COLUMNS)
+  plans = {}
+  for variant in variants:
+    system, changed = VARIANTS[variant]
+    values = {**command_line.read_pairs(_OVERRIDE), **changed}
+    config = config_lib.override(
+      config_lib.preset(_PRESET.value, system), values
+    )
+    plans[variant] = campaign.Plan(
+      marks=campaign.read_marks(_CPU_MINUTES.value),
+      episodes=_EPISODES.value,
+      configuration=config_lib.describe(config),
+      flags=[
+        f'--preset={_PRESET.value}',
+        f'--system={system}',
+        *(f'--override={field}={value}' for field, value in values.items()),
+      ],
+      workdir=os.path.join(_workdir(), variant),
+      table=table,
+      played=tables.Table(
+        f'{path}-{variant}-episodes.csv', campaign.EPISODE_COLUMNS
+      ),
+    )
+  return plans
+
+
+def describe(plans: Mapping[str, campaign.Plan], tasks: Sequence[str]) -> str:
+  """For each mark and task a line a variant: all seeds in the table."""
+  lines = []
+  marks = next(iter(plans.values())).marks
+  for mark in marks:
+    lines += [
+      f'\nafter {mark}:',
+      f'{"task":10}  {"variant":10}  seeds  {"mean ± standard error":>24}  '
+      'of the way to the best',
+    ]
+    for task in tasks:
+      for variant, plan in plans.items():
+        rows = plan.table.of(
+          game=task, mark=mark, configuration=plan.configuration
+        )
+        if not rows:
+          continue
+        means = [float(row['mean']) for row in rows]
+        share, margin = interval([TASKS[task].share(mean) for mean in means])
+        score = campaign.readable(
+          float(np.mean(means)), statistics.standard_error(means)
+        )
+        lines.append(
+          f'{task:10}  {variant:10}  {len(means):5}  {score:>24}  {share:6.3f}'
+          + ('' if math.isnan(margin) else f' ± {margin:.3f}')
+        )
+  return '\n'.join(lines)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+  """Mean, and half of Student's 95 % interval; NaN of one value."""
+  if len(values) < 2:
+    return float(np.mean(values)), math.nan
+  error = stats.sem(values)
+  margin = error * stats.t.ppf(0.975, len(values) - 1)
+  return float(np.mean(values)), float(margin)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -193,7 +193,7 @@ def counting_batch(length=65):
 
 
 def diagnose(level, batch):
-  params = level_lib.Params(None, None, None, None)
+  params = level_lib.Params(*[None] * len(level_lib.Params._fields))
   return diagnostics.diagnose(level, params, jax.random.PRNGKey(0), batch)
 
 

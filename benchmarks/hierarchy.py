@@ -34,7 +34,9 @@ import benchmarks
 from benchmarks import campaign, tables
 
 _TASKS = flags.DEFINE_list('tasks', [], 'Of TASKS; default: all.')
-_VARIANTS = flags.DEFINE_list('variants', [], 'Of VARIANTS; default: all.')
+_VARIANTS = flags.DEFINE_list(
+  'variants', [], 'Of VARIANTS; default: the depths, novelty, director.'
+)
 _SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each.', lower_bound=1)
 _PRESET = flags.DEFINE_string('preset', 'tiny', 'Size of the agents.')
 _OVERRIDE = flags.DEFINE_multi_string(
@@ -100,15 +102,27 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   'depth1': ('hieros', {'depth': '1'}),
   'depth2': ('hieros', {'depth': '2'}),
   'depth3': ('hieros', {'depth': '3'}),
+  # What novelty brings without subgoals.
+  'novelty': ('hieros', {'depth': '1', 'actor_critic.novelty_weight': '0.1'}),
   'director': ('director', {}),
+  # The director without one of what makes it.
+  'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),
+  'no_novelty': ('director', {'actor_critic.novelty_weight': '0'}),
+  'imagined': ('director', {'subgoals.learns_from': 'imagination'}),
+  'free_kl': ('director', {'subgoals.kl_target': '0'}),
+  'free_entropy': ('director', {'actor_critic.entropy_target': '0'}),
+  'range': ('director', {'actor_critic.advantage_scale': 'range'}),
+  'k4': ('director', {'subgoals.duration': '4'}),
 }
+
+_USUAL = ('depth1', 'depth2', 'depth3', 'novelty', 'director')
 
 
 def main(argv):
   command_line.refuse_arguments(argv)
   try:
-    tasks = _chosen(_TASKS, TASKS)
-    variants = _chosen(_VARIANTS, VARIANTS)
+    tasks = _chosen(_TASKS, TASKS, list(TASKS))
+    variants = _chosen(_VARIANTS, VARIANTS, _USUAL)
     cores = campaign.read_cores(_CORES.value)
     plans = make_plans(variants)
     with campaign.locked(_workdir()):
@@ -132,8 +146,10 @@ def main(argv):
   sys.exit(code)
 
 
-def _chosen(flag, known: Mapping[str, object]) -> list[str]:
-  """What a flag names.
+def _chosen(
+  flag, known: Mapping[str, object], usual: Sequence[str]
+) -> list[str]:
+  """What a flag names, or else the usual.
 
   Raises:
     ValueError: it names something else.
@@ -141,7 +157,7 @@ def _chosen(flag, known: Mapping[str, object]) -> list[str]:
   for name in flag.value:
     if name not in known:
       raise ValueError(f'--{flag.name}={name}: there are {", ".join(known)}.')
-  return list(dict.fromkeys(flag.value or known))
+  return list(dict.fromkeys(flag.value or usual))
 
 
 def _workdir() -> str:

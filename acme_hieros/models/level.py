@@ -28,6 +28,9 @@ from acme_hieros.models.ops import linear, packing
 
 Array = jax.Array
 
+# Split at once for what draws parameters.
+_KEYS = 16
+
 # Begins the names of a manager's streams.
 MANAGER = 'manager_'
 
@@ -823,10 +826,15 @@ def _of_manager(values: Mapping[str, Any]) -> dict[str, Any]:
 def draw(init: Callable[[Array], Any], key: Array) -> Any:
   """What `init` of a level or a hierarchy gives for a random key.
 
-  It runs once: compiling it well takes far longer than running it.
+  It runs once: compiling it well takes far longer than running it. Random keys
+  that are split one by one would be half of what there is to compile.
   """
   options = {'xla_backend_optimization_level': 0}
-  return jax.jit(init, compiler_options=options)(key)
+  before = hk.experimental.rng_reserve_size(_KEYS)
+  try:
+    return jax.jit(init, compiler_options=options)(key)
+  finally:
+    hk.experimental.rng_reserve_size(before)
 
 
 def policy_params(params: Params) -> PackedPolicy:

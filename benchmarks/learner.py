@@ -2,6 +2,7 @@
 
   python -m benchmarks.learner
   python -m benchmarks.learner --preset=small --override=batch_size=8 --json
+  python -m benchmarks.learner --preset=small --by_core
 
 The agent is that of Atari with all 18 actions, in a process with one core. On a
 CPU its seconds count, which other work on the machine disturbs least; the
@@ -25,7 +26,7 @@ import numpy as np
 
 from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
-from acme_hieros.models import hierarchy, spaces, world_model
+from acme_hieros.models import cores, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 from benchmarks import timing
 
@@ -43,6 +44,9 @@ _STEPS = flags.DEFINE_integer(
 _TRACE = flags.DEFINE_string(
   'trace', None, 'Directory for profiles, for TensorBoard or Perfetto.'
 )
+_BY_CORE = flags.DEFINE_bool(
+  'by_core', False, 'Measure all with each core in turn, and not one alone.'
+)
 _JSON = flags.DEFINE_bool('json', False, 'End with one line of JSON.')
 _PART = flags.DEFINE_string('part', None, 'Measure only this, in this process.')
 
@@ -57,18 +61,22 @@ def main(argv):
     print(json.dumps(measure(_PART.value)))
     return
   config = read_config()
-  levels = [f'level_{i}' for i in range(config.depth)]
-  figures = {}
-  for part in ['yardstick', *levels, 'policy']:
-    print(f'measuring {part} ...', file=sys.stderr, flush=True)
-    figures[part] = measure_apart(part)
+  figures = {'yardstick': measure_apart('yardstick')}
+  parts = [*(f'level_{i}' for i in range(config.depth)), 'policy']
+  for core in cores.names() if _BY_CORE.value else [None]:
+    for part in parts:
+      name = f'{core} {part}' if core else part
+      print(f'measuring {name} ...', file=sys.stderr, flush=True)
+      override = [f'world_model.core={core}'] if core else []
+      figures[name] = measure_apart(part, override)
   yardstick = figures['yardstick']['seconds']
   kind = figures['yardstick']['device']
   print(f'{config_lib.describe(config)}, on {kind}')
-  print(f'{"":12}{"seconds":>10}{"yardsticks":>12}{"peak GiB":>10}')
-  for part, figure in figures.items():
+  width = max(map(len, figures))
+  print(f'{"":{width}}{"seconds":>10}{"yardsticks":>12}{"peak GiB":>10}')
+  for name, figure in figures.items():
     print(
-      f'{part:12}{figure["seconds"]:10.4f}'
+      f'{name:{width}}{figure["seconds"]:10.4f}'
       f'{figure["seconds"] / yardstick:12.2f}{figure["peak_gib"]:10.2f}'
     )
   if _JSON.value:
@@ -76,11 +84,16 @@ def main(argv):
       'configuration': config_lib.describe(config),
       'device': kind,
       'yardstick_seconds': yardstick,
+      'peak_rss_gib': max(f['peak_gib'] for f in figures.values()),
     }
-    for i, level in enumerate(levels):
-      result[f'level{i}_yardsticks'] = figures[level]['seconds'] / yardstick
-    result['policy_ms'] = 1000 * figures['policy']['seconds']
-    result['peak_rss_gib'] = max(f['peak_gib'] for f in figures.values())
+    for name, figure in figures.items():
+      *core, part = name.split()
+      prefix = ''.join(f'{c}_' for c in core)
+      if part == 'policy':
+        result[f'{prefix}policy_ms'] = 1000 * figure['seconds']
+      elif part != 'yardstick':
+        level = part.replace('_', '')
+        result[f'{prefix}{level}_yardsticks'] = figure['seconds'] / yardstick
     print(json.dumps(result))
 
 
@@ -219,6 +232,8 @@ def random_batch(config, level: level_lib.Level) -> level_lib.Batch:
     size = (*shape, *space.shape)
     if isinstance(space, spaces.Vector):
       return rng.normal(size=size).astype(space.dtype)
+    if isinstance(space, spaces.Continuous):
+      return rng.uniform(space.minimum, space.maximum, size).astype(space.dtype)
     high = 256 if isinstance(space, spaces.Image) else space.classes
     return rng.integers(0, high, size).astype(space.dtype)
 

@@ -471,14 +471,18 @@ def test_runs_that_start_in_one_second_have_directories_of_their_own(
 
 def test_a_system_is_run_in_its_size_and_goes_on(launch, tmp_path):
   flags = [flag for flag in SMALLEST if 's5' not in flag]
-  flags += [f'--workdir={tmp_path}', '--system=dreamerv2', '--num_steps=60']
+  flags += [f'--workdir={tmp_path}', '--system=director', '--num_steps=60']
   assert launch(*flags, '--override=world_model.gru.width=4') == 0
   config = json.loads((tmp_path / 'config.json').read_text())['agent']
   assert config['world_model']['core'] == 'gru'
-  assert config['world_model']['posterior'] == 'history'
-  assert config['reward_transform'] == 'tanh'
+  assert config['subgoals']['manager'] == 'policy'
   assert launch(f'--workdir={tmp_path}', '--resume', '--num_steps=80') == 0
   assert json.loads((tmp_path / 'summary.json').read_text())['steps'] == 80
+  with open(tmp_path / 'logs' / 'level_0.csv') as file:
+    rows = list(csv.DictReader(file))
+  # Weights are kept and go on: entropy is above its target from the start.
+  weights = [float(row['manager_entropy_weight']) for row in rows]
+  assert all(later < before for before, later in zip(weights, weights[1:]))
 
 
 def test_resume_with_a_system_alone_is_refused(launch, copied):

@@ -4,6 +4,7 @@ import colorsys
 import io
 import os
 
+import acme
 import jax
 from matplotlib.figure import Figure
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 import pytest
 import untrained
 
+from acme_hieros import config as config_lib
+from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.models import spaces
 from acme_hieros.models.cores import ssm
@@ -193,6 +196,30 @@ def test_eigenvalues_are_those_of_the_layers(catch):
       values, np.exp(rate * np.exp(layer['log_step'])), rtol=1e-5
     )
     assert (np.abs(values) < 1).all()
+
+
+def test_a_manager_s_subgoals_are_drawn_and_a_gru_has_no_eigenvalues(tmp_path):
+  environment = debug.Catch(rows=5, columns=5)
+  config = config_lib.override(
+    untrained.make_config(depth=1),
+    {
+      'world_model.core': 'gru',
+      'world_model.gru.width': 4,
+      'actor_critic.horizon': 2,
+      'subgoals.manager': 'policy',
+      'subgoals.duration': 2,
+    },
+  )
+  networks = networks_lib.make_networks(
+    config, acme.make_environment_spec(environment)
+  )
+  params = [s.params for s in untrained.draw_state(networks)]
+  visualizer = drawing.Visualizer(networks, max_steps=4, horizon=3)
+  path = str(tmp_path / 'pictures')
+  episode = visualizer.draw(params, environment, jax.random.PRNGKey(0), path)
+  assert episode.levels[0].proposed.tolist() == [0, 2, 4]
+  names = os.listdir(path)
+  assert 'subgoals.png' in names and 'eigenvalues.png' not in names
 
 
 def test_an_agent_without_images_gets_what_can_be_drawn(tmp_path):

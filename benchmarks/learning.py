@@ -74,7 +74,7 @@ _POLL_SECONDS = 0.2
 class Case:
   """A run of the launcher and the mean return its last 100 episodes must have.
 
-  minutes: that it may take on two CPU cores; None if that does not count.
+  cpu_minutes: of learning that it may take; None if that does not count.
   balls: of each episode, by which the returns are divided.
   late_loss: how much less a ball may bring late in an episode than early; then
     episodes are played by what was learned. None if they are short.
@@ -82,7 +82,7 @@ class Case:
 
   flags: Sequence[str]
   mark: float
-  minutes: float | None = None
+  cpu_minutes: float | None = None
   balls: int = 1
   late_loss: float | None = None
 
@@ -218,7 +218,7 @@ def run(name: str, seed: int) -> Mapping[str, Any]:
     summary = json.load(file)
   mean = summary['mean_return'] / case.balls
   passed = mean >= case.mark and (
-    case.minutes is None or summary['seconds'] <= 60 * case.minutes
+    case.cpu_minutes is None or summary['cpu_seconds'] <= 60 * case.cpu_minutes
   )
   early = late = None
   if case.late_loss is not None:
@@ -262,8 +262,8 @@ def describe(row: Mapping[str, str]) -> str:
   """A row, in a line."""
   line = (
     f'{row["case"]}, {row["system"]}, seed {row["seed"]}: mean return '
-    f'{float(row["mean_return"]):.3f} (mark {row["mark"]}), {row["minutes"]} '
-    'minutes'
+    f'{float(row["mean_return"]):.3f} (mark {row["mark"]}), '
+    f'{row["cpu_minutes"]} CPU minutes'
   )
   if row['late']:
     early, late = float(row['early']), float(row['late'])

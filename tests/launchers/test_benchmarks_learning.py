@@ -98,6 +98,16 @@ def test_a_run_below_its_mark_fails(bench):
   assert bench.rows()[0]['passed'] == 'False'
 
 
+def test_a_run_that_takes_too_long_fails(bench):
+  train = bench.path / 'train.py'
+  train.write_text(
+    train.read_text().replace("'cpu_seconds': 60.0", "'cpu_seconds': 901.0")
+  )
+  assert bench('--case=catch', '--seeds=1') == 1
+  # Of some cases how long they take does not count.
+  assert bench('--case=recall', '--seeds=1') == 0
+
+
 def test_a_launcher_that_fails_is_named(bench):
   (bench.path / 'fails').touch()
   assert 'catch, seed 0: exit code 3' in bench('--case=catch', '--seeds=1')

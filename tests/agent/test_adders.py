@@ -86,7 +86,7 @@ def assert_equal(one, other):
 
 def make_extras(config, rng, step, subgoals, end):
   """Extras of a scripted actor at a step of an episode."""
-  space = hierarchy.window_spaces(config)
+  space = hierarchy.window_spaces(config, 1)
 
   def window():
     return {
@@ -96,7 +96,7 @@ def make_extras(config, rng, step, subgoals, end):
 
   steps = []
   for level in range(config.depth):
-    ticked = step % config.subgoals.duration**level == 0
+    ticked = step % config.tick_period(level) == 0
     if ticked and level:
       code = config.subgoals
       subgoals[level] = rng.integers(0, code.classes, code.categoricals)
@@ -167,7 +167,7 @@ def stored(request, make_config):
 
 
 def expected_ticks(config, level, length):
-  return range(0, length, config.subgoals.duration**level)
+  return range(0, length, config.tick_period(level))
 
 
 def episodes_of(rows):
@@ -186,7 +186,7 @@ def test_lengths_are_as_varied_as_they_should_be(stored):
   assert len({float(e.timesteps[-1].discount) for e in stored.script}) == 2
   # The end cuts windows short.
   for level in range(1, DEPTH):
-    period = stored.config.subgoals.duration**level
+    period = stored.config.tick_period(level)
     assert any(length % period for length in lengths)
 
 
@@ -202,7 +202,7 @@ def test_every_level_holds_every_episode_from_start_to_end(stored, level):
 
 @pytest.mark.parametrize('level', range(DEPTH))
 def test_every_level_holds_every_reward(stored, level):
-  period = stored.config.subgoals.duration**level
+  period = stored.config.tick_period(level)
   for rows, episode in zip(episodes_of(stored.rows[level]), stored.script):
     rewards = [float(t.reward) for t in episode.timesteps[1:]]
     parts = [
@@ -261,7 +261,7 @@ def test_rows_are_what_was_seen_and_done_at_the_ticks(stored, level):
 
 @pytest.mark.parametrize('level', range(DEPTH - 1))
 def test_subgoals_are_the_actions_of_the_level_above(stored, level):
-  duration = stored.config.subgoals.duration
+  duration = stored.config.duration(0)
   for below, above in zip(
     episodes_of(stored.rows[level]), episodes_of(stored.rows[level + 1])
   ):
@@ -308,7 +308,7 @@ def test_an_abandoned_episode_leaks_nothing_into_the_next(replay):
   script = play(make_environment('debug/random_length'), adder, config, 3)
   for level in range(DEPTH):
     rows = episodes_of(replay.rows(level))
-    closed = 2 // config.subgoals.duration**level  # Steps before the cut.
+    closed = 2 // config.tick_period(level)  # Steps before the cut.
     assert len(rows) == len(script) + (closed > 0)
     for own, episode in zip(rows[-len(script) :], script):
       assert np.abs(own.reward).max() <= 3
@@ -402,7 +402,7 @@ def test_an_actions_row_is_the_one_before_what_it_caused(acted):
 @pytest.mark.parametrize('level', [1, 2])
 def test_windows_start_padded_and_end_with_the_last_states(acted, level):
   config, _, rows = acted
-  duration = config.subgoals.duration
+  duration = config.duration(0)
   padding = config.world_model.classes
   for own, below in zip(episodes_of(rows[level]), episodes_of(rows[level - 1])):
     stoch, deter = own.observation['stoch'], own.observation['deter']
@@ -428,7 +428,7 @@ def test_real_subgoals_hold_until_the_level_above_ticks(acted, level):
     ticks = np.arange(len(below.reward) - 1)
     np.testing.assert_array_equal(
       below.extras['subgoal'][:-1],
-      above.action[ticks // config.subgoals.duration],
+      above.action[ticks // config.duration(0)],
     )
 
 

@@ -1,5 +1,6 @@
 # Two commands do all: `make train` and `make test`. Both set up .venv first.
 #   make train ARGS='--env=atari/Pong --seed=1'
+#   make check    lint and the quick tests, before a commit
 #   make setup PYTHON=/path/to/python3.10
 PYTHON ?=
 ARGS ?=
@@ -11,7 +12,13 @@ stamp := $(venv)/.setup-done
 checked := $(wildcard acme_hieros launchers benchmarks examples tests scripts \
   setup.py)
 
-.PHONY: train test setup asan lint format lock clean
+# Tests that start no launcher and compile no whole agent.
+quick := tests/test_config.py tests/test_process.py tests/environments \
+  tests/reports tests/storage tests/models/ops \
+  $(patsubst %,tests/models/test_%.py,actor_critic distributions encoders \
+    images imports optimizers spaces subgoals)
+
+.PHONY: train test check setup asan lint format lock clean
 
 train: setup
 	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
@@ -19,6 +26,10 @@ train: setup
 test: setup
 	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile \
 	  --no-loadscope-reorder tests
+
+# In some minutes; `make test` has the rest.
+check: lint
+	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile $(quick)
 
 setup: $(stamp)
 

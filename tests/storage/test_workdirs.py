@@ -443,7 +443,7 @@ def test_where_the_current_directory_was_removed_a_path_is_asked_for(
   assert (tmp_path / 'run' / 'config.json').exists()
 
 
-@pytest.mark.parametrize('name', ['.lock', PARTIAL])
+@pytest.mark.parametrize('name', ['.lock', PARTIAL], ids=['lock', 'partial'])
 def test_a_link_in_a_run_of_somebody_else_spoils_no_other_file(
   path, tmp_path, name
 ):

@@ -85,6 +85,7 @@ def main(argv):
           for game in games
         ],
         cores,
+        'atari',
       )
   except (ValueError, OSError) as error:
     sys.exit(f'atari: {error}')
@@ -128,6 +129,7 @@ def read_plan() -> campaign.Plan:
   )
   path = os.path.join(_RESULTS.value, name)
   plan = campaign.Plan(
+    name='',
     marks=campaign.read_marks(_CPU_MINUTES.value, _STEPS.value),
     episodes=_EPISODES.value,
     configuration=config_lib.describe(config),

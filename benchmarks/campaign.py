@@ -118,6 +118,7 @@ class Mark(NamedTuple):
 class Plan:
   """What is to be done with every game and seed.
 
+  name: that tells it from others; empty where it is alone.
   marks: ascending.
   episodes: played at each.
   configuration: of the agent, in words.
@@ -127,6 +128,7 @@ class Plan:
   played: of training episodes.
   """
 
+  name: str
   marks: Sequence[Mark]
   episodes: int
   configuration: str
@@ -228,7 +230,8 @@ class Run:
     self.log = f'{self._workdir}.log'
 
   def __str__(self) -> str:
-    return f'{self._game}, seed {self._seed}'
+    name = f', {self.plan.name}' * bool(self.plan.name)
+    return f'{self._game}{name}, seed {self._seed}'
 
   def commands(
     self, report: Callable[['Run', Mark, Mapping[str, Any]], None]
@@ -489,8 +492,14 @@ def bind(core: int, parent: int):
     os._exit(1)
 
 
-def work(runs: Sequence[Run], cores: Sequence[int]) -> int:
-  """Makes all missing rows, and says so; returns an exit code."""
+def work(runs: Sequence[Run], cores: Sequence[int], program: str) -> int:
+  """Makes all missing rows, and says so; returns an exit code.
+
+  Args:
+    runs: in the order in which they begin.
+    cores: of the CPU.
+    program: that is at work, to call what fails by it.
+  """
   waiting = collections.deque(run for run in runs if run.missing)
   workers = [Worker(core) for core in cores]
   progress = Progress(runs, len(workers))
@@ -514,7 +523,9 @@ def work(runs: Sequence[Run], cores: Sequence[int]) -> int:
           elif waiting:
             worker.start(waiting.popleft(), progress)
         except RunError as error:
-          print(f'atari: {worker.run}: {error}', file=sys.stderr, flush=True)
+          print(
+            f'{program}: {worker.run}: {error}', file=sys.stderr, flush=True
+          )
           worker.run.missing, worker.run.since = [], None
           worker.run = None
           code = 1

@@ -106,6 +106,16 @@ def main(argv: Sequence[str]):
         f'the actor of {_WORKDIR.value} has a memory of its own (actor_critic.'
         'core), without which what it would do from a state is not known.'
       )
+    if 'extrinsic' not in learned.networks.levels[0].streams:
+      raise ValueError(
+        f'level 0 of {_WORKDIR.value} has no extrinsic reward, whose values '
+        'are what is looked at (actor_critic.extrinsic_weight).'
+      )
+    if learned.networks.levels[0].manager:
+      raise ValueError(
+        f'the agent of {_WORKDIR.value} chooses subgoals while it imagines '
+        '(subgoals.manager), which is not looked at here.'
+      )
     found = Diagnosis(learned).run()
     with workdirs.writing(_OUT.value, 'choose another --out'):
       workdirs.write_json(_OUT.value, found)

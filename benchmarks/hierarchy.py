@@ -35,7 +35,7 @@ from benchmarks import campaign, tables
 
 _TASKS = flags.DEFINE_list('tasks', [], 'Of TASKS; default: all.')
 _VARIANTS = flags.DEFINE_list(
-  'variants', [], 'Of VARIANTS; default: the depths, novelty, director.'
+  'variants', [], 'Of VARIANTS; default: depths, director, its flat agents.'
 )
 _SEEDS = flags.DEFINE_integer('seeds', 5, 'Runs of each.', lower_bound=1)
 _PRESET = flags.DEFINE_string('preset', 'tiny', 'Size of the agents.')
@@ -97,14 +97,17 @@ TASKS = {
   'corridor4': Task('sparse/corridor', {'rows': 4}, 0.00234, 10.0),
 }
 
+_FLAT = {'subgoals.manager': 'level', 'actor_critic.extrinsic_weight': '1'}
+
 # Of each a system, and the fields that it changes.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   'depth1': ('hieros', {'depth': '1'}),
   'depth2': ('hieros', {'depth': '2'}),
   'depth3': ('hieros', {'depth': '3'}),
-  # What novelty brings without subgoals.
-  'novelty': ('hieros', {'depth': '1', 'actor_critic.novelty_weight': '0.1'}),
   'director': ('director', {}),
+  # Its own flat agents, without and with novelty: all else is the same.
+  'flat': ('director', _FLAT | {'actor_critic.novelty_weight': '0'}),
+  'explorer': ('director', _FLAT | {'actor_critic.novelty_weight': '0.1'}),
   # The director without one of what makes it.
   'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),
   'no_novelty': ('director', {'actor_critic.novelty_weight': '0'}),
@@ -115,7 +118,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   'k4': ('director', {'subgoals.duration': '4'}),
 }
 
-_USUAL = ('depth1', 'depth2', 'depth3', 'novelty', 'director')
+_USUAL = ('depth1', 'depth2', 'depth3', 'flat', 'explorer', 'director')
 
 
 def main(argv):
@@ -135,6 +138,7 @@ def main(argv):
           for plan in plans.values()
         ],
         cores,
+        'hierarchy',
       )
   except (ValueError, OSError) as error:
     sys.exit(f'hierarchy: {error}')
@@ -183,6 +187,7 @@ def make_plans(variants: Sequence[str]) -> dict[str, campaign.Plan]:
       config_lib.preset(_PRESET.value, system), values
     )
     plans[variant] = campaign.Plan(
+      name=variant,
       marks=campaign.read_marks(_CPU_MINUTES.value),
       episodes=_EPISODES.value,
       configuration=config_lib.describe(config),

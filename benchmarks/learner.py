@@ -152,7 +152,7 @@ def measure(part: str) -> dict[str, object]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   else:
     peak = device.memory_stats()['peak_bytes_in_use']
-  count = read_config().tick_period(read_config().depth - 1)
+  count = _period(read_config())
   return {
     'seconds': statistics.median(seconds) / (count if part == 'policy' else 1),
     'peak_gib': peak / 2**30,
@@ -171,10 +171,15 @@ def prepare(part: str) -> tuple[Callable[[], None], int]:
     spaces.Discrete((), _ACTIONS),
   )
   if part == 'policy':
-    period = config.tick_period(config.depth - 1)
+    period = _period(config)
     return prepare_policy(agent, period), max(1, _STEPS.value // period)
   level = agent.levels[int(part.removeprefix('level_'))]
   return prepare_update(config, level), _UPDATES.value
+
+
+def _period(config: config_lib.HierosConfig) -> int:
+  """Environment steps among which each kind of step is once."""
+  return config.tick_period(config.depth - 1 + config.has_manager)
 
 
 def prepare_yardstick() -> Callable[[], None]:

@@ -55,6 +55,7 @@ COLUMNS = (
   'seed',
   'mean_return',
   'mark',
+  'flags',
   'early',
   'late',
   'minutes',
@@ -186,7 +187,13 @@ def main(argv):
   rows = []
   for name in _CASES.value or CASES:
     for seed in range(_SEEDS.value):
-      known = table.of(case=name, system=_SYSTEM.value, seed=seed)
+      known = table.of(
+        case=name,
+        system=_SYSTEM.value,
+        seed=seed,
+        mark=CASES[name].mark,
+        flags=' '.join(CASES[name].flags),
+      )
       if not known:
         table.put([run(name, seed)])
         known = table.rows[-1:]
@@ -230,6 +237,7 @@ def run(name: str, seed: int) -> Mapping[str, Any]:
     'seed': seed,
     'mean_return': mean,
     'mark': case.mark,
+    'flags': ' '.join(case.flags),
     'early': early,
     'late': late,
     'minutes': round(summary['seconds'] / 60, 2),

@@ -318,6 +318,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('subgoals.manager', 'nobody'),
     ('subgoals.learns_from', 'memory'),
     ('subgoals.kl_target', -1),
+    ('subgoals.kl_target', 8 * np.log(8)),
     ('subgoals.classes', 256),
     ('subgoals.warmup', -1),
     ('subgoals.warmup', 1.5),

@@ -504,6 +504,12 @@ class SubgoalConfig(_Part):
       self.classes <= 255, f'classes={self.classes} must not exceed 255.'
     )
     _require_not_negative(self, 'warmup', 'kl_scale', 'kl_target')
+    most = self.categoricals * math.log(self.classes)
+    _require(
+      self.kl_target == 0 or self.kl_target < most,
+      f'kl_target={self.kl_target} must be less than {most:.3g}, what '
+      f'categoricals={self.categoricals} of classes={self.classes} can hold.',
+    )
     _require_one_of(self, 'manager', 'level', 'policy')
     _require_one_of(self, 'learns_from', 'imagination', 'replay')
 

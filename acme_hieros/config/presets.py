@@ -222,6 +222,8 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
       'actor_critic.discount': 0.99,
       'actor_critic.entropy_target': 0.5,
       'actor_critic.advantage_scale': 'deviation',
+      'actor_critic.scale_decay': 0.999,
+      'actor_critic.scale_floor': 1e-3,
       'actor_critic.slow_target': True,
       'actor_critic.slow_scale': 0.0,
       'actor_critic.slow_rate': 1.0,

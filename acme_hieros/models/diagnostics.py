@@ -109,8 +109,7 @@ def diagnose(
     metrics['autoencoder_unexplained'] = jnp.mean(coded.error) / _variance(
       target
     )
-    if level.subgoal_space:
-      assert batch.subgoal is not None, 'below the top each step has a subgoal'
+    if level.subgoal_space and batch.subgoal is not None:
       code = level.subgoal_space.encode(batch.subgoal)
       goal = level.autoencoder.decode(params.autoencoder, code)
       metrics.update(

@@ -255,10 +255,11 @@ class Hierarchy:
     memories = list(memories)
     top, code = self.levels[-1], None
     if top.manager:
+      manager_key, key = jax.random.split(key)
 
       def set_subgoal(memory):
         code = top.choose_subgoal(
-          params[-1], jax.random.fold_in(key, 0), memory.state, deterministic
+          params[-1], manager_key, memory.state, deterministic
         )
         return memory._replace(code=code)
 

@@ -235,9 +235,8 @@ class Level:
     )
     manager: hk.Params = {}
     if self.manager:
-      manager, of_manager = self.manager.init(
-        *jax.random.split(coder_key), features
-      )
+      coder_key, *manager_keys = jax.random.split(coder_key, 3)
+      manager, of_manager = self.manager.init(*manager_keys, features)
       critics.update(_as_manager(of_manager))
     autoencoder: hk.Params = {}
     if self.autoencoder:
@@ -512,7 +511,7 @@ class Level:
       self.world_model.starts(posterior, slice(None), settings.horizon)
     )
     code = None
-    if self.subgoal_space:
+    if self.subgoal_space and not self.manager:
       assert batch.subgoal is not None, 'below the top each step has a subgoal'
       code = self.subgoal_space.encode(batch.subgoal)
     memory = jax.tree.map(
@@ -662,11 +661,13 @@ class Level:
       scales.update(_as_manager(more_scales))
       metrics.update(_as_manager(more))
     if self.autoencoder:
-      replays = self._config.subgoals.learns_from == 'replay'
+      deter = trajectory.deter
+      if self._config.subgoals.learns_from == 'replay':
+        deter, coder_key = start.deter, jax.random.fold_in(coder_key, 1)
       more_loss, more = self._autoencoder_loss(
         learned.autoencoder,
         coder_key,
-        start.deter if replays else trajectory.deter,
+        deter,
         state.held.get('kl', self._config.subgoals.kl_scale),
       )
       loss += more_loss
@@ -706,12 +707,11 @@ class Level:
     reach = jnp.cumprod(
       jnp.concatenate([jnp.ones_like(continuation[:1]), continuation[:-1]]), 0
     )
-    # Exploration is what a step brings on average; rewards are as replay has
-    # those of the level that the manager stands for.
-    divisors = {
-      EXTRINSIC: self._config.reward_divisor(1),
-      NOVELTY: self.duration,
-    }
+    assert self.manager
+    # Rewards are as replay has those of the level that the manager stands for;
+    # of all else counts what a step brings on average.
+    divisors = dict.fromkeys(self.manager.streams, self.duration)
+    divisors[EXTRINSIC] = self._config.reward_divisor(1)
 
     def by_stretch(x):
       return x.reshape((count, -1, *x.shape[1:]))

@@ -16,7 +16,8 @@ _WEIGHTS = (1e-5, 1e2)
 def make(config: OptimizerConfig) -> optax.GradientTransformation:
   """Adam after clipping; decay as AdamW has it (1711.05101), of weights alone.
 
-  Time constants, norms and biases do not decay: zero means nothing there.
+  Norms, biases and what a state space layer is made of do not decay: zero means
+  nothing there.
   """
   # One long vector: a few kernels to compile and run, where every array of the
   # parameters would have its own.

@@ -33,9 +33,9 @@ PARTIAL = '.partial-'
 class Visualizer:
   """Draws an agent whose parameters may change.
 
-  It writes open_loop.png (and .gif), episode.png (and .gif), eigenvalues.png
-  and, where there are several levels, subgoals.png. Animations and subgoals
-  need an image among the observations.
+  It writes open_loop.png (and .gif), episode.png (and .gif), where there are
+  state space layers eigenvalues.png, and where there are subgoals subgoals.png.
+  Animations and subgoals need an image among the observations.
   """
 
   def __init__(

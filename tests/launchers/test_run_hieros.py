@@ -472,7 +472,8 @@ def test_runs_that_start_in_one_second_have_directories_of_their_own(
 def test_a_system_is_run_in_its_size_and_goes_on(launch, tmp_path):
   flags = [flag for flag in SMALLEST if 's5' not in flag]
   flags += [f'--workdir={tmp_path}', '--system=director', '--num_steps=60']
-  assert launch(*flags, '--override=world_model.gru.width=4') == 0
+  flags += ['--override=world_model.gru.width=4']
+  assert launch(*flags, '--override=subgoals.kl_target=1') == 0
   config = json.loads((tmp_path / 'config.json').read_text())['agent']
   assert config['world_model']['core'] == 'gru'
   assert config['subgoals']['manager'] == 'policy'

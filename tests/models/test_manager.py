@@ -306,6 +306,36 @@ def test_acting_keeps_a_subgoal_for_k_steps_of_an_episode(managed, draw):
     assert len({codes[time, i].tobytes() for time in chosen}) > 1
 
 
+def test_manager_and_worker_do_not_draw_alike(managed, draw):
+  """Which class a code has says nothing of the action that is drawn with it."""
+  agent = hierarchy.Hierarchy(managed, SEEN, CHOICE)
+  (zeros,) = jax.eval_shape(agent.init, jax.random.PRNGKey(0))
+  # All heads are even, whatever they see.
+  params = level_lib.policy_params(
+    jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros.params)
+  )
+
+  def draw_both(key):
+    action, state = agent.step(
+      [params], {'body': jnp.ones((1, 3))}, agent.initial_state(key, 1)
+    )
+    (did,) = agent.level_steps(state.did)
+    return action[0], did.extras['subgoal'][0, 0]
+
+  keys = jax.random.split(jax.random.PRNGKey(0), 400)
+  pairs = zip(*map(np.asarray, jax.jit(jax.vmap(draw_both))(keys)))
+  seen = np.zeros((3, 3))
+  for pair in pairs:
+    seen[pair] += 1
+  # Of nine even cells; 99.99 % of independent draws stay below.
+  assert np.sum(np.square(seen - 400 / 9)) / (400 / 9) < 32
+
+
+def test_what_is_replayed_needs_no_subgoals(level, state, batch):
+  """Rows of another agent have none, and the manager sets its own."""
+  jax.eval_shape(level.update, state, batch._replace(subgoal=None))
+
+
 def test_deterministic_managers_choose_the_likeliest(managed, draw):
   agent = hierarchy.Hierarchy(managed, SEEN, CHOICE)
   params = level_lib.policy_params(draw(lambda key: agent.init(key)[0].params))

@@ -61,22 +61,23 @@ def main(argv):
     print(json.dumps(measure(_PART.value)))
     return
   config = read_config()
-  figures = {'yardstick': measure_apart('yardstick')}
+  # By core, if several are measured, and part.
+  figures = {('yardstick',): measure_apart('yardstick')}
   parts = [*(f'level_{i}' for i in range(config.depth)), 'policy']
   for core in cores.names() if _BY_CORE.value else [None]:
     for part in parts:
-      name = f'{core} {part}' if core else part
-      print(f'measuring {name} ...', file=sys.stderr, flush=True)
+      key = (core, part) if core else (part,)
+      print(f'measuring {" ".join(key)} ...', file=sys.stderr, flush=True)
       override = [f'world_model.core={core}'] if core else []
-      figures[name] = measure_apart(part, override)
-  yardstick = figures['yardstick']['seconds']
-  kind = figures['yardstick']['device']
+      figures[key] = measure_apart(part, override)
+  yardstick = figures[('yardstick',)]['seconds']
+  kind = figures[('yardstick',)]['device']
   print(f'{config_lib.describe(config)}, on {kind}')
-  width = max(map(len, figures))
+  width = max(len(' '.join(key)) for key in figures)
   print(f'{"":{width}}{"seconds":>10}{"yardsticks":>12}{"peak GiB":>10}')
-  for name, figure in figures.items():
+  for key, figure in figures.items():
     print(
-      f'{name:{width}}{figure["seconds"]:10.4f}'
+      f'{" ".join(key):{width}}{figure["seconds"]:10.4f}'
       f'{figure["seconds"] / yardstick:12.2f}{figure["peak_gib"]:10.2f}'
     )
   if _JSON.value:
@@ -86,8 +87,7 @@ def main(argv):
       'yardstick_seconds': yardstick,
       'peak_rss_gib': max(f['peak_gib'] for f in figures.values()),
     }
-    for name, figure in figures.items():
-      *core, part = name.split()
+    for (*core, part), figure in figures.items():
       prefix = ''.join(f'{c}_' for c in core)
       if part == 'policy':
         result[f'{prefix}policy_ms'] = 1000 * figure['seconds']

@@ -45,11 +45,16 @@ def _require(condition: bool, sentence: str):
     raise ValueError(sentence)
 
 
+def _all_of(value: Any) -> tuple:
+  """The numbers of a field that has one or several."""
+  return value if isinstance(value, tuple) else (value,)
+
+
 def _require_positive(config, *names: str):
   for name in names:
     value = getattr(config, name)
     _require(
-      all(v > 0 for v in value) if isinstance(value, tuple) else value > 0,
+      all(v > 0 for v in _all_of(value)),
       f'{name}={value!r} must be greater than 0.',
     )
 
@@ -64,7 +69,7 @@ def _require_not_negative(config, *names: str):
   for name in names:
     value = getattr(config, name)
     _require(
-      all(v >= 0 for v in value) if isinstance(value, tuple) else value >= 0,
+      all(v >= 0 for v in _all_of(value)),
       f'{name}={value!r} must not be negative.',
     )
 

@@ -84,7 +84,7 @@ class Board(base.EpisodicEnvironment):
     things = [*self._things(), at(self._player)]
     if self._observation == 'vector':
       return np.concatenate(things, None, dtype=np.float32)
-    image = self._ground.copy()
+    image = self._ground
     for thing, colour in zip(things, (*self._colours, _PLAYER)):
       image = np.where(thing[..., None], colour, image)
     return image.astype(np.uint8).repeat(2, 0).repeat(2, 1)
@@ -193,7 +193,7 @@ class Key(Board):
   A wall with a door divides the board. On this side are the player and a key,
   beyond is the goal, all on random cells. The key, which vanishes when the
   player comes to it, opens the door; the goal earns 10 and terminates the
-  episode. Ten steps and the way to the key and back are enough.
+  episode.
 
   A flat agent lacks a reason to take the key: until it has been to the goal a
   key is a cell like all others. Random play comes there in 2.8 % of episodes of

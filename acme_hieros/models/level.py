@@ -121,7 +121,6 @@ class Trajectory(NamedTuple):
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
-  last: state H, and its features, [N, ...].
   """
 
   inputs: linear.Inputs
@@ -129,7 +128,6 @@ class Trajectory(NamedTuple):
   reward: Array
   continuation: Array
   deter: Array
-  last: tuple[world_model.State, world_model.Features]
 
 
 class Managed(NamedTuple):
@@ -146,6 +144,20 @@ class Managed(NamedTuple):
   code: Array
   features: world_model.Features
   reached: Array
+
+
+class _Target(NamedTuple):
+  """What the weight of a loss holds where.
+
+  metric: its name. value: that it is held at.
+  raises: whether a higher weight makes the metric higher.
+  start: the weight before the first update.
+  """
+
+  metric: str
+  value: float
+  raises: bool
+  start: float
 
 
 class Level:
@@ -249,12 +261,6 @@ class Level:
       autoencoder=autoencoder,
       manager=manager,
     )
-    beginnings = {
-      name: self._config.subgoals.kl_scale
-      if name == 'kl'
-      else self._config.actor_critic.entropy_scale
-      for name in self._targets()
-    }
     return TrainingState(
       params=params,
       # Copies: the update donates its input, which must not alias itself.
@@ -266,7 +272,10 @@ class Level:
         )
       ),
       scales={name: jnp.zeros(()) for name in critics},
-      held={name: jnp.float32(x) for name, x in beginnings.items()},
+      held={
+        name: jnp.float32(target.start)
+        for name, target in self._targets().items()
+      },
       key=key,
       steps=jnp.zeros((), jnp.int32),
     )
@@ -356,7 +365,6 @@ class Level:
     start_features: world_model.Features,
     code: Array | None,
     memory: Any = (),
-    horizon: int = 0,
   ) -> Trajectory:
     """Rolls the prior forward under the policy and a fixed subgoal.
 
@@ -367,11 +375,26 @@ class Level:
       start_features: their features, [N, ...].
       code: one-hot subgoals [N, G], or None.
       memory: of the actor, before the starts, [N, ...].
-      horizon: number of steps; 0 for that of the configuration.
 
     Returns:
       A Trajectory, differentiable through the dynamics.
     """
+    horizon = self._config.actor_critic.horizon
+    return self._roll_out(
+      params, key, horizon, start, start_features, code, memory
+    )[0]
+
+  def _roll_out(
+    self,
+    params: PolicyParams,
+    key: Array,
+    horizon: int,
+    start: world_model.State,
+    start_features: world_model.Features,
+    code: Array | None,
+    memory: Any = (),
+  ) -> tuple[Trajectory, tuple[world_model.State, world_model.Features]]:
+    """`imagine`, so many steps; also the last state and its features."""
 
     def step(carry, key):
       state, features, memory = carry
@@ -394,22 +417,19 @@ class Level:
         state.deter,
       )
 
-    horizon = horizon or self._config.actor_critic.horizon
     (state, features, _), steps = jax.lax.scan(
       step, (start, start_features, memory), jax.random.split(key, horizon)
     )
     inputs, action, reward, continuation, deter = steps
     last = self.policy_inputs(features, code)
-    return Trajectory(
-      inputs=jax.tree.map(
-        lambda some, one: jnp.concatenate([some, one[None]]), inputs, last
-      ),
+    trajectory = Trajectory(
+      inputs=_append(inputs, last),
       action=action,
       reward=reward,
       continuation=continuation,
       deter=deter,
-      last=(state, features),
     )
+    return trajectory, (state, features)
 
   def imagine_managed(
     self,
@@ -433,11 +453,11 @@ class Level:
       code = stop(
         manager.actor.apply(params.manager, features).sample(choose_key)
       )
-      trajectory = self.imagine(
-        params, imagine_key, state, features, code, horizon=self.duration
+      trajectory, last = self._roll_out(
+        params, imagine_key, self.duration, state, features, code
       )
       left = reached * jnp.prod(trajectory.continuation, 0)
-      return (*trajectory.last, left), (trajectory, code, features, reached)
+      return (*last, left), (trajectory, code, features, reached)
 
     count = self._config.actor_critic.horizon // self.duration
     alive = jnp.ones(start.deter.shape[:1])
@@ -450,13 +470,9 @@ class Level:
       return x.reshape((len(x), -1, *x.shape[3:]))
 
     return Managed(
-      jax.tree.map(together, trajectories._replace(last=()))._replace(
-        last=jax.tree.map(_flatten, trajectories.last)
-      ),
+      jax.tree.map(together, trajectories),
       _flatten(codes),
-      jax.tree.map(
-        lambda some, one: jnp.concatenate([some, one[None]]), features, last
-      ),
+      _append(features, last),
       reached,
     )
 
@@ -771,26 +787,26 @@ class Level:
     }
     return loss, metrics
 
-  def _targets(self) -> dict[str, tuple[str, float, bool]]:
-    """For each held weight what it holds: a metric, where, and how.
-
-    The last says whether a higher weight makes the metric higher.
-    """
+  def _targets(self) -> dict[str, _Target]:
+    """What each held weight holds."""
     settings = self._config.actor_critic
     targets = {}
     if self.autoencoder and self._config.subgoals.kl_target:
-      target = self._config.subgoals.kl_target
-      targets['kl'] = ('autoencoder_kl', target, False)
+      coder = self._config.subgoals
+      targets['kl'] = _Target(
+        'autoencoder_kl', coder.kl_target, False, coder.kl_scale
+      )
     for prefix, space in (
       ('', self.action_space),
       (MANAGER, self.subgoal_space if self.manager else None),
     ):
       if settings.entropy_target and isinstance(space, spaces.Discrete):
         most = space.num_choices * math.log(space.classes)
-        targets[f'{prefix}entropy'] = (
+        targets[f'{prefix}entropy'] = _Target(
           f'{prefix}policy_entropy',
           settings.entropy_target * most,
           True,
+          settings.entropy_scale,
         )
     return targets
 
@@ -799,14 +815,21 @@ class Level:
   ) -> dict[str, Array]:
     """The weights after a step towards what holds their targets."""
     return {
-      name: optimizers.hold(held[name], metrics[metric], target, raises)
-      for name, (metric, target, raises) in self._targets().items()
+      name: optimizers.hold(
+        held[name], metrics[target.metric], target.value, target.raises
+      )
+      for name, target in self._targets().items()
     }
 
 
 def _flatten(x: Array) -> Array:
   """The first two axes as one."""
   return x.reshape((-1, *x.shape[2:]))
+
+
+def _append(some: Any, one: Any) -> Any:
+  """Trees [H, N, ...] and [N, ...] to [H + 1, N, ...]."""
+  return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), some, one)
 
 
 def _as_manager(values: Mapping[str, Any]) -> dict[str, Any]:

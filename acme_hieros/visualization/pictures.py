@@ -195,10 +195,9 @@ def subgoals(
     layout='constrained',
   )
   parts = figure.subfigures(len(pictured), 1, squeeze=False)[:, 0]
-  for i, (part, (decoded, nearest, similarity)) in enumerate(
-    zip(parts, pictured)
+  for i, (record, part, (decoded, nearest, similarity)) in enumerate(
+    zip(given, parts, pictured)
   ):
-    record = given[i]
     proposed = decoded_image(decoded[name])
     shown = _shown(record.proposed[:-1])
     cells = part.subplots(4, len(shown), squeeze=False)

@@ -33,7 +33,6 @@ from absl import app, flags
 import numpy as np
 
 from acme_hieros import command_line
-from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
 from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import statistics
@@ -118,29 +117,19 @@ def full_name(game: str) -> str:
 
 
 def read_plan() -> campaign.Plan:
-  name = _NAME.value
-  if not name or os.path.basename(name) != name:
-    raise ValueError('--name has to name the table, and is no path.')
+  path = campaign.table_path(_RESULTS.value, _NAME.value)
   values = command_line.read_pairs(_OVERRIDE)
   if _DEPTH.value is not None:
     values['depth'] = _DEPTH.value
-  config = config_lib.override(
-    config_lib.preset(_PRESET.value, _SYSTEM.value), values
-  )
-  path = os.path.join(_RESULTS.value, name)
-  plan = campaign.Plan(
-    name='',
+  plan = campaign.make_plan(
     marks=campaign.read_marks(_CPU_MINUTES.value, _STEPS.value),
     episodes=_EPISODES.value,
-    configuration=config_lib.describe(config),
-    flags=[
-      f'--preset={_PRESET.value}',
-      f'--system={_SYSTEM.value}',
-      *(f'--override={field}={value}' for field, value in values.items()),
-    ],
-    workdir=_WORKDIR.value or os.path.join('runs', 'atari', name),
+    preset=_PRESET.value,
+    system=_SYSTEM.value,
+    values=values,
+    workdir=_WORKDIR.value or os.path.join('runs', 'atari', _NAME.value),
     table=tables.Table(f'{path}.csv', campaign.COLUMNS),
-    played=tables.Table(f'{path}-episodes.csv', campaign.EPISODE_COLUMNS),
+    played=f'{path}-episodes.csv',
   )
   for row in plan.table.rows:
     if row['configuration'] != plan.configuration:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from acme_hieros import config as config_lib
 from acme_hieros.experiments import console
 from acme_hieros.scores import atari as atari_scores
 import benchmarks
@@ -136,6 +137,57 @@ class Plan:
   workdir: str
   table: tables.Table
   played: tables.Table
+
+
+def table_path(directory: str, name: str | None) -> str:
+  """Where the table of --name is, without its suffix.
+
+  Raises:
+    ValueError: it is no name.
+  """
+  if not name or os.path.basename(name) != name:
+    raise ValueError('--name has to name the table, and is no path.')
+  return os.path.join(directory, name)
+
+
+def make_plan(
+  *,
+  marks: Sequence[Mark],
+  episodes: int,
+  preset: str,
+  system: str,
+  values: Mapping[str, Any],
+  workdir: str,
+  table: tables.Table,
+  played: str,
+  name: str = '',
+) -> Plan:
+  """A plan for a configuration.
+
+  Args:
+    marks, episodes, workdir, table, name: as of the plan.
+    preset, system: of the agent.
+    values: of fields that are replaced.
+    played: path of the table of training episodes.
+
+  Raises:
+    ValueError: there is no such configuration, or the path is of another table.
+  """
+  config = config_lib.override(config_lib.preset(preset, system), values)
+  return Plan(
+    name=name,
+    marks=marks,
+    episodes=episodes,
+    configuration=config_lib.describe(config),
+    flags=[
+      f'--preset={preset}',
+      f'--system={system}',
+      *(f'--override={field}={value}' for field, value in values.items()),
+    ],
+    workdir=workdir,
+    table=table,
+    played=tables.Table(played, EPISODE_COLUMNS),
+  )
 
 
 @contextlib.contextmanager

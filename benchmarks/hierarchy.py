@@ -28,7 +28,6 @@ import numpy as np
 from scipy import stats
 
 from acme_hieros import command_line
-from acme_hieros import config as config_lib
 from acme_hieros.scores import statistics
 import benchmarks
 from benchmarks import campaign, tables
@@ -174,33 +173,23 @@ def make_plans(variants: Sequence[str]) -> dict[str, campaign.Plan]:
   Raises:
     ValueError: a sentence about a flag that will not do.
   """
-  name = _NAME.value
-  if not name or os.path.basename(name) != name:
-    raise ValueError('--name has to name the table, and is no path.')
-  path = os.path.join(_RESULTS.value, name)
+  path = campaign.table_path(_RESULTS.value, _NAME.value)
   table = tables.Table(f'{path}.csv', campaign.COLUMNS)
+  marks = campaign.read_marks(_CPU_MINUTES.value)
+  values = command_line.read_pairs(_OVERRIDE)
   plans = {}
   for variant in variants:
     system, changed = VARIANTS[variant]
-    values = {**command_line.read_pairs(_OVERRIDE), **changed}
-    config = config_lib.override(
-      config_lib.preset(_PRESET.value, system), values
-    )
-    plans[variant] = campaign.Plan(
-      name=variant,
-      marks=campaign.read_marks(_CPU_MINUTES.value),
+    plans[variant] = campaign.make_plan(
+      marks=marks,
       episodes=_EPISODES.value,
-      configuration=config_lib.describe(config),
-      flags=[
-        f'--preset={_PRESET.value}',
-        f'--system={system}',
-        *(f'--override={field}={value}' for field, value in values.items()),
-      ],
+      preset=_PRESET.value,
+      system=system,
+      values={**values, **changed},
       workdir=os.path.join(_workdir(), variant),
       table=table,
-      played=tables.Table(
-        f'{path}-{variant}-episodes.csv', campaign.EPISODE_COLUMNS
-      ),
+      played=f'{path}-{variant}-episodes.csv',
+      name=variant,
     )
   return plans
 

@@ -34,7 +34,7 @@ from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import console, runs
 from acme_hieros.models import level
 import benchmarks
-from benchmarks import commits, tables
+from benchmarks import campaign, commits, tables
 
 _CASES = flags.DEFINE_multi_string(
   'case', [], 'Cases to run; default: all. May be repeated.'
@@ -64,9 +64,6 @@ COLUMNS = (
   'commit',
   'date',
 )
-
-# As of a program that Ctrl-C ends.
-_INTERRUPTED = 130
 
 _POLL_SECONDS = 0.2
 
@@ -262,7 +259,7 @@ def call(command: Sequence[str]) -> int:
     finally:
       process.kill()
   if interruption.requested:
-    sys.exit(_INTERRUPTED)
+    sys.exit(campaign.INTERRUPTED)
   return process.returncode
 
 

@@ -10,6 +10,8 @@ from absl.testing import flagsaver
 import jax
 import pytest
 
+import benchmarks
+
 LAUNCHERS = pathlib.Path(__file__).parents[2] / 'launchers'
 
 
@@ -54,3 +56,18 @@ def load_launcher(compile_quickly):
     sys.modules.pop(name, None)
     for flag in list(flags.FLAGS.flags_by_module_dict()[name]):
       delattr(flags.FLAGS, flag.name)
+
+
+@pytest.fixture
+def pretend(tmp_path, monkeypatch):
+  """Has benchmarks run these texts for the launcher, and for the evaluator."""
+
+  def pretend(training, playing=''):
+    for name, file, text in (
+      ('LAUNCHER', 'train.py', training),
+      ('EVALUATOR', 'play.py', playing),
+    ):
+      (tmp_path / file).write_text(text)
+      monkeypatch.setattr(benchmarks, name, str(tmp_path / file))
+
+  return pretend

@@ -145,11 +145,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(load, tmp_path, monkeypatch):
-  for name, text in (('train', TRAINING), ('play', PLAYING)):
-    (tmp_path / f'{name}.py').write_text(text)
-  monkeypatch.setattr(benchmarks, 'LAUNCHER', str(tmp_path / 'train.py'))
-  monkeypatch.setattr(benchmarks, 'EVALUATOR', str(tmp_path / 'play.py'))
+def bench(load, tmp_path, pretend):
+  pretend(TRAINING, PLAYING)
   return Bench(load, tmp_path)
 
 

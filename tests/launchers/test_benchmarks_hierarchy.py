@@ -7,8 +7,6 @@ import pathlib
 import pytest
 from scipy import stats
 
-import benchmarks
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 TRAINING = """
@@ -61,11 +59,8 @@ def load(load_launcher):
 
 
 @pytest.fixture
-def bench(load, tmp_path, monkeypatch):
-  for name, text in (('train', TRAINING), ('play', PLAYING)):
-    (tmp_path / f'{name}.py').write_text(text)
-  monkeypatch.setattr(benchmarks, 'LAUNCHER', str(tmp_path / 'train.py'))
-  monkeypatch.setattr(benchmarks, 'EVALUATOR', str(tmp_path / 'play.py'))
+def bench(load, tmp_path, pretend):
+  pretend(TRAINING, PLAYING)
 
   def bench(*flags):
     return load(

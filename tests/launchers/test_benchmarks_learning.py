@@ -9,8 +9,6 @@ import time
 
 import pytest
 
-import benchmarks
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 # As good as the files beside it say.
@@ -64,10 +62,9 @@ def load(load_launcher):
 
 
 @pytest.fixture
-def bench(load, tmp_path, monkeypatch):
-  (tmp_path / 'train.py').write_text(TRAINING)
+def bench(load, tmp_path, pretend):
+  pretend(TRAINING)
   (tmp_path / 'mean').write_text('0.95')
-  monkeypatch.setattr(benchmarks, 'LAUNCHER', str(tmp_path / 'train.py'))
   return Bench(load, tmp_path)
 
 

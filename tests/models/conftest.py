@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
+from acme_hieros.models import behaviour
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -93,3 +94,36 @@ def draw(perturb):
     return perturb(zeros, 0.7, seed)
 
   return draw
+
+
+@pytest.fixture(scope='session')
+def behaviour_gradients():
+  """Gradients of a level's behaviour loss; a replay where each step earns 1.
+
+  gradients(level, state, start [N, ...], features, code, shape of the replay).
+  """
+
+  def gradients(level, state, start, features, code, shape):
+    action = jnp.zeros((*shape, level.action_space.size)).at[..., 0].set(1.0)
+    replayed = behaviour.Replayed(
+      reward=jnp.ones(shape),
+      continuation=jnp.ones(shape),
+      start_of_episode=jnp.zeros(shape, bool),
+      alive=jnp.ones(shape),
+      action=action,
+      log_prob=jnp.zeros(shape),
+    )
+    return jax.grad(level._behaviour_loss, has_aux=True)(
+      state.params._replace(world_model={}),
+      state.params.world_model,
+      state,
+      jax.random.PRNGKey(1),
+      start,
+      features,
+      (),
+      replayed,
+      code,
+      1.0,
+    )[0]
+
+  return gradients

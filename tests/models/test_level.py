@@ -12,7 +12,6 @@ import pytest
 from acme_hieros import config as config_lib
 from acme_hieros.models import (
   actor_critic,
-  behaviour,
   hierarchy,
   spaces,
   subgoals,
@@ -170,7 +169,7 @@ def test_neither_actor_critics_nor_autoencoder_teach_the_world_model(
 
 
 def test_each_behaviour_loss_teaches_only_its_own_part(
-  trained, config, replace, monkeypatch
+  trained, config, replace, monkeypatch, behaviour_gradients
 ):
   level, state, _, batch = trained
   # Without the novelty reward all that leaves `reconstruct` is the
@@ -225,28 +224,7 @@ def test_each_behaviour_loss_teaches_only_its_own_part(
     features = level.world_model.predict(
       state.params.world_model, start
     ).features
-    learned = state.params._replace(world_model={})
-    shape = (2, 2)
-    replayed = behaviour.Replayed(
-      reward=jnp.ones(shape),
-      continuation=jnp.ones(shape),
-      start_of_episode=jnp.zeros(shape, bool),
-      alive=jnp.ones(shape),
-      action=jnp.zeros((*shape, level.action_space.size)).at[..., 0].set(1.0),
-      log_prob=jnp.zeros(shape),
-    )
-    return jax.grad(level._behaviour_loss, has_aux=True)(
-      learned,
-      state.params.world_model,
-      state,
-      jax.random.PRNGKey(1),
-      start,
-      features,
-      (),
-      replayed,
-      code,
-      1.0,
-    )[0]
+    return behaviour_gradients(level, state, start, features, code, (2, 2))
 
   names = ('critic', 'autoencoder', 'actor', 'replayed', 'entropy')
   reached = {}

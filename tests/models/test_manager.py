@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.models import behaviour, hierarchy, spaces, world_model
+from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 
 SEEN = {'body': spaces.Vector((3,))}
@@ -177,20 +177,11 @@ def largest(tree):
 
 
 def test_worker_and_manager_learn_each_of_its_own_rewards(
-  level, state, imagined, monkeypatch
+  level, state, imagined, monkeypatch, behaviour_gradients
 ):
   """Which losses reach which parts, with one behaviour at a time."""
   _, features, _ = imagined
   start = level.world_model.initial_context(STARTS).state
-  shape = (BATCH, LENGTH)
-  replayed = behaviour.Replayed(
-    reward=jnp.ones(shape),
-    continuation=jnp.ones(shape),
-    start_of_episode=jnp.zeros(shape, bool),
-    alive=jnp.ones(shape),
-    action=jnp.zeros((*shape, 3)).at[..., 0].set(1.0),
-    log_prob=jnp.zeros(shape),
-  )
   factor = {}
   for name in ('behaviour', 'manager'):
     own = getattr(level, name)
@@ -211,18 +202,9 @@ def test_worker_and_manager_learn_each_of_its_own_rewards(
   @jax.jit
   def gradients(factors):
     factor.update(factors)
-    return jax.grad(level._behaviour_loss, has_aux=True)(
-      state.params._replace(world_model={}),
-      state.params.world_model,
-      state,
-      jax.random.PRNGKey(1),
-      start,
-      features,
-      (),
-      replayed,
-      None,
-      1.0,
-    )[0]
+    return behaviour_gradients(
+      level, state, start, features, None, (BATCH, LENGTH)
+    )
 
   names = ('behaviour', 'manager', 'autoencoder')
   reached = {}

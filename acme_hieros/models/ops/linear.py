@@ -118,9 +118,16 @@ def select(choices: OneHots, weights: Array) -> Array:
 
 @jax.custom_vjp
 def _select(index: Array, value: Array, weights: Array) -> Array:
-  number, count = index.shape
-  if not backend.on_cpu() or count > _MOST_CHOICES:
+  if not backend.on_cpu() or index.shape[1] > _MOST_CHOICES:
     return _matmul(value, weights)
+  return _sum_of_rows(index, weights).astype(value.dtype)
+
+
+# Traced once for each form: its loop over choices is long.
+@jax.jit
+def _sum_of_rows(index: Array, weights: Array) -> Array:
+  """Choices [N, C] times weights [C * K, M]: float32 [N, M]."""
+  number, count = index.shape
   classes = len(weights) // count
   # Of many rows some choices at a time, in one loop over memory for each group.
   # Of two groups at least: what XLA need not run in steps it would merge into
@@ -154,7 +161,7 @@ def _select(index: Array, value: Array, weights: Array) -> Array:
       first.reshape(groups, size),
     ),
   )
-  return y.astype(value.dtype)
+  return y
 
 
 _select.defvjp(

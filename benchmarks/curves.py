@@ -1,6 +1,6 @@
 """Draws learning curves from the tables of `benchmarks.atari`.
 
-  python -m benchmarks.curves --name=small-hour --out=learning.png
+  python -m benchmarks.curves --name=krull-hour --out=learning.png
 
 One panel a game: the returns of each run's training episodes, their running
 mean over so many, and random play and a human where they are known.
@@ -22,7 +22,7 @@ import benchmarks
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402  After the choice of what draws.
 
-_NAME = flags.DEFINE_string('name', 'small-hour', 'Of the tables.')
+_NAME = flags.DEFINE_string('name', 'krull-hour', 'Of the tables.')
 _RESULTS = flags.DEFINE_string(
   'results',
   os.path.join(benchmarks.ROOT, 'benchmarks', 'results'),

@@ -88,7 +88,7 @@ def diagnose(
     Errors of observations are shares of the batch's variance: 0 is perfect, and
     the batch's mean would have 1.
   """
-  observe_key, forecast_key, code_key = jax.random.split(key, 3)
+  observe_key, forecast_key, code_key, errand_key = jax.random.split(key, 4)
   sequence = batch.sequence
   came = world_model.arrivals(sequence, level.action_space)
   state = level.world_model.observe(
@@ -116,9 +116,53 @@ def diagnose(
         subgoal_metrics(
           goal, batch.subgoal, state.deter, sequence.start_of_episode
         ),
+        **_errand_metrics(level, params, errand_key, state, coded.log_probs),
         **code_metrics(batch.subgoal, level.subgoal_space.classes),
       )
   return metrics
+
+
+def _errand_metrics(
+  level: level_lib.Level,
+  params: level_lib.Params,
+  key: Array,
+  state: world_model.State,
+  log_probs: Array,
+) -> dict[str, Array]:
+  """Whether imagined steps lead to states of replay, if told to.
+
+  Each state of the batch is left for another one, whose likeliest code is the
+  subgoal for as many steps as subgoals last.
+
+  Args:
+    level, params: as in `diagnose`.
+    key: random key.
+    state: posterior states [B, T].
+    log_probs: of their codes, [B, T, count, classes].
+
+  Returns:
+    As of `subgoal_metrics`, of errands.
+  """
+  start = level.world_model.starts(state, slice(None), level.duration)
+  classes = log_probs.shape[-1]
+  code = jax.nn.one_hot(jnp.argmax(log_probs, -1), classes)
+  code = code.reshape((len(start.deter), -1))
+  # By a third: half of a batch further on is what others are judged by.
+  code = jnp.roll(code, len(code) // 3, 0)
+  acting = level_lib.PolicyParams(
+    params.world_model, params.actor, params.manager
+  )
+  trajectory = level.imagine(
+    acting,
+    key,
+    start,
+    level.world_model.predict(params.world_model, start).features,
+    code,
+    level.actor.initial_state(len(code)),
+    level.duration,
+  )
+  goal = level.autoencoder.decode(params.autoencoder, code)
+  return _similarities('errand', goal, start.deter, trajectory.deter[-1])
 
 
 def _prediction_errors(
@@ -221,14 +265,32 @@ def subgoal_metrics(
   def at(x, index):
     return jnp.take_along_axis(x, index.clip(0, length - 1)[..., None], 1)
 
-  flat = goal.reshape((-1, goal.shape[-1]))
-  random = jnp.roll(flat, len(flat) // 2, 0).reshape(goal.shape)
-  first = subgoals.similarity(goal, at(deter, begin))
-  last = subgoals.similarity(goal, at(deter, end))
-  other = subgoals.similarity(random, at(deter, end))
+  return _similarities('subgoal', goal, at(deter, begin), at(deter, end), valid)
+
+
+def _similarities(
+  what: str,
+  goal: Array,
+  begin: Array,
+  end: Array,
+  valid: Array | bool = True,
+) -> dict[str, Array]:
+  """See `subgoal_metrics`.
+
+  Args:
+    what: the subgoals are called.
+    goal: decoded subgoals [..., D], in symlog space.
+    begin, end: h [..., D] where they begin and end.
+    valid: bool [...], of those that count.
+  """
+  random = _another(goal.reshape((-1, goal.shape[-1]))).reshape(goal.shape)
+  first = subgoals.similarity(goal, begin)
+  last = subgoals.similarity(goal, end)
+  other = subgoals.similarity(random, end)
   reached = (last > first) & (last > other)
+  valid = jnp.broadcast_to(valid, reached.shape)
   return {
-    f'subgoal_{name}': _mean(x.astype(jnp.float32), valid)
+    f'{what}_{name}': _mean(x.astype(jnp.float32), valid)
     for name, x in (
       ('reached', reached),
       ('start_similarity', first),
@@ -236,6 +298,11 @@ def subgoal_metrics(
       ('random_similarity', other),
     )
   }
+
+
+def _another(rows: Array) -> Array:
+  """For each of N rows another, far from it."""
+  return jnp.roll(rows, len(rows) // 2, 0)
 
 
 def code_metrics(code: Array, classes: int) -> dict[str, Array]:

@@ -365,6 +365,7 @@ class Level:
     start_features: world_model.Features,
     code: Array | None,
     memory: Any = (),
+    horizon: int | None = None,
   ) -> Trajectory:
     """Rolls the prior forward under the policy and a fixed subgoal.
 
@@ -375,11 +376,12 @@ class Level:
       start_features: their features, [N, ...].
       code: one-hot subgoals [N, G], or None.
       memory: of the actor, before the starts, [N, ...].
+      horizon: the number of steps; None for that of the configuration.
 
     Returns:
       A Trajectory, differentiable through the dynamics.
     """
-    horizon = self._config.actor_critic.horizon
+    horizon = horizon or self._config.actor_critic.horizon
     return self._roll_out(
       params, key, horizon, start, start_features, code, memory
     )[0]

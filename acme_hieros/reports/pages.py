@@ -58,6 +58,16 @@ _MEANINGS = {
     'ends, and to another subgoal of the same run at that end. Subgoals that '
     'steer have their end above both.',
   ),
+  'errand_reached': _Meaning(
+    'share of errands',
+    'How many states of replay would be reached in imagination from others, if '
+    'the level were told to: with the same bounds as for subgoals.',
+  ),
+  'errand_similarity': _Meaning(
+    'similarity (1: the same)',
+    'How similar states are to a state of replay that the level is told to go '
+    'to, before and after the imagined steps of a subgoal, and to another one.',
+  ),
   'code_entropy': _Meaning(
     'share of the largest entropy',
     'How evenly the classes of the subgoal codes are used: 1 if all are '

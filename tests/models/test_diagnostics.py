@@ -109,6 +109,54 @@ def test_states_that_go_to_their_subgoals_reach_them():
   assert metrics['subgoal_random_similarity'] < 0.5
 
 
+def errand_metrics(go):
+  """Of a level whose imagined steps end in `go(start, subgoal)`, all h [N, D].
+
+  Its states are their own codes, one-hot, and nine differ from each other.
+  """
+  deter = jnp.asarray(np.random.default_rng(0).normal(size=(9, 9)), jnp.float32)
+
+  def decode(params, code):
+    return jnp.asarray(symlog(np.asarray(code @ params)))
+
+  def imagine(acting, key, start, features, code, memory, horizon):
+    assert horizon == 5 and features is start.deter
+    end = go(start.deter, code @ acting.world_model)
+    return types.SimpleNamespace(deter=jnp.stack(4 * [0 * end] + [end]))
+
+  state = types.SimpleNamespace(deter=deter)
+  level = types.SimpleNamespace(
+    duration=5,
+    world_model=types.SimpleNamespace(
+      starts=lambda state, times, horizon: state,
+      predict=lambda params, state: types.SimpleNamespace(features=state.deter),
+    ),
+    actor=types.SimpleNamespace(initial_state=lambda count: ()),
+    autoencoder=types.SimpleNamespace(decode=decode),
+    imagine=imagine,
+  )
+  params = types.SimpleNamespace(
+    world_model=deter, actor=None, manager=None, autoencoder=deter
+  )
+  return diagnostics._errand_metrics(
+    level, params, None, state, jnp.log(jnp.eye(9)).reshape((3, 3, 1, 9))
+  )
+
+
+def test_an_errand_is_reached_by_going_to_another_state_of_replay():
+  there = errand_metrics(lambda start, subgoal: subgoal)
+  assert there['errand_reached'] == 1.0
+  np.testing.assert_allclose(there['errand_end_similarity'], 1.0, rtol=1e-5)
+  assert there['errand_start_similarity'] < 0.5
+  assert there['errand_random_similarity'] < 0.5
+
+
+def test_an_errand_is_not_reached_by_staying():
+  here = errand_metrics(lambda start, subgoal: start)
+  assert here['errand_reached'] == 0.0
+  assert here['errand_end_similarity'] == here['errand_start_similarity'] < 0.5
+
+
 def test_without_a_whole_subgoal_there_is_no_number():
   code = np.zeros((2, 5, 3), int)
   goal = np.ones((2, 5, 4), np.float32)
@@ -322,7 +370,7 @@ def test_every_level_has_its_numbers(levels, diagnose_level):
     assert all(np.shape(value) == () for value in metrics.values())
     assert np.isfinite(metrics['open_loop_error_1'])
     assert 1 <= metrics.get('distinct_codes', 1) <= 9
-  assert 'subgoal_reached' in names[0] & names[1]
+  assert {'subgoal_reached', 'errand_reached'} <= names[0] & names[1]
   assert 'subgoal_reached' not in names[2]  # Nobody is above the top.
   assert all('autoencoder_unexplained' in n for n in names)
 
@@ -334,7 +382,7 @@ def test_the_autoencoders_error_is_a_share_of_the_variance(
   batch = random_batch(level)
   key = jax.random.PRNGKey(4)
   metrics = diagnose_level[0](params, key, batch)
-  observe_key, _, code_key = jax.random.split(key, 3)
+  observe_key, _, code_key, _ = jax.random.split(key, 4)
   came = world_model.arrivals(batch.sequence, level.action_space)
   state = jax.jit(level.world_model.observe)(
     params.world_model,

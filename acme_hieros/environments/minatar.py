@@ -12,7 +12,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, construction
 
 # With what the package calls them. It is imported when a game is made: it is
 # not always there, and loads the plotting libraries that it shows games with.
@@ -140,7 +140,7 @@ class MinAtar(base.EpisodicEnvironment):
 
 def make(game: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   """Makes `minatar/<game>`; the options are those of `MinAtar`."""
-  return base.construct(
+  return construction.construct(
     MinAtar, f'minatar/{game}', options, game=game, seed=seed
   )
 

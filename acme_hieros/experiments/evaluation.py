@@ -266,7 +266,7 @@ def _write(
 ) -> Summary:
   """Writes both files of a complete evaluation, or neither."""
   summary = summarise(
-    learned.run.environment,
+    learned.run.environment_name,
     [record['episode_return'] for record in records],
     checkpoint=learned.checkpoint,
     steps=learned.steps,
@@ -332,7 +332,7 @@ class EvaluatorLog:
       }
     )
     summary = summarise(
-      self._run.environment,
+      self._run.environment_name,
       self._returns,
       checkpoint=None,
       steps=counts['actor_steps'],

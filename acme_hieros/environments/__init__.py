@@ -14,9 +14,15 @@ from acme_hieros.environments.own import environment_name
 # a while. Each module has `make(rest_of_name, seed, options)` and `names()`.
 _FAMILIES = {
   'atari': 'acme_hieros.environments.atari',
+  'bsuite': 'acme_hieros.environments.bsuite',
+  'crafter': 'acme_hieros.environments.crafter',
   'debug': 'acme_hieros.environments.debug',
+  'dmc': 'acme_hieros.environments.dmc',
   'gym': 'acme_hieros.environments.gym',
+  'memory_maze': 'acme_hieros.environments.memory_maze',
   'minatar': 'acme_hieros.environments.minatar',
+  'minigrid': 'acme_hieros.environments.minigrid',
+  'popgym': 'acme_hieros.environments.popgym',
   'sparse': 'acme_hieros.environments.sparse',
 }
 

@@ -144,7 +144,9 @@ class Atari(base.EpisodicEnvironment):
 
 def make(game: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   """Makes `atari/<game>`; the options are those of `Atari`."""
-  return construction.construct(Atari, f'atari/{game}', options, game=game, seed=seed)
+  return construction.construct(
+    Atari, f'atari/{game}', options, game=game, seed=seed
+  )
 
 
 @functools.cache

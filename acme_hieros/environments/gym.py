@@ -73,7 +73,8 @@ def _make(name: str, env_id: str, options: dict[str, Any]) -> gymnasium.Env:
     if not options:
       raise
     raise ValueError(
-      f'Environment {name!r} refuses the options {options}: {modules.sentence(error)}'
+      f'Environment {name!r} refuses the options {options}: '
+      f'{modules.sentence(error)}'
     ) from error
 
 

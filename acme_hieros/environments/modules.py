@@ -34,6 +34,29 @@ def import_module(name: str, module: str) -> types.ModuleType:
     ) from error
 
 
+def import_extra(
+  name: str, module: str, package: str, extra: str
+) -> types.ModuleType:
+  """Imports a module of a package that is not always there.
+
+  Args:
+    name: the environment's full name, for the error.
+    module: what to import.
+    package: what it belongs to.
+    extra: of this package, which installs it.
+
+  Raises:
+    ValueError: it is missing.
+  """
+  try:
+    return importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      f'Environment {name!r} needs the package {package}, which is not '
+      f"installed: pip install 'acme_hieros[{extra}]'."
+    ) from error
+
+
 def not_installed(name: str, error: Exception) -> ValueError:
   """The error for an environment that needs what is not there."""
   return ValueError(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 import difflib
 import functools
 import importlib
-import inspect
 import re
 import sys
 from typing import Any

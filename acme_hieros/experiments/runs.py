@@ -469,8 +469,9 @@ def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
     environment = run.make_environment(run.seed)
   except SystemExit as error:
     raise ValueError(
-      f'The environment {run.environment_name} ended the program instead of being '
-      f'made ({environment_loop.in_one_line(error)}); see what it has said.'
+      f'The environment {run.environment_name} ended the program instead of '
+      f'being made ({environment_loop.in_one_line(error)}); see what it has '
+      'said.'
     ) from error
   environment_spec = specs.make_environment_spec(environment)
   environment_loop.close(environment, logging.warning)

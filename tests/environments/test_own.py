@@ -11,11 +11,11 @@ import pytest
 from acme_hieros.environments import (
   checked,
   checking,
+  debug,
   environment_name,
   foreign_module,
   make_environment,
 )
-from acme_hieros.environments import debug
 
 MODULE = """
 import dm_env
@@ -144,7 +144,7 @@ def test_what_will_not_do_is_one_sentence(name, options, words):
 
 def test_what_a_module_lacks_is_said(here):
   (here / 'needy.py').write_text('import no_such_thing_at_all')
-  with pytest.raises(ValueError, match="not installed: .*no_such_thing_at_all"):
+  with pytest.raises(ValueError, match='not installed: .*no_such_thing_at_all'):
     make_environment('needy:make')
 
 
@@ -191,7 +191,6 @@ def test_a_function_has_the_name_by_which_it_is_found():
 
 
 class Maker:
-
   def __call__(self):
     return debug.Echo()
 

@@ -4,6 +4,7 @@ The world is that of the package crafter (Hafner, 2021,
 https://arxiv.org/abs/2109.06780), as it is.
 """
 
+import collections
 from typing import Any
 
 import dm_env
@@ -47,6 +48,7 @@ class Crafter(base.EpisodicEnvironment):
     self._world = package.Env(
       size=(size, size), reward=reward == 'reward', length=None, seed=seed
     )
+    _order(self._world._world)
 
   def _reset(self) -> np.ndarray:
     self._steps = 0
@@ -67,6 +69,31 @@ class Crafter(base.EpisodicEnvironment):
     return specs.DiscreteArray(
       int(self._world.action_space.n), np.int32, name='action'
     )
+
+
+class _OrderedSet(dict):
+  """A set in the order in which things were added."""
+
+  def add(self, thing: Any):
+    self[thing] = None
+
+  def remove(self, thing: Any):
+    del self[thing]
+
+
+def _order(world: Any):
+  """Has a world keep creatures in order.
+
+  The package draws among them as sets have them, by their place in memory, and
+  the same seed would give other episodes.
+  """
+
+  class Ordered(type(world)):
+    def reset(self, seed: int | None = None):
+      super().reset(seed)
+      self._chunks = collections.defaultdict(_OrderedSet)
+
+  world.__class__ = Ordered
 
 
 def make(reward: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:

@@ -65,6 +65,11 @@ def make_environment(
     return own.make(name, seed, options)
   family, _, rest = name.partition('/')
   if family not in _FAMILIES:
+    if ':' in name:
+      raise ValueError(
+        f'Unknown environment {name!r}: a function of your own is called '
+        'package.module:function, without .py and with dots between.'
+      )
     raise base.unknown_environment(name, environment_names())
   return importlib.import_module(_FAMILIES[family]).make(rest, seed, options)
 

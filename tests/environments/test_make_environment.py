@@ -84,7 +84,9 @@ def test_unknown_option_lists_the_options(name):
 
 
 def test_a_file_is_no_name():
-  with pytest.raises(ValueError, match='my/envs.py:make.*package.module:functi'):
+  with pytest.raises(
+    ValueError, match='my/envs.py:make.*package.module:functi'
+  ):
     make_environment('my/envs.py:make')
 
 

@@ -71,14 +71,36 @@ MINATAR = [
   'MinAtar==1.0.15',
 ]
 
+# As with MinAtar, a version decides what is played. All of these fit together
+# and into the lock.
+BSUITE = ['bsuite==0.3.6']
+DMC = ['dm_control==1.0.50', 'mujoco==3.17.0', 'labmaze==1.0.6']
+MINIGRID = ['minigrid==3.1.0']
+POPGYM = ['popgym==1.0.7']
+
 EXTRAS_REQUIRE = {
-  # The environments `minatar/<Game>`.
+  # The environments `<extra>/<name>`.
+  'bsuite': BSUITE,
+  'crafter': ['crafter==1.8.3'],
+  'dmc': DMC,
+  'memory_maze': [
+    *DMC,
+    'memory-maze==1.0.3',
+    # It imports it and does not say so.
+    'gym==0.26.2',
+  ],
   'minatar': MINATAR,
+  'minigrid': MINIGRID,
+  'popgym': POPGYM,
   # launchers/report.py.
   'report': REPORT,
   # Selenium opens a report in a browser.
   'test': [
+    *BSUITE,
+    *DMC,
     *MINATAR,
+    *MINIGRID,
+    *POPGYM,
     *REPORT,
     'hypothesis',
     'mypy',

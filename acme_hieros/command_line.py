@@ -38,9 +38,14 @@ def read_pairs(flag: flags.FlagHolder[list[str]]) -> dict[str, str]:
 
 
 def read_options(flag: flags.FlagHolder[list[str]]) -> dict[str, Any]:
-  """The same with values that Python would read, and words for the rest."""
+  """The same with values that Python would read, and words for the rest.
+
+  Truth values may be in small letters, as those of the configuration.
+  """
   options = read_pairs(flag)
   for name, text in options.items():
+    if text in ('true', 'false'):
+      text = text.capitalize()
     try:
       options[name] = ast.literal_eval(text)
     except Exception:  # It has half a dozen of its own.

@@ -34,7 +34,8 @@ from acme_hieros.storage import workdirs
 _ENV = flags.DEFINE_string(
   'env',
   'atari/Krull',
-  'Environment: atari/<Game>, minatar/<Game>, gym/<Id> or debug/<name>.',
+  'Environment: <family>/<name>, of which README.md has the families, or '
+  'package.module:function, which makes one of your own.',
 )
 _ENV_OPTION = flags.DEFINE_multi_string(
   'env_option',

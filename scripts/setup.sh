@@ -114,7 +114,7 @@ install() {
       "free, then run 'make setup' again."
 }
 
-say 'installing about 120 packages (2 GB); this takes a minute or a few.'
+say 'installing about 140 packages (2 GB); this takes a minute or a few.'
 # First what installs the rest. pip compares the hashes, which it reads from files
 # alone.
 awk '/^[a-z]/ { tool = /^(pip|setuptools|wheel)==/ } tool' "$lock" \

@@ -1,26 +1,34 @@
 """Environments by name, for example `make_environment('atari/Krull')`."""
 
+from collections.abc import Callable
 import importlib
 from typing import Any
 
 import dm_env
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, own
 from acme_hieros.environments.foreign import checked
+from acme_hieros.environments.own import environment_name
 
 # Families are imported when they are asked for: the emulator and Gymnasium take
 # a while. Each module has `make(rest_of_name, seed, options)` and `names()`.
 _FAMILIES = {
   'atari': 'acme_hieros.environments.atari',
+  'bsuite': 'acme_hieros.environments.bsuite',
+  'crafter': 'acme_hieros.environments.crafter',
   'debug': 'acme_hieros.environments.debug',
+  'dmc': 'acme_hieros.environments.dmc',
   'gym': 'acme_hieros.environments.gym',
+  'memory_maze': 'acme_hieros.environments.memory_maze',
   'minatar': 'acme_hieros.environments.minatar',
+  'minigrid': 'acme_hieros.environments.minigrid',
+  'popgym': 'acme_hieros.environments.popgym',
   'sparse': 'acme_hieros.environments.sparse',
 }
 
 
 def make_environment(
-  name: str, seed: int = 0, **options: Any
+  name: str | Callable[..., Any], /, seed: int = 0, **options: Any
 ) -> dm_env.Environment:
   """Makes an environment.
 
@@ -35,11 +43,15 @@ def make_environment(
         'gym/<module>:<Id>' imports the module that registers the id first;
       - 'minatar/<Game>', MinAtar's games under their names among Atari's;
       - 'debug/<name>', small environments to test agents with;
-      - 'sparse/<name>', small tasks whose reward is rare.
+      - 'sparse/<name>', small tasks whose reward is rare;
+      - '<package.module>:<function>', a function that returns a
+        `dm_env.Environment` or a `gymnasium.Env`, or that function itself: it
+        is called with the options, and with `seed` if it takes one.
     seed: A non-negative integer; the same seed and actions give the same
       episodes.
     **options: The options of the environment: see `atari.Atari`, the classes of
-      `debug` and `sparse`, `gymnasium.make`, and `minatar.MinAtar`.
+      `debug` and `sparse`, `gymnasium.make`, and `minatar.MinAtar`; and those
+      of all environments: see `wrappers.wrap`.
 
   Returns:
     The environment.
@@ -49,18 +61,27 @@ def make_environment(
       that will not do, or a package that the environment needs is missing.
   """
   base.check_integer('seed', seed, 0)
+  if own.is_own(name):
+    return own.make(name, seed, options)
   family, _, rest = name.partition('/')
   if family not in _FAMILIES:
+    if ':' in name:
+      raise ValueError(
+        f'Unknown environment {name!r}: a function of your own is called '
+        'package.module:function, without .py and with dots between.'
+      )
     raise base.unknown_environment(name, environment_names())
   return importlib.import_module(_FAMILIES[family]).make(rest, seed, options)
 
 
 def foreign_module(name: str) -> str | None:
   """The module that an environment's name has imported, but for our own."""
+  if own.is_own(name):
+    return own.module_of(name)
   family, _, rest = name.partition('/')
   module = rest.rpartition(':')[0]
-  own = module.partition('.')[0] in ('ale_py', 'gymnasium', 'minatar')
-  return module if family == 'gym' and not own and module else None
+  known = module.partition('.')[0] in ('ale_py', 'gymnasium', 'minatar')
+  return module if family == 'gym' and not known and module else None
 
 
 def environment_names() -> list[str]:
@@ -74,6 +95,7 @@ def environment_names() -> list[str]:
 
 __all__ = (
   'checked',
+  'environment_name',
   'environment_names',
   'foreign_module',
   'make_environment',

@@ -10,7 +10,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base, resize
+from acme_hieros.environments import base, construction, resize
 
 # Otherwise the emulator announces itself on stderr whenever one is made.
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -144,7 +144,9 @@ class Atari(base.EpisodicEnvironment):
 
 def make(game: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   """Makes `atari/<game>`; the options are those of `Atari`."""
-  return base.construct(Atari, f'atari/{game}', options, game=game, seed=seed)
+  return construction.construct(
+    Atari, f'atari/{game}', options, game=game, seed=seed
+  )
 
 
 @functools.cache

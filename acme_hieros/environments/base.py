@@ -1,11 +1,10 @@
 """What the environments of this package have in common."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import copy
 import difflib
 import functools
-import inspect
 from typing import Any
 
 import dm_env
@@ -100,38 +99,6 @@ def check_choice(option: str, value: Any, choices: Sequence[Any]) -> Any:
       f'{_alternatives([repr(c) for c in choices])}.'
     )
   return value
-
-
-def construct(
-  constructor: Callable[..., dm_env.Environment],
-  name: str,
-  options: dict[str, Any],
-  **given: Any,
-) -> dm_env.Environment:
-  """Calls `constructor(**given, **options)`, having checked the options' names.
-
-  Args:
-    constructor: An environment class; its other parameters are its options.
-    name: The environment's full name, for the error.
-    options: What the user chose.
-    **given: The parameters that are not for the user to choose.
-
-  Returns:
-    The environment.
-
-  Raises:
-    ValueError: There is no such option.
-  """
-  accepted = [
-    p for p in inspect.signature(constructor).parameters if p not in given
-  ]
-  for option in options:
-    if option not in accepted:
-      raise ValueError(
-        f'Environment {name!r} has no option {option!r}: '
-        f'its options are {", ".join(accepted)}.'
-      )
-  return constructor(**given, **options)
 
 
 def unknown_environment(name: str, known: Sequence[str]) -> ValueError:

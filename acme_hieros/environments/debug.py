@@ -6,7 +6,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, construction
 
 
 class Catch(base.EpisodicEnvironment):
@@ -313,7 +313,7 @@ def make(task: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   name = f'debug/{task}'
   if task not in _ENVIRONMENTS:
     raise base.unknown_environment(name, names())
-  return base.construct(_ENVIRONMENTS[task], name, options, seed=seed)
+  return construction.construct(_ENVIRONMENTS[task], name, options, seed=seed)
 
 
 def names() -> list[str]:

@@ -6,7 +6,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base, checking
+from acme_hieros.environments import base, checking, wrappers
 
 
 def checked(environment: dm_env.Environment) -> dm_env.Environment:
@@ -20,9 +20,13 @@ def checked(environment: dm_env.Environment) -> dm_env.Environment:
 
   Those of `make_environment`, which check themselves, are returned as they are.
   """
-  if isinstance(environment, (base.EpisodicEnvironment, _Checked)):
-    return environment
-  return _Checked(environment)
+  return environment if _is_checked(environment) else _Checked(environment)
+
+
+def _is_checked(environment: dm_env.Environment) -> bool:
+  while isinstance(environment, wrappers.Wrapper):
+    environment = environment.wrapped
+  return isinstance(environment, (base.EpisodicEnvironment, _Checked))
 
 
 class _Checked(dm_env.Environment):

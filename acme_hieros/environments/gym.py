@@ -1,15 +1,13 @@
 """The environments of Gymnasium's registry, `gym/<Id>`."""
 
-import importlib
-import inspect
-import os
+from collections.abc import Callable
 from typing import Any
 
 import ale_py
 import dm_env
 import gymnasium
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, construction, modules, wrappers
 from acme_hieros.environments.gymnasium_adapter import GymnasiumAdapter
 
 # Importing ale_py only offers its games; this puts them into the registry.
@@ -19,7 +17,7 @@ gymnasium.register_envs(ale_py)
 _MAKE_OPTIONS = ('max_episode_steps', 'disable_env_checker')
 
 # How environments say that a package they need is missing.
-_MISSING = (ImportError, gymnasium.error.DependencyNotInstalled)
+MISSING = (ImportError, gymnasium.error.DependencyNotInstalled)
 
 
 def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
@@ -43,37 +41,24 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   module, _, registered = env_id.rpartition(':')
   try:
     if module:
-      _import(name, module)
+      modules.import_module(name, module)
     if registered not in gymnasium.registry:
       raise base.unknown_environment(f'gym/{registered}', names())
-    _check_options(name, registered, options)
-    environment = _make(name, registered, options)
-  except _MISSING as error:
-    raise ValueError(
-      f'Environment {name!r} needs something that is not '
-      f'installed: {_sentence(error)}'
-    ) from error
-  return GymnasiumAdapter(environment, seed)
+    own, common = construction.split(
+      name, options, _creator(registered), more=_MAKE_OPTIONS
+    )
+    environment = _make(name, registered, own)
+  except MISSING as error:
+    raise modules.not_installed(name, error) from error
+  return wrappers.wrap(GymnasiumAdapter(environment, seed), **common)
 
 
-def _import(name: str, module: str):
-  """Imports what registers an environment; ValueError if it is not found."""
-  try:
-    importlib.import_module(module)
-  except ModuleNotFoundError as error:
-    if error.name is None or not f'{module}.'.startswith(f'{error.name}.'):
-      raise  # Something that it needs.
-    top = module.partition('.')[0]
-    here = [p for p in (f'{top}.py', top) if os.path.exists(p)]
-    raise ValueError(
-      f'Environment {name!r}: Python finds no module {error.name!r}; '
-      + (
-        f'{here[0]} is in this directory, where it does not look: set '
-        'PYTHONPATH=. to have it look here.'
-        if here
-        else 'install it, or put the directory that has it into PYTHONPATH.'
-      )
-    ) from error
+def _creator(env_id: str) -> Callable[..., gymnasium.Env]:
+  """What makes an environment of the registry."""
+  creator = gymnasium.registry[env_id].entry_point
+  if callable(creator):
+    return creator
+  return gymnasium.envs.registration.load_env_creator(creator)
 
 
 def _make(name: str, env_id: str, options: dict[str, Any]) -> gymnasium.Env:
@@ -82,37 +67,17 @@ def _make(name: str, env_id: str, options: dict[str, Any]) -> gymnasium.Env:
   arguments = {'disable_env_checker': True, **options}
   try:
     return gymnasium.make(env_id, **arguments)
-  except _MISSING:
+  except MISSING:
     raise
   except Exception as error:  # Each constructor has its own way to refuse.
     if not options:
       raise
     raise ValueError(
-      f'Environment {name!r} refuses the options {options}: {_sentence(error)}'
+      f'Environment {name!r} refuses the options {options}: '
+      f'{modules.sentence(error)}'
     ) from error
 
 
 def names() -> list[str]:
   """The full names of this family's environments."""
   return [f'gym/{env_id}' for env_id in gymnasium.registry]
-
-
-def _check_options(name: str, env_id: str, options: dict[str, Any]) -> None:
-  """Raises ValueError for an option that the environment does not have."""
-  creator = gymnasium.registry[env_id].entry_point
-  if not callable(creator):
-    creator = gymnasium.envs.registration.load_env_creator(creator)
-  parameters = inspect.signature(creator).parameters
-  if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-    return
-  accepted = _MAKE_OPTIONS + tuple(parameters)
-  for option in options:
-    if option not in accepted:
-      raise ValueError(
-        f'Environment {name!r} has no option {option!r}: '
-        f'its options are {", ".join(accepted)}.'
-      )
-
-
-def _sentence(error: Exception) -> str:
-  return ' '.join(str(error).split()).rstrip('.') + '.'

@@ -4,7 +4,6 @@ The games are those of the package MinAtar (Young and Tian, 2019,
 https://arxiv.org/abs/1903.03176), as they are.
 """
 
-import importlib
 import math
 from typing import Any
 
@@ -12,7 +11,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, construction, modules
 
 # With what the package calls them. It is imported when a game is made: it is
 # not always there, and loads the plotting libraries that it shows games with.
@@ -86,14 +85,9 @@ class MinAtar(base.EpisodicEnvironment):
       raise ValueError(
         f'sticky={sticky!r} will not do: it has to be a number from 0 to 1.'
       )
-    try:
-      package = importlib.import_module('minatar')
-    except ModuleNotFoundError as error:
-      raise ValueError(
-        f"Environment 'minatar/{game}' needs the package MinAtar, which is not "
-        "installed: pip install 'acme_hieros[minatar]'."
-      ) from error
-
+    package = modules.import_extra(
+      f'minatar/{game}', 'minatar', 'MinAtar', 'minatar'
+    )
     self._game = package.Environment(_GAMES[game], sticky, difficulty_ramping)
     # What was random so far does not outlive the first reset.
     self._game.seed(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -140,7 +134,7 @@ class MinAtar(base.EpisodicEnvironment):
 
 def make(game: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   """Makes `minatar/<game>`; the options are those of `MinAtar`."""
-  return base.construct(
+  return construction.construct(
     MinAtar, f'minatar/{game}', options, game=game, seed=seed
   )
 

@@ -13,7 +13,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, construction
 
 SIDE = 8
 REWARD = 10.0
@@ -300,7 +300,7 @@ def make(task: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
   name = f'sparse/{task}'
   if task not in _ENVIRONMENTS:
     raise base.unknown_environment(name, names())
-  return base.construct(_ENVIRONMENTS[task], name, options, seed=seed)
+  return construction.construct(_ENVIRONMENTS[task], name, options, seed=seed)
 
 
 def names() -> list[str]:

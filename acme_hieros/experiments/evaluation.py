@@ -25,7 +25,7 @@ from acme_hieros.experiments import (
 )
 from acme_hieros.models import level as level_lib
 from acme_hieros.scores import atari as atari_scores
-from acme_hieros.scores import statistics
+from acme_hieros.scores import references, statistics
 from acme_hieros.storage import files, json_lines, reading, workdirs
 
 _MOST_ENVIRONMENTS = 10_000
@@ -84,6 +84,8 @@ class Summary:
   standard_error: of the mean; None for one episode.
   human_normalised: the mean, where 0 is random play and 1 a human's; None where
     nobody has measured them.
+  normalised: the mean, where 0 and 1 are what `references.scale` says; None
+    where nothing is known of the environment's scores.
   """
 
   checkpoint: str | None
@@ -97,6 +99,7 @@ class Summary:
   standard_error: float | None
   median: float
   human_normalised: float | None
+  normalised: float | None
 
   def __str__(self) -> str:
     text = f'Return of {self.episodes} episodes: {_readable(self.mean)}'
@@ -105,21 +108,36 @@ class Summary:
     text += f', median {_readable(self.median)}'
     if self.human_normalised is not None:
       text += f', human-normalised {self.human_normalised:.3f}'
+    elif self.normalised is not None:
+      scale = references.scale(self.environment)
+      text += f', normalised {self.normalised:.3f} ({scale})'
     return text + '.'
 
 
 def summarise(
-  environment: str, returns: Sequence[float], **about: Any
+  environment: str,
+  returns: Sequence[float],
+  reward_scale: float = 1.0,
+  **about: Any,
 ) -> Summary:
-  """Statistics of the returns of at least one episode; about: other fields."""
+  """Statistics of the returns of at least one episode.
+
+  Args:
+    environment: its full name.
+    returns: of the episodes.
+    reward_scale: of the rewards in them; those of others are not scaled.
+    **about: other fields.
+  """
   mean = float(np.mean(returns))
+  unscaled = mean / reward_scale
   return Summary(
     environment=environment,
     episodes=len(returns),
     mean=mean,
     standard_error=statistics.standard_error(returns),
     median=float(np.median(returns)),
-    human_normalised=atari_scores.human_normalised(environment, mean),
+    human_normalised=atari_scores.human_normalised(environment, unscaled),
+    normalised=references.normalised(environment, unscaled),
     **about,
   )
 
@@ -266,8 +284,9 @@ def _write(
 ) -> Summary:
   """Writes both files of a complete evaluation, or neither."""
   summary = summarise(
-    learned.run.environment,
+    learned.run.environment_name,
     [record['episode_return'] for record in records],
+    learned.run.environment_options.get('reward_scale', 1.0),
     checkpoint=learned.checkpoint,
     steps=learned.steps,
     updates=learned.updates,
@@ -332,8 +351,9 @@ class EvaluatorLog:
       }
     )
     summary = summarise(
-      self._run.environment,
+      self._run.environment_name,
       self._returns,
+      self._run.environment_options.get('reward_scale', 1.0),
       checkpoint=None,
       steps=counts['actor_steps'],
       updates=counts['learner_steps'],

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -487,6 +488,7 @@ def _make_processes(
       env={
         nodes.OWN_PROCESS: '1',
         loopback.NO_PROXY: os.environ[loopback.NO_PROXY],
+        'PYTHONPATH': _python_path(),
       }
       | (learner if label == nodes.LEARNER else other),
     )
@@ -505,6 +507,19 @@ def _make_processes(
     )
     for name, command in executables
   }
+
+
+def _python_path() -> str:
+  """Where this process finds modules, but for those of Python itself.
+
+  A user's environment may lie beside his program, or where he is.
+  """
+  own = tuple(
+    sysconfig.get_path(name)
+    for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')
+  )
+  others = [path for path in sys.path if not path.startswith(own)]
+  return os.pathsep.join(os.path.abspath(p) for p in others if os.path.isdir(p))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What is run, what can be known before it starts, and what came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import datetime
 import os
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 from acme import specs
+import cloudpickle
 import dm_env
 import jax
 import numpy as np
@@ -18,7 +19,11 @@ from acme_hieros import config as config_lib
 from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
-from acme_hieros.environments import foreign_module, make_environment
+from acme_hieros.environments import (
+  environment_name,
+  foreign_module,
+  make_environment,
+)
 from acme_hieros.experiments import (
   checkpoints,
   environment_loop,
@@ -42,7 +47,9 @@ NO_COUNTS = {'actor_steps': 0, 'actor_episodes': 0, 'learner_steps': 0}
 class Run:
   """What to run.
 
-  environment: a name that `make_environment` knows, with its options.
+  environment: a name that `make_environment` knows, with its options, or a
+    function that makes environments. Processes get the function from this one;
+    config.json has its name alone.
   config: of the agent.
   num_steps: environment steps in all, those before a resume included.
   cpu_minutes: after which the run ends as at its last step, those before a
@@ -61,7 +68,7 @@ class Run:
     program the first evaluator draws, from checkpoints.
   """
 
-  environment: str
+  environment: str | Callable[..., Any]
   config: config_lib.HierosConfig
   num_steps: int
   workdir: str
@@ -85,7 +92,7 @@ class Run:
   def identity(self) -> Mapping[str, Any]:
     """What two runs must share for one to continue the other."""
     return {
-      'environment': self.environment,
+      'environment': self.environment_name,
       'environment_options': dict(self.environment_options),
       'seed': self.seed,
       'agent': config_lib.to_dict(self.config),
@@ -97,13 +104,17 @@ class Run:
       **{name: getattr(self, name) for name in _EXTENT},
       'version': version.VERSION,
       # Shows later whose run it is, where that matters.
-      'signature': foreign_module(self.environment)
-      and trust.sign(self.environment),
+      'signature': foreign_module(self.environment_name)
+      and trust.sign(self.environment_name),
     }
 
   def is_over(self, steps: int, cpu_seconds: float) -> bool:
     """Whether so many steps, or so much CPU time, are all there is to be."""
     return steps >= self.num_steps or 0 < 60 * self.cpu_minutes <= cpu_seconds
+
+  @property
+  def environment_name(self) -> str:
+    return environment_name(self.environment)
 
   @property
   def num_environments(self) -> int:
@@ -127,13 +138,17 @@ _EXTENT = {
 }
 
 
-def read_run(workdir: str, environment: str | None = None) -> Run:
+def read_run(
+  workdir: str, environment: str | Callable[..., Any] | None = None
+) -> Run:
   """The run that lives in a work directory, as it would be resumed.
 
   Args:
     workdir: of the run.
     environment: its environment, if the user has named it. Some name a module,
       whose code is run: a work directory of somebody else must not decide that.
+      Or the function that makes it, which has to be given where it has no name
+      that leads to it.
 
   Raises:
     ValueError: there is none, its configuration cannot be read, or the user has
@@ -169,6 +184,7 @@ def read_run(workdir: str, environment: str | None = None) -> Run:
   module = foreign_module(named)
   if not (
     module is None
+    or callable(environment)
     or named == environment
     or trust.is_own(named, found.get('signature'))
   ):
@@ -177,7 +193,7 @@ def read_run(workdir: str, environment: str | None = None) -> Run:
       f'{module!r} would be run here. If you trust it, say --env={named}.'
     )
   return Run(
-    environment=found['environment'],
+    environment=environment if callable(environment) else named,
     environment_options=found['environment_options'],
     config=config,
     seed=found['seed'],
@@ -302,7 +318,9 @@ class Learned(NamedTuple):
 
 
 def read_learned(
-  workdir: str, checkpoint: int | None = None, environment: str | None = None
+  workdir: str,
+  checkpoint: int | None = None,
+  environment: str | Callable[..., Any] | None = None,
 ) -> Learned:
   """Reads what a run has learned; the run may be at work, and is not disturbed.
 
@@ -451,8 +469,9 @@ def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
     environment = run.make_environment(run.seed)
   except SystemExit as error:
     raise ValueError(
-      f'The environment {run.environment} ended the program instead of being '
-      f'made ({environment_loop.in_one_line(error)}); see what it has said.'
+      f'The environment {run.environment_name} ended the program instead of '
+      f'being made ({environment_loop.in_one_line(error)}); see what it has '
+      'said.'
     ) from error
   environment_spec = specs.make_environment_spec(environment)
   environment_loop.close(environment, logging.warning)
@@ -522,6 +541,13 @@ def _check(run: Run):
       'C++ compiler, or use num_actors=1 and envs_per_actor=1, or '
       'replay.sampler=uniform.'
     )
+  if 'seed' in run.environment_options:
+    raise ValueError(
+      'The environment option seed will not do: the seed of the run decides '
+      'the seeds of its environments.'
+    )
+  if run.launch == 'local_mp':
+    _check_is_sent(run)
   for name, value in run.environment_options.items():
     if not _is_plain(value):
       raise ValueError(
@@ -532,6 +558,18 @@ def _check(run: Run):
   run.config.check_fillable(run.num_steps, run.num_environments)
   learning.check_platforms()
   learning.check_devices(run.config.batch_size)
+
+
+def _check_is_sent(run: Run):
+  """Raises ValueError if other processes cannot get the environment."""
+  try:
+    cloudpickle.dumps(run.environment)
+  except Exception as error:  # Each type has its own way to refuse.
+    raise ValueError(
+      f'The environment {run.environment_name} cannot be sent to other '
+      f'processes ({environment_loop.in_one_line(error)}): let the function '
+      'make all that it needs, or use launch=local or local_mt.'
+    ) from error
 
 
 def _is_plain(value: Any) -> bool:

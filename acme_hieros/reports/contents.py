@@ -15,6 +15,7 @@ import numpy as np
 from acme_hieros import config as config_lib
 from acme_hieros.reports import aggregates, curves, published, results
 from acme_hieros.scores import atari as atari_scores
+from acme_hieros.scores import references
 from acme_hieros.storage import reading
 
 # Characters of a name that would not fit into a plot.
@@ -245,11 +246,19 @@ def _run(system: System, run: results.Result) -> Mapping[str, Any]:
     'score_steps': score.steps,
     'score_source': score.source,
     'human_normalised': _normalised(run),
+    'normalised': references.normalised(run.environment, _unscaled(run)),
   }
 
 
 def _normalised(run: results.Result) -> float | None:
-  return atari_scores.human_normalised(run.environment, run.score.mean)
+  return atari_scores.human_normalised(run.environment, _unscaled(run))
+
+
+def _unscaled(run: results.Result) -> float:
+  """Its score in others' rewards."""
+  scale = run.options.get('reward_scale', 1.0)
+  is_scale = isinstance(scale, (int, float)) and scale
+  return run.score.mean / scale if is_scale else run.score.mean
 
 
 def _reference(
@@ -263,10 +272,11 @@ def _reference(
 
 
 def _references(systems: Sequence[System], task: str) -> Mapping[str, float]:
-  reference = _reference(systems, task)
-  if reference is None:
+  """Scores by whose they are, lowest first, in the rewards of the task."""
+  run = next(r for s in systems for r in s.runs if r.task == task)
+  if 'reward_scale' in run.options:
     return {}
-  return {'random play': reference.random, 'human': reference.human}
+  return references.references(run.environment)
 
 
 def _environment(systems: Sequence[System], task: str) -> str:

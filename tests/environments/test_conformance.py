@@ -1,5 +1,7 @@
 """Every kind of environment keeps the contract of dm_env, ends included."""
 
+import importlib.util
+
 from absl.testing import absltest
 from dm_env import specs, test_utils
 import numpy as np
@@ -12,6 +14,11 @@ from acme_hieros.environments import make_environment
 _STEPS = 45
 _CASES = {
   'atari/Pong': dict(noops=3, time_limit=60),
+  'bsuite/catch/0': {},
+  'bsuite/deep_sea_stochastic/0': {},
+  'bsuite/memory_len/9': {},
+  'bsuite/umbrella_length/3': {},
+  'crafter/reward': dict(length=20),
   'debug/catch': {},
   'debug/catch both': dict(observation='both', rows=5, columns=9),
   'debug/catch vector': dict(observation='vector'),
@@ -19,6 +26,8 @@ _CASES = {
   'debug/point': {},
   'debug/random_length': dict(max_length=20),
   'debug/recall': dict(num_cues=3),
+  'dmc/cheetah_run': dict(time_limit=20),
+  'dmc/walker_walk repeated': dict(time_limit=20, previous_action=True),
   'gym/ALE/Pong-v5': dict(max_num_frames_per_episode=60),
   'gym/Acrobot-v1': dict(max_episode_steps=20),
   'gym/Blackjack-v1': {},
@@ -26,6 +35,18 @@ _CASES = {
   'gym/FrozenLake-v1': dict(max_episode_steps=20),
   'gym/Pendulum-v1': dict(max_episode_steps=20),
   'minatar/Freeway': dict(time_limit=20),
+  'minigrid/MiniGrid-DoorKey-5x5-v0': dict(max_steps=20),
+  'minigrid/MiniGrid-Fetch-5x5-N2-v0 image': dict(
+    observation='image', max_steps=20
+  ),
+  'minigrid/MiniGrid-Empty-5x5-v0 pixels': dict(
+    observation='pixels', time_limit=20
+  ),
+  'popgym/AutoencodeEasy': dict(time_limit=40),
+  'popgym/BattleshipEasy': dict(time_limit=40),
+  'popgym/ConcentrationEasy': dict(time_limit=40),
+  'popgym/CountRecallEasy': dict(time_limit=40),
+  'popgym/PositionOnlyPendulumEasy': dict(time_limit=40),
   'sparse/corridor': dict(length=20),
   'sparse/key': dict(length=20),
   'sparse/pads': dict(length=20),
@@ -41,8 +62,18 @@ def _random_action(rng: np.random.Generator, spec: specs.BoundedArray):
   return rng.uniform(spec.minimum, spec.maximum, spec.shape).astype(spec.dtype)
 
 
+# What `make test` does not install.
+_OPTIONAL = {'crafter': 'crafter'}
+
+
 class _Conformance(test_utils.EnvironmentTestMixin):
   case: str
+
+  def setUp(self):
+    family = self.case.partition('/')[0]
+    if family in _OPTIONAL and not importlib.util.find_spec(_OPTIONAL[family]):
+      self.skipTest(f'{family} is not installed')
+    super().setUp()
 
   def make_object_under_test(self):
     return make_environment(self.case.split()[0], **_CASES[self.case])
@@ -106,8 +137,12 @@ for _case in _CASES:
     'debug/point',
     'debug/random_length',
     'debug/recall',
+    'bsuite/catch/0',
+    'bsuite/deep_sea_stochastic/0',
     'gym/CartPole-v1',
     'minatar/Breakout',
+    'popgym/CountRecallEasy',
+    'popgym/RepeatPreviousEasy',
     'sparse/key',
     'sparse/pads',
   ],

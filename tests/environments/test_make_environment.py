@@ -25,6 +25,14 @@ from acme_hieros.environments import environment_names, make_environment
     ('debug/recal', 'debug/recall'),
     ('minatar/space_invaders', 'minatar/SpaceInvaders'),
     ('minatr/Asterix', 'minatar/Asterix'),
+    ('bsuite/memory_len/30', 'bsuite/memory_len/3'),
+    ('bsuite/deepsea/1', 'bsuite/deep_sea/1'),
+    ('dmc/walkerwalk', 'dmc/walker_walk'),
+    ('walker_run', 'dmc/walker_run'),
+    ('memory_maze/9', 'memory_maze/9x9'),
+    ('minigrid/Empty-5x5', 'minigrid/MiniGrid-Empty-5x5-v0'),
+    ('minigrid/MiniGrid-DoorKey-5x5', 'minigrid/MiniGrid-DoorKey-5x5-v0'),
+    ('popgym/autoencode', 'popgym/AutoencodeEasy'),
     ('', None),
     ('debug/', None),
   ],
@@ -44,7 +52,19 @@ def test_names_have_families_and_are_unique():
   names = environment_names()
   assert len(set(names)) == len(names)
   families = {name.split('/')[0] for name in names}
-  assert families == {'atari', 'debug', 'gym', 'minatar', 'sparse'}
+  assert families == {
+    'atari',
+    'bsuite',
+    'crafter',
+    'debug',
+    'dmc',
+    'gym',
+    'memory_maze',
+    'minatar',
+    'minigrid',
+    'popgym',
+    'sparse',
+  }
   assert {
     'atari/Krull',
     'debug/catch',
@@ -63,6 +83,13 @@ def test_unknown_option_lists_the_options(name):
   assert 'seed' not in str(info.value) and 'game' not in str(info.value)
 
 
+def test_a_file_is_no_name():
+  with pytest.raises(
+    ValueError, match='my/envs.py:make.*package.module:functi'
+  ):
+    make_environment('my/envs.py:make')
+
+
 @pytest.mark.parametrize('seed', [-1, 0.5, None, 'a'])
 def test_seed_is_checked(seed):
   with pytest.raises(ValueError, match='^seed='):
@@ -79,7 +106,11 @@ for module in ('ale_py', 'gymnasium', 'minatar'):
 make_environment('atari/Pong').reset()
 make_environment('gym/CartPole-v1').reset()
 environment_names()
-assert 'minatar' not in sys.modules
+for module in (
+  'bsuite', 'crafter', 'dm_control', 'memory_maze', 'minatar', 'minigrid',
+  'popgym',
+):
+  assert module not in sys.modules, module
 make_environment('minatar/Breakout').reset()
 for module in ('acme', 'jax', 'launchpad', 'reverb', 'tensorflow'):
   assert module not in sys.modules, module

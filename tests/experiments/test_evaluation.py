@@ -144,6 +144,19 @@ def test_the_mean_is_set_against_random_play_and_a_human():
   # Krull: 1598 and 2665.5.
   assert summarise_games('Krull', 1598.0, 2665.5).human_normalised == 0.5
   assert summarise_games('Krull', 0.0, 1598 * 2.0).human_normalised == 0.0
+  # Rewards as others have them.
+  scaled = evaluation.summarise(
+    'dmc/walker_walk',
+    [50.0],
+    reward_scale=0.1,
+    checkpoint=None,
+    steps=1,
+    updates=1,
+    seed=0,
+    deterministic=False,
+  )
+  assert scaled.normalised == 0.5 and scaled.human_normalised is None
+  assert 'normalised 0.500 (0: least, 1: most)' in str(scaled)
   # Nobody has played it.
   assert summarise_games('Tetris', 1.0).human_normalised is None
 
@@ -259,6 +272,7 @@ def test_the_first_episodes_of_each_environment_are_played(
     'standard_error': pytest.approx(scipy.stats.sem(returns)),
     'median': np.median(returns),
     'human_normalised': None,
+    'normalised': None,
   }
 
 
@@ -597,6 +611,7 @@ def test_evaluators_write_the_same_and_who_played(workdir):
     'standard_error': pytest.approx(scipy.stats.sem(last)),
     'median': np.median(last),
     'human_normalised': None,
+    'normalised': None,
   }
   events = b''.join(
     file.read_bytes() for file in (workdir / 'tensorboard').iterdir()

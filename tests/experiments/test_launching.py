@@ -2,6 +2,7 @@
 
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
+import importlib
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ import psutil
 import pytest
 
 from acme_hieros import config as config_lib
+from acme_hieros.environments import make_environment
 from acme_hieros.experiments import (
   launching,
+  loopback,
   progress,
   runs,
 )
@@ -153,6 +156,46 @@ def test_what_nodes_are_to_do_lies_in_the_work_directory(
   assert len(written) == 2
   for process in processes.values():
     assert sum(path in process._command for path in written) == 1
+
+
+def test_nodes_find_the_modules_that_this_process_finds(tmp_path, monkeypatch):
+  here, beside = tmp_path / 'here', tmp_path / 'beside the program'
+  for directory, module in ((here, 'node_env'), (beside, 'node_script')):
+    directory.mkdir()
+    (directory / f'{module}.py').write_text(
+      'from acme_hieros.environments import debug\n'
+      'def make():\n  return debug.Echo()\n'
+    )
+  monkeypatch.chdir(here)
+  monkeypatch.setenv(loopback.NO_PROXY, 'localhost')
+  monkeypatch.setattr(sys, 'path', [str(beside), *sys.path])
+  script = importlib.import_module('node_script')
+  made = tmp_path / 'made'
+
+  def act(own, by_name):  # It is sent by value, what it calls by name.
+    environments = [make_environment(e) for e in (own, by_name)]
+    made.write_text(' '.join(type(e).__name__ for e in environments))
+
+  program = lp.Program('test')
+  with program.group('actor'):
+    program.add_node(lp.PyNode(act, script.make, 'node_env:make'))
+  processes = launching._make_processes(program, run_directory(tmp_path))
+  process = processes['actor_0']
+  process.start()
+  try:
+    while process.poll() is None:
+      time.sleep(0.05)
+  finally:
+    process.kill()
+  said = open(process._workdir.node_file('actor_0', 'log')).read()
+  assert process.poll() == 0, said
+  assert made.read_text() == 'Echo Echo'
+
+
+def run_directory(path):
+  workdir = workdirs.Workdir(str(path / 'run'))
+  os.makedirs(workdir.nodes)
+  return workdir
 
 
 def test_an_ended_program_leaves_no_temporary_files(launch, workdir):

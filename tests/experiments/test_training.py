@@ -3,12 +3,14 @@
 import ast
 import csv
 import dataclasses
+import functools
 import io
 import json
 import pathlib
 import shlex
 import shutil
 import sys
+import threading
 import time
 import types
 
@@ -504,6 +506,65 @@ def test_an_environment_that_ends_the_program_is_told(tmp_path, monkeypatch):
   monkeypatch.setattr(runs, 'make_environment', lambda *_, **__: sys.exit(0))
   with pytest.raises(ValueError, match=r'debug/catch .* \(SystemExit: 0\)'):
     runs.prepare(make_run(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def make_catch(seed, rows=5):
+  return debug.Catch(seed, rows=rows, observation='vector')
+
+
+def test_a_function_makes_the_environments_of_a_run(tmp_path):
+  factory = functools.partial(make_catch, rows=5)
+  run = make_run(
+    tmp_path,
+    environment=factory,
+    environment_options={},
+    config=config_lib.override(ACTING, {'depth': 1}),
+    num_steps=20,
+  )
+  summary = training.Trainer(run).train()
+  assert (summary.steps, summary.episodes) == (20, 5)
+  # Nothing leads to it but the program, which gives it again.
+  with pytest.raises(ValueError, match='only the program.*read_run'):
+    runs.prepare(runs.read_run(str(tmp_path)))
+  found = runs.read_run(str(tmp_path), factory)
+  assert found.environment is factory
+  prepared = runs.prepare(found)
+  prepared.workdir.close()
+  assert prepared.restored.metadata['counts']['actor_steps'] == 20
+
+
+def test_a_function_with_a_name_is_found_again(tmp_path):
+  run = make_run(
+    tmp_path, environment=make_catch, environment_options={'rows': 5}
+  )
+  runs.prepare(run).workdir.close()
+  found = runs.read_run(str(tmp_path))
+  assert found.environment == f'{__name__}:make_catch'
+  assert isinstance(found.make_environment(0), debug.Catch)
+  assert found.identity() == run.identity()
+
+
+def test_a_function_that_cannot_be_sent_is_refused(tmp_path):
+  lock = threading.Lock()
+
+  def make():
+    with lock:
+      return make_catch(0)
+
+  run = make_run(
+    tmp_path / 'run', environment=make, environment_options={}, num_steps=999
+  )
+  runs._check(run)
+  with pytest.raises(ValueError, match='cannot be sent.*lock.*launch=local'):
+    runs.prepare(run.replace(launch='local_mp'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_seed_is_no_option_of_an_environment(tmp_path):
+  run = make_run(tmp_path / 'run', environment_options={'seed': 1})
+  with pytest.raises(ValueError, match='option seed .* seed of the run'):
+    runs.prepare(run)
   assert not (tmp_path / 'run').exists()
 
 

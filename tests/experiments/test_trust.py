@@ -60,9 +60,10 @@ def test_a_key_that_is_none_is_not_used(home, content):
   assert trust.sign(ENVIRONMENT) is None
 
 
-def test_a_run_of_somebody_else_has_to_be_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize('name', [ENVIRONMENT, 'my_package.games:make'])
+def test_a_run_of_somebody_else_has_to_be_named(tmp_path, monkeypatch, name):
   run = runs.Run(
-    environment=ENVIRONMENT,
+    environment=name,
     config=config_lib.preset('tiny'),
     num_steps=100,
     workdir=str(tmp_path / 'run'),
@@ -70,10 +71,12 @@ def test_a_run_of_somebody_else_has_to_be_named(tmp_path, monkeypatch):
   os.makedirs(run.workdir)
   with open(tmp_path / 'run' / 'config.json', 'w') as file:
     json.dump({**run.identity(), **run.extent()}, file)
-  assert runs.read_run(run.workdir).environment == ENVIRONMENT
+  assert runs.read_run(run.workdir).environment == name
   monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'of another'))
-  with pytest.raises(ValueError, match="'my_package.games'.* --env=gym/my_pa"):
+  with pytest.raises(ValueError, match=f"'my_package.games'.* --env={name}"):
     runs.read_run(run.workdir)
   with pytest.raises(ValueError, match='somebody else'):
     runs.read_run(run.workdir, 'atari/Krull')
-  assert runs.read_run(run.workdir, ENVIRONMENT).environment == ENVIRONMENT
+  assert runs.read_run(run.workdir, name).environment == name
+  # Whoever gives a function has no other code run.
+  assert runs.read_run(run.workdir, print).environment is print

@@ -1,0 +1,53 @@
+"""Scores of bsuite, by its own analysis."""
+
+import contextlib
+import os
+from typing import NamedTuple
+
+
+class Score(NamedTuple):
+  """Of one experiment, over those of its settings that were recorded.
+
+  score: 1 is the best that can be, 0 random play, by the experiment's own rule.
+  finished: whether as many episodes were played as bsuite asks for.
+  """
+
+  score: float
+  finished: bool
+
+
+def score(record: str, place: int = 0) -> dict[str, Score]:
+  """What was recorded by environments `bsuite/` with the option `record`.
+
+  Args:
+    record: that directory.
+    place: which of its directories; the first is what training played.
+
+  Returns:
+    The score of each experiment.
+
+  Raises:
+    ValueError: Nothing was recorded, or the package is missing.
+  """
+  try:
+    from bsuite.experiments import summary_analysis
+    from bsuite.logging import csv_load
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      "Scores of bsuite need it: pip install 'acme_hieros[bsuite]'."
+    ) from error
+  directory = os.path.join(record, str(place))
+  files = []
+  with contextlib.suppress(OSError):
+    files = [n for n in os.listdir(directory) if n.endswith('.csv')]
+  if not files:
+    raise ValueError(
+      f'{directory} has nothing to score: give an environment bsuite/ the '
+      f'option record={record}.'
+    )
+  played, _ = csv_load.load_bsuite({'agent': directory})
+  found = summary_analysis.bsuite_score(played)
+  return {
+    row.bsuite_env: Score(float(row.score), bool(row.finished))
+    for row in found.itertuples()
+  }

@@ -107,6 +107,16 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   # Its own flat agents, without and with novelty: all else is the same.
   'flat': ('director', _FLAT | {'actor_critic.novelty_weight': '0'}),
   'explorer': ('director', _FLAT | {'actor_critic.novelty_weight': '0.1'}),
+  # A weight of the entropy that stays, and a floor under what advantages are
+  # divided by: as long as no reward is known, goals are drawn at random.
+  'steady': (
+    'director',
+    {
+      'actor_critic.entropy_target': '0',
+      'actor_critic.entropy_scale': '0.03',
+      'actor_critic.scale_floor': '0.1',
+    },
+  ),
   # The director without one of what makes it.
   'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),
   'no_novelty': ('director', {'actor_critic.novelty_weight': '0'}),

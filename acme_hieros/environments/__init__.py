@@ -38,8 +38,9 @@ def make_environment(
       - 'sparse/<name>', small tasks whose reward is rare.
     seed: A non-negative integer; the same seed and actions give the same
       episodes.
-    **options: The options of the environment: see `atari.Atari`, the classes of
-      `debug` and `sparse`, `gymnasium.make`, and `minatar.MinAtar`.
+    **options: `image_size`, the longest side of images (see `checked`), and the
+      options of the environment: see `atari.Atari`, the classes of `debug` and
+      `sparse`, `gymnasium.make`, and `minatar.MinAtar`.
 
   Returns:
     The environment.
@@ -52,7 +53,11 @@ def make_environment(
   family, _, rest = name.partition('/')
   if family not in _FAMILIES:
     raise base.unknown_environment(name, environment_names())
-  return importlib.import_module(_FAMILIES[family]).make(rest, seed, options)
+  module = importlib.import_module(_FAMILIES[family])
+  if family == 'gym':  # Where it may be an option of the environment itself.
+    return module.make(rest, seed, options)
+  image_size = options.pop('image_size', None)
+  return checked(module.make(rest, seed, options), image_size)
 
 
 def foreign_module(name: str) -> str | None:

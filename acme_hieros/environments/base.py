@@ -35,6 +35,11 @@ class EpisodicEnvironment(dm_env.Environment):
   def _checker(self) -> checking.Checker:
     return checking.Checker(type(self).__name__, self.observation_spec())
 
+  @property
+  def notes(self) -> Sequence[str]:
+    """A sentence on each array that the agent sees otherwise than expected."""
+    return self._checker.notes
+
   @abc.abstractmethod
   def _reset(self) -> Any:
     """Starts an episode and returns its first observation."""
@@ -129,7 +134,7 @@ def construct(
     if option not in accepted:
       raise ValueError(
         f'Environment {name!r} has no option {option!r}: '
-        f'its options are {", ".join(accepted)}.'
+        f'its options are {", ".join([*accepted, "image_size"])}.'
       )
   return constructor(**given, **options)
 

@@ -1,5 +1,6 @@
 """The environments of Gymnasium's registry, `gym/<Id>`."""
 
+from collections.abc import Mapping
 import importlib
 import inspect
 import os
@@ -9,7 +10,7 @@ import ale_py
 import dm_env
 import gymnasium
 
-from acme_hieros.environments import base
+from acme_hieros.environments import base, seeing
 from acme_hieros.environments.gymnasium_adapter import GymnasiumAdapter
 
 # Importing ale_py only offers its games; this puts them into the registry.
@@ -30,7 +31,8 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
       a module in front that registers it, 'my_package:MyEnv-v0'.
     seed: The seed of the first reset.
     options: Handed to `gymnasium.make`: `max_episode_steps`, and the parameters
-      of the environment's constructor.
+      of the environment's constructor. `image_size` is the longest side of
+      images, unless the constructor has a parameter of that name.
 
   Returns:
     The environment.
@@ -46,14 +48,19 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
       _import(name, module)
     if registered not in gymnasium.registry:
       raise base.unknown_environment(f'gym/{registered}', names())
-    _check_options(name, registered, options)
+    parameters = _parameters(registered)
+    image_size = None
+    if 'image_size' not in parameters:
+      options = dict(options)
+      image_size = seeing.check_image_size(options.pop('image_size', None))
+    _check_options(name, parameters, options)
     environment = _make(name, registered, options)
   except _MISSING as error:
     raise ValueError(
       f'Environment {name!r} needs something that is not '
       f'installed: {_sentence(error)}'
     ) from error
-  return GymnasiumAdapter(environment, seed)
+  return GymnasiumAdapter(environment, seed, image_size)
 
 
 def _import(name: str, module: str):
@@ -97,15 +104,23 @@ def names() -> list[str]:
   return [f'gym/{env_id}' for env_id in gymnasium.registry]
 
 
-def _check_options(name: str, env_id: str, options: dict[str, Any]) -> None:
-  """Raises ValueError for an option that the environment does not have."""
+def _parameters(env_id: str) -> Mapping[str, inspect.Parameter]:
+  """Those of an environment's constructor."""
   creator = gymnasium.registry[env_id].entry_point
   if not callable(creator):
     creator = gymnasium.envs.registration.load_env_creator(creator)
-  parameters = inspect.signature(creator).parameters
+  return inspect.signature(creator).parameters
+
+
+def _check_options(
+  name: str,
+  parameters: Mapping[str, inspect.Parameter],
+  options: dict[str, Any],
+) -> None:
+  """Raises ValueError for an option that the environment does not have."""
   if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
     return
-  accepted = _MAKE_OPTIONS + tuple(parameters)
+  accepted = (*_MAKE_OPTIONS, 'image_size', *parameters)
   for option in options:
     if option not in accepted:
       raise ValueError(

@@ -192,23 +192,31 @@ def observation_spaces(
         'choices, each of which is an input; give it as numbers.'
       )
     return {name: OneHot(shape, int(spec.num_values), dtype)}
-  if dtype == np.uint8 and len(shape) == 3 and 0 not in shape:
-    if images.channels_come_first(shape):
+  if dtype == np.uint8 and 0 not in shape and _looks_like_an_image(spec):
+    if images.laid_out(shape) != shape:
       raise ValueError(
         f'No encoder fits the observation {name!r} of shape {shape}, an image '
-        'whose channels come first: encoders want [height, width, channels], '
-        f'here {shape[1:] + shape[:1]}, as acme_hieros.environments.checked '
-        'makes them.'
+        'that is not [height, width, channels], here '
+        f'{images.laid_out(shape)}, as acme_hieros.environments.checked makes '
+        'it.'
       )
     return {name: Image(shape)}
-  if dtype.kind in 'biuf':
-    if len(shape) < 3 and 0 not in shape:
-      return {name: Vector(shape, dtype)}
+  if dtype.kind in 'biuf' and len(shape) < 3 and 0 not in shape:
+    return {name: Vector(shape, dtype)}
   raise ValueError(
     f'No encoder fits the observation {name!r} of shape {shape} and type '
-    f'{dtype}: images are uint8 [height, width, channels], anything else is '
+    f'{dtype}: images are uint8 [height, width, channels], or have finite '
+    'bounds and go through acme_hieros.environments.checked; anything else is '
     'a number, a vector or a matrix of numbers.'
   )
+
+
+def _looks_like_an_image(spec: Any) -> bool:
+  """Of a spec of uint8: whether it is no vector and no matrix."""
+  if len(spec.shape) == 2:
+    whole = np.all(np.asarray(getattr(spec, 'maximum', 255)) == 255)
+    return images.may_be_gray(spec.shape) and bool(whole)
+  return len(spec.shape) in (3, 4)
 
 
 def flatten_observation(observation: Any, name: str = '') -> dict[str, Any]:

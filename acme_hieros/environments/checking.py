@@ -69,7 +69,7 @@ class Checker:
       found = look(spec)
       self.changes |= found.spec is not spec
       if found.note:
-        self.notes.append(f'{what} {found.note}.')
+        self.notes.append(f'T{what[1:]} {found.note}.')
       return found
 
     return noted

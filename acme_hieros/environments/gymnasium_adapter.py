@@ -23,7 +23,7 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
   - Discrete: DiscreteArray, int32, counted from 0 wherever the space starts.
   - MultiDiscrete: BoundedArray, int32, counted from 0 likewise.
   - MultiBinary: BoundedArray, int32.
-  - Dict: dict.
+  - Dict: dict, its keys as words.
   - Tuple: dict with the keys '0', '1', ...
 
   Actions are clipped to the bounds of a Box and cast to the space's dtype. What
@@ -185,13 +185,20 @@ def _from_zero(value: Any, start: Any) -> Any:
 
 
 def _nested_codec(
-  children: dict[str, spaces.Space],
+  children: dict[Any, spaces.Space],
   name: str,
-  container: Callable[[dict[str, Any]], Any],
+  container: Callable[[dict[Any, Any]], Any],
 ) -> _Codec:
   codecs = {
     key: _codec(child, f'{name}/{key}') for key, child in children.items()
   }
+  # Keys need not be words, nor anything that could be sorted.
+  words = {key: str(key) for key in children}
+  if len(set(words.values())) < len(words):
+    raise ValueError(
+      f'The keys {list(children)} of {name!r} are not all different as words: '
+      'rename some in a wrapper of the environment.'
+    )
 
   def encode(value):
     if isinstance(value, (tuple, list)) and container is not dict:
@@ -199,15 +206,15 @@ def _nested_codec(
     if not isinstance(value, Mapping):
       return value
     return {
-      key: codecs[key].encode(part) if key in codecs else part
+      words.get(key, key): codecs[key].encode(part) if key in codecs else part
       for key, part in value.items()
     }
 
   def decode(value):
     return container(
-      {key: codec.decode(value[key]) for key, codec in codecs.items()}
+      {key: codec.decode(value[words[key]]) for key, codec in codecs.items()}
     )
 
   return _Codec(
-    {key: codec.spec for key, codec in codecs.items()}, encode, decode
+    {words[key]: codec.spec for key, codec in codecs.items()}, encode, decode
   )

@@ -206,7 +206,7 @@ def make_world_model(
             name: jnp.zeros((1, 2) + space.shape, space.dtype)
             for name, space in observation_spaces.items()
           },
-          action=jnp.zeros((1, 2) + action_space.shape, action_space.dtype),
+          action=action_space.zeros((1, 2)),
           reward=jnp.zeros((1, 2)),
           discount=jnp.ones((1, 2)),
           start_of_episode=jnp.ones((1, 2), bool),

@@ -33,6 +33,8 @@ class UnfitValueError(ValueError):
 
 # How the agent sees what has a spec.
 Looking = Callable[[specs.Array], seeing.Look]
+# The same of an array that has a name, of which a note is kept.
+_Noted = Callable[[specs.Array, str], seeing.Look]
 
 
 class Checker:
@@ -64,7 +66,7 @@ class Checker:
     self._observation = _part(observation_spec, '', self._who, self._look(look))
     self.observation_spec = self._observation.spec
 
-  def _look(self, look: Looking) -> Callable[[specs.Array, str], seeing.Look]:
+  def _look(self, look: Looking) -> _Noted:
     def noted(spec, what):
       found = look(spec)
       self.changes |= found.spec is not spec
@@ -129,7 +131,7 @@ class Checker:
 class _Array:
   """One array of an observation."""
 
-  def __init__(self, spec: specs.Array, name: str, who: str, look: Any):
+  def __init__(self, spec: specs.Array, name: str, who: str, look: _Noted):
     self._what = f'the observation {name or _SINGLE!r}'
     self._who = who
     found = look(spec, self._what)
@@ -203,7 +205,9 @@ class _Array:
 class _Dict:
   """Parts of an observation by their keys."""
 
-  def __init__(self, spec: Mapping[Any, Any], name: str, who: str, look: Any):
+  def __init__(
+    self, spec: Mapping[Any, Any], name: str, who: str, look: _Noted
+  ):
     self._name, self._who = name, who
     self._parts = {key: _child(spec[key], name, key, who, look) for key in spec}
     self._dropped = False
@@ -233,7 +237,7 @@ class _Dict:
 class _Sequence:
   """Parts of an observation in their order: a list, a tuple, a named one."""
 
-  def __init__(self, spec: Any, name: str, who: str, look: Any):
+  def __init__(self, spec: Any, name: str, who: str, look: _Noted):
     self._name, self._who = name, who
     self._parts = [
       _child(part, name, i, who, look) for i, part in enumerate(spec)
@@ -253,7 +257,7 @@ class _Sequence:
 
 
 def _part(
-  spec: Any, name: str, who: str, look: Any
+  spec: Any, name: str, who: str, look: _Noted
 ) -> _Array | _Dict | _Sequence:
   if isinstance(spec, Mapping):
     return _Dict(spec, name, who, look)
@@ -262,7 +266,7 @@ def _part(
   return _Array(spec, name, who, look)
 
 
-def _child(spec: Any, name: str, key: Any, who: str, look: Any):
+def _child(spec: Any, name: str, key: Any, who: str, look: _Noted):
   # As `spaces.observation_spaces` names them.
   return _part(spec, f'{name}/{key}' if name else str(key), who, look)
 

@@ -380,6 +380,8 @@ def _fill_up(x: Array, size: tuple[int, int]) -> Array:
   """Zeros below and at the right of [N, H, W, C], up to this size."""
   height, width = size
   missing = (height - x.shape[1], width - x.shape[2])
+  if not any(missing):
+    return x
   return jnp.pad(x, ((0, 0), *((0, n) for n in missing), (0, 0)))
 
 

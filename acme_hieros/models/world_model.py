@@ -385,9 +385,10 @@ class _WorldModel(hk.Module):
     """
     batch, classes = told.shape[:-2], self._config.classes
     count = self._config.categoricals
-    told = told.reshape(batch + (-1, classes))
-    if told.shape[-2] != count:
-      told = told[..., np.arange(count) * told.shape[-2] // count, :]
+    number = math.prod(told.shape[-2:]) // classes
+    if number != count:
+      told = told.reshape(batch + (number, classes))
+      told = told[..., np.arange(count) * number // count, :]
     return told.reshape(batch + (-1,))
 
   def _core_input(

@@ -98,8 +98,8 @@ def main(argv: Sequence[str]):
     learned = runs.read_learned(_WORKDIR.value, _CHECKPOINT.value, _ENV.value)
     if not isinstance(learned.networks.action_space, spaces.Discrete):
       raise ValueError(
-        f'{learned.run.environment} has continuous actions; only discrete ones '
-        'can be tried out one by one.'
+        f'{learned.run.environment} has continuous actions, or nested ones; '
+        'only discrete ones can be tried out one by one.'
       )
     if learned.run.config.actor_critic.core != 'none':
       raise ValueError(
@@ -468,9 +468,8 @@ class Diagnosis:
     """Discounted rewards [A] after each first action, then by the policy."""
     for environment in environments:
       environment.set_state(moment.environment)
-    actions = np.arange(
-      len(environments), dtype=self._networks.action_space.dtype
-    )
+    space = self._networks.action_space
+    actions = space.to_numpy(space.decode(jnp.eye(len(environments))))
     state = self._networks.replace_action(state, jnp.asarray(actions))
     state = state._replace(key=self._next_key())
     total = np.zeros(len(environments))

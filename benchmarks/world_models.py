@@ -102,6 +102,7 @@ def _space(values: Mapping[str, Any]):
     if isinstance(values[name], list)
     else values[name]
     for name in kind._fields
+    if name in values  # Spaces once had fewer fields.
   }
   if 'dtype' in fields:
     fields['dtype'] = np.dtype(fields['dtype'])
@@ -121,7 +122,7 @@ def play(
     number: of steps, those of episodes' last observations included.
   """
   action_space = spaces.action_space(environment.action_spec())
-  nothing = np.zeros(action_space.shape, action_space.dtype)
+  nothing = action_space.to_numpy(action_space.zeros(()))
   rows = []
   timestep = environment.reset()
   for _ in tqdm.trange(number, desc='playing', leave=False):
@@ -153,10 +154,21 @@ def play(
 def play_randomly(
   action: spaces.ActionSpace, seed: int
 ) -> Callable[[Any, bool], np.ndarray]:
-  """For `play`: actions of which all are alike likely."""
+  """For `play`: actions of which all are alike likely.
+
+  Raises:
+    ValueError: they are nested.
+  """
   rng = np.random.default_rng(seed)
+  if isinstance(action, spaces.Joint):
+    raise ValueError('Nested actions will not do: one array of them is needed.')
   if isinstance(action, spaces.Discrete):
-    return lambda *_: rng.integers(0, action.classes, action.shape)
+    zero = np.zeros(action.shape, int)
+    least = np.reshape(action.minimum, action.shape) if action.minimum else zero
+    most = zero + (
+      np.reshape(action.sizes, action.shape) if action.sizes else action.classes
+    )
+    return lambda *_: least + rng.integers(0, most, action.shape)
   low, high = (
     np.reshape(bound, action.shape)
     for bound in (action.minimum, action.maximum)

@@ -150,6 +150,8 @@ def main(argv: Sequence[str]):
   if run.resume:
     by = f', saved by {trainer.written_by}' if trainer.written_by else ''
     print(f'Continuing after {trainer.steps} steps{by}.')
+  for note in trainer.notes:
+    print(note)
   for level, count in enumerate(trainer.parameter_counts):
     print(f'level {level}: {count / 1e6:.2f} M parameters')
   try:

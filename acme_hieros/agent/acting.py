@@ -51,7 +51,7 @@ class HierosActor(actors.GenericActor):
       policy, random_key, variable_client, adder, backend=_BACKEND
     )
     self._end = _jit(policy.end)
-    self._action_dtype = policy.action_dtype
+    self._action_space = policy.action_space
     self._checker = checking.Checker(
       None,
       {name: _spec(space) for name, space in policy.observation_spaces.items()},
@@ -60,9 +60,7 @@ class HierosActor(actors.GenericActor):
   def select_action(
     self, observation: networks_lib.Observation
   ) -> networks_lib.Action:
-    # JAX has no 64 bits, and the environment may ask for them.
-    action = super().select_action(observation)
-    return np.asarray(action, self._action_dtype)
+    return self._action_space.to_numpy(super().select_action(observation))
 
   def observe_first(self, timestep: dm_env.TimeStep):
     self._check_observation(timestep)
@@ -121,7 +119,7 @@ class BatchActor:
     """
     self._variable_client = variable_client
     self._adders = adders
-    self._action_dtype = policy.action_dtype
+    self._action_space = policy.action_space
     self._select_actions = _jit(policy.select_actions)
     self._level_steps = policy.level_steps
     self._end = _jit(policy.end)
@@ -146,8 +144,11 @@ class BatchActor:
       self._starting,
     )
     self._starting = np.zeros_like(self._starting)
-    # JAX has no 64 bits, and the environment may ask for them.
-    return list(np.asarray(actions).astype(self._action_dtype))
+    actions = self._action_space.to_numpy(actions)
+    return [
+      tree.map_structure(lambda x, i=i: x[i], actions)
+      for i in range(len(self._adders))
+    ]
 
   def observe(
     self,

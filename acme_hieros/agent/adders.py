@@ -86,7 +86,7 @@ class HierarchicalAdder(base.Adder):
     """Adds an environment step.
 
     Args:
-      action: the environment's action.
+      action: the environment's action, nested or not.
       next_timestep: what it led to.
       extras: every level's step. At an episode's last step `extras.end` must
         hold what the upper levels see at its last observation.
@@ -179,7 +179,7 @@ class _LevelWriter:
     last = dict(
       self._step,
       observation=observation,
-      action=np.zeros_like(self._step['action']),
+      action=tree.map_structure(np.zeros_like, self._step['action']),
       start_of_episode=np.asarray(False),
       extras=dict(self._step['extras'], log_prob=np.float32(0.0)),
     )

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from acme import specs
 from acme.agents.jax import actor_core
 import jax
-import numpy as np
 
 from acme_hieros.agent import adders
 from acme_hieros.config import HierosConfig
@@ -34,12 +33,12 @@ class HierosPolicy(actor_core.ActorCore[hierarchy.ActorState, adders.Extras]):
 
   end: (params, last observation, state) -> the upper levels' windows.
   observation_spaces: what the environment shows, by name.
-  action_dtype: of the environment's action spec.
+  action_space: what it chooses from.
   """
 
   observation_spaces: Mapping[str, spaces.ObservationSpace]
   end: Callable[[Any, Any, hierarchy.ActorState], Sequence[hierarchy.Window]]
-  action_dtype: np.dtype
+  action_space: spaces.ActionSpace
 
 
 class BatchPolicy(NamedTuple):
@@ -50,7 +49,7 @@ class BatchPolicy(NamedTuple):
     (actions [N, ...], state); where an episode starts the past is forgotten.
   level_steps: state -> each level's LevelStep [N, ...], of NumPy's arrays.
   end: (params, observations [N, ...], state) -> windows [N, ...].
-  action_dtype: of the environment's action spec.
+  action_space: what it chooses from.
   """
 
   init: Callable[[Array, int], hierarchy.ActorState]
@@ -59,7 +58,7 @@ class BatchPolicy(NamedTuple):
   ]
   level_steps: Callable[[hierarchy.ActorState], Sequence[hierarchy.LevelStep]]
   end: Callable[[Any, Any, hierarchy.ActorState], Sequence[hierarchy.Window]]
-  action_dtype: np.dtype
+  action_space: spaces.ActionSpace
 
 
 def make_batch_policy(
@@ -86,7 +85,7 @@ def make_batch_policy(
     select_actions=select_actions,
     level_steps=lambda state: _level_steps(networks, state),
     end=end,
-    action_dtype=networks.action_space.dtype,
+    action_space=networks.action_space,
   )
 
 
@@ -103,7 +102,7 @@ def make_policy(
     actions, state = networks.step(
       params, batch(observation), state, deterministic
     )
-    return actions[0], state
+    return row(actions, 0), state
 
   return HierosPolicy(
     init=functools.partial(networks.initial_state, batch_size=1),
@@ -115,7 +114,7 @@ def make_policy(
       networks.end(params, batch(observation), state), 0
     ),
     observation_spaces=networks.observation_spaces,
-    action_dtype=networks.action_space.dtype,
+    action_space=networks.action_space,
   )
 
 

@@ -51,7 +51,8 @@ def make_environment(
       episodes.
     **options: The options of the environment: see `atari.Atari`, the classes of
       `debug` and `sparse`, `gymnasium.make`, and `minatar.MinAtar`; and those
-      of all environments: see `wrappers.wrap`.
+      of all environments: `image_size`, see `checked`, and those of
+      `wrappers.wrap`.
 
   Returns:
     The environment.

@@ -85,7 +85,7 @@ class Atari(base.EpisodicEnvironment):
       else self._ale.getMinimalActionSet()
     )
     height, width = self._ale.getScreenDims()
-    self._resize = resize.AreaResize(height, width, size)
+    self._resize = resize.AreaResize((height, width), (size, size))
     self._frame = np.zeros((height, width, 1 if gray else 3), np.uint8)
     self._previous_frame = np.zeros_like(self._frame)
 

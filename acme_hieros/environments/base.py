@@ -34,6 +34,11 @@ class EpisodicEnvironment(dm_env.Environment):
   def _checker(self) -> checking.Checker:
     return checking.Checker(type(self).__name__, self.observation_spec())
 
+  @property
+  def notes(self) -> Sequence[str]:
+    """A sentence on each array that the agent sees otherwise than expected."""
+    return self._checker.notes
+
   @abc.abstractmethod
   def _reset(self) -> Any:
     """Starts an episode and returns its first observation."""

@@ -5,23 +5,20 @@ does not fit without a word. So nothing is cast here but what keeps its meaning:
 floats are rounded, whole numbers get another type that holds them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 import warnings
 
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.models import images
+from acme_hieros.environments import seeing
 
 # The largest number; beyond it float32 says infinity.
 _MOST = float(np.finfo(np.float32).max)
 
 # How agents call an observation that is a single array.
 _SINGLE = 'observation'
-
-# JAX makes these of integers of 64 bits.
-_NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32}
 
 # Truth values, integers and floats.
 _NUMBERS = 'biuf'
@@ -34,25 +31,50 @@ class UnfitValueError(ValueError):
   """An environment returned what it should not; the message says what."""
 
 
+# How the agent sees what has a spec.
+Looking = Callable[[specs.Array], seeing.Look]
+# The same of an array that has a name, of which a note is kept.
+_Noted = Callable[[specs.Array, str], seeing.Look]
+
+
 class Checker:
   """Checks everything that one environment returns.
 
-  observation_spec: of checked observations. It is that of the environment, but
-    integers that need more than JAX's 32 bits are float32, and images have
-    their channels last (`images.channels_come_first`).
+  observation_spec: of checked observations, as the agent sees them.
+  changes: whether it sees any array otherwise than the environment shows it.
+  notes: a sentence on each array that it sees otherwise than a user might
+    expect.
   """
 
-  def __init__(self, name: str | None, observation_spec: Any):
+  def __init__(
+    self,
+    name: str | None,
+    observation_spec: Any,
+    look: Looking = seeing.as_it_is,
+  ):
     """Creates a checker.
 
     Args:
       name: of the environment, for the messages; None if nobody knows it.
       observation_spec: of what the environment returns, nested or not.
+      look: how the agent sees each array of it.
     """
     who = 'The environment' if name is None else f'Environment {name!r}'
     self._who = f'{who} returned'
-    self._observation = _part(observation_spec, '', self._who)
+    self.notes: list[str] = []
+    self.changes = False
+    self._observation = _part(observation_spec, '', self._who, self._look(look))
     self.observation_spec = self._observation.spec
+
+  def _look(self, look: Looking) -> _Noted:
+    def noted(spec, what):
+      found = look(spec)
+      self.changes |= found.spec is not spec
+      if found.note:
+        self.notes.append(f'T{what[1:]} {found.note}.')
+      return found
+
+    return noted
 
   def observation(self, value: Any) -> Any:
     """A copy that is as `observation_spec` says.
@@ -109,12 +131,12 @@ class Checker:
 class _Array:
   """One array of an observation."""
 
-  def __init__(self, spec: specs.Array, name: str, who: str):
+  def __init__(self, spec: specs.Array, name: str, who: str, look: _Noted):
     self._what = f'the observation {name or _SINGLE!r}'
     self._who = who
-    self.spec = _agent_spec(spec)
-    self._shape, self._dtype = tuple(spec.shape), np.dtype(self.spec.dtype)
-    self._channels_first = self.spec.shape != self._shape
+    found = look(spec, self._what)
+    self.spec, self._see = found.spec, found.see
+    self._shape, self._dtype = tuple(spec.shape), found.dtype
     self._is_float = self._dtype.kind == 'f'
     self._bounds = _bounds(spec, self._dtype)
 
@@ -141,9 +163,7 @@ class _Array:
       )
     if self._bounds is not None:
       self._check_bounds(array)
-    if self._channels_first:
-      array = np.ascontiguousarray(np.moveaxis(array, 0, -1))
-    return array
+    return array if self._see is None else self._see(array)
 
   def _cast(self, array: np.ndarray) -> np.ndarray:
     if self._is_float:
@@ -175,9 +195,9 @@ class _Array:
         f'{self._who} {self._what}{_range(array)}, out of its bounds {bounds}.'
       )
     self._bounds = None
+    taken = 'taken as it is' if self._see is None else 'cut off there'
     warnings.warn(
-      f'{self._who} {self._what} out of its bounds {bounds}; it is taken as it '
-      'is.',
+      f'{self._who} {self._what} out of its bounds {bounds}; it is {taken}.',
       stacklevel=3,
     )
 
@@ -185,9 +205,11 @@ class _Array:
 class _Dict:
   """Parts of an observation by their keys."""
 
-  def __init__(self, spec: Mapping[Any, Any], name: str, who: str):
+  def __init__(
+    self, spec: Mapping[Any, Any], name: str, who: str, look: _Noted
+  ):
     self._name, self._who = name, who
-    self._parts = {key: _child(spec[key], name, key, who) for key in spec}
+    self._parts = {key: _child(spec[key], name, key, who, look) for key in spec}
     self._dropped = False
     self.spec = {key: part.spec for key, part in self._parts.items()}
 
@@ -215,9 +237,11 @@ class _Dict:
 class _Sequence:
   """Parts of an observation in their order: a list, a tuple, a named one."""
 
-  def __init__(self, spec: Any, name: str, who: str):
+  def __init__(self, spec: Any, name: str, who: str, look: _Noted):
     self._name, self._who = name, who
-    self._parts = [_child(part, name, i, who) for i, part in enumerate(spec)]
+    self._parts = [
+      _child(part, name, i, who, look) for i, part in enumerate(spec)
+    ]
     self._make = getattr(type(spec), '_make', type(spec))
     self.spec = self._make([part.spec for part in self._parts])
 
@@ -232,52 +256,23 @@ class _Sequence:
     )
 
 
-def _part(spec: Any, name: str, who: str) -> _Array | _Dict | _Sequence:
+def _part(
+  spec: Any, name: str, who: str, look: _Noted
+) -> _Array | _Dict | _Sequence:
   if isinstance(spec, Mapping):
-    return _Dict(spec, name, who)
+    return _Dict(spec, name, who, look)
   if isinstance(spec, (list, tuple)):
-    return _Sequence(spec, name, who)
-  return _Array(spec, name, who)
+    return _Sequence(spec, name, who, look)
+  return _Array(spec, name, who, look)
 
 
-def _child(spec: Any, name: str, key: Any, who: str):
+def _child(spec: Any, name: str, key: Any, who: str, look: _Noted):
   # As `spaces.observation_spaces` names them.
-  return _part(spec, f'{name}/{key}' if name else str(key), who)
+  return _part(spec, f'{name}/{key}' if name else str(key), who, look)
 
 
 def _group(name: str) -> str:
   return f'the observation {name!r}' if name else 'an observation'
-
-
-def _agent_spec(spec: specs.Array) -> specs.Array:
-  """How an array that has this spec looks to the agent; see `Checker`."""
-  shape, dtype = tuple(spec.shape), np.dtype(spec.dtype)
-  bounded = hasattr(spec, 'minimum')
-  if dtype in _NARROW:
-    limits = np.iinfo(_NARROW[dtype])
-    if not (
-      bounded
-      and limits.min <= np.min(spec.minimum)
-      and np.max(spec.maximum) <= limits.max
-    ):
-      dtype = np.dtype(np.float32)
-  first = (
-    dtype == np.uint8 and len(shape) == 3 and images.channels_come_first(shape)
-  )
-  if dtype == spec.dtype and not first:
-    return spec
-
-  def lay(values):
-    return np.moveaxis(values, 0, -1) if first else values
-
-  shape = lay(np.empty(shape, bool)).shape
-  if not bounded:
-    return specs.Array(shape, dtype, spec.name)
-  low, high = (
-    lay(np.broadcast_to(bound, spec.shape)).astype(dtype)
-    for bound in (spec.minimum, spec.maximum)
-  )
-  return specs.BoundedArray(shape, dtype, low, high, spec.name)
 
 
 def _bounds(

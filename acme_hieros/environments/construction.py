@@ -6,7 +6,10 @@ from typing import Any
 
 import dm_env
 
-from acme_hieros.environments import wrappers
+from acme_hieros.environments import foreign, wrappers
+
+# What every environment can be told, unless it means something else by it.
+_COMMON = ('image_size', *wrappers.OPTIONS)
 
 # Of parameters that take any number of arguments.
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -23,8 +26,8 @@ def construct(
   Args:
     constructor: An environment class; its other parameters are its options.
     name: The environment's full name, for the error.
-    options: What the user chose; those of `wrappers.wrap` that are none of the
-      constructor's wrap what it makes.
+    options: What the user chose; `image_size` (see `foreign.checked`) and those
+      of `wrappers.wrap` that are none of the constructor's are for all.
     **given: The parameters that are not for the user to choose.
 
   Returns:
@@ -35,7 +38,9 @@ def construct(
       do.
   """
   own, common = split(name, options, constructor, given)
-  return wrappers.wrap(constructor(**given, **own), **common)
+  image_size = common.pop('image_size', None)
+  made = foreign.checked(constructor(**given, **own), image_size)
+  return wrappers.wrap(made, **common)
 
 
 def split(
@@ -55,7 +60,7 @@ def split(
     more: Own options that are no parameters.
 
   Returns:
-    The environment's own, and those for `wrappers.wrap`.
+    The environment's own, and those of all.
 
   Raises:
     ValueError: There is no such option.
@@ -67,7 +72,7 @@ def split(
     *(p for p in parameters if parameters[p].kind not in _ANY),
   ]
   accepted = [option for option in accepted if option not in reserved]
-  common = [option for option in wrappers.OPTIONS if option not in accepted]
+  common = [option for option in _COMMON if option not in accepted]
   for option in options:
     unknown = option not in (*accepted, *common) and not takes_all
     if unknown or option in reserved:

@@ -7,7 +7,13 @@ import ale_py
 import dm_env
 import gymnasium
 
-from acme_hieros.environments import base, construction, modules, wrappers
+from acme_hieros.environments import (
+  base,
+  construction,
+  modules,
+  seeing,
+  wrappers,
+)
 from acme_hieros.environments.gymnasium_adapter import GymnasiumAdapter
 
 # Importing ale_py only offers its games; this puts them into the registry.
@@ -28,7 +34,8 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
       a module in front that registers it, 'my_package:MyEnv-v0'.
     seed: The seed of the first reset.
     options: Handed to `gymnasium.make`: `max_episode_steps`, and the parameters
-      of the environment's constructor.
+      of the environment's constructor. `image_size` is the longest side of
+      images, unless the constructor has a parameter of that name.
 
   Returns:
     The environment.
@@ -47,10 +54,13 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
     own, common = construction.split(
       name, options, _creator(registered), more=_MAKE_OPTIONS
     )
+    image_size = seeing.check_image_size(common.pop('image_size', None))
     environment = _make(name, registered, own)
   except MISSING as error:
     raise modules.not_installed(name, error) from error
-  return wrappers.wrap(GymnasiumAdapter(environment, seed), **common)
+  return wrappers.wrap(
+    GymnasiumAdapter(environment, seed, image_size), **common
+  )
 
 
 def _creator(env_id: str) -> Callable[..., gymnasium.Env]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import contextlib
+import functools
 from typing import Any, NamedTuple
 
 from dm_env import specs
@@ -9,7 +10,7 @@ import gymnasium
 from gymnasium import spaces
 import numpy as np
 
-from acme_hieros.environments import base, checking
+from acme_hieros.environments import base, checking, seeing
 
 
 class GymnasiumAdapter(base.EpisodicEnvironment):
@@ -18,24 +19,30 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
   Spaces become specs as follows, for observations and actions alike:
 
   - Box: BoundedArray, or Array if no float is bounded; floats are float32, and
-    other dtypes stay what they are. In observations, integers beyond 32 bits
-    are float32, and images have their channels last.
+    other dtypes stay what they are.
   - Discrete: DiscreteArray, int32, counted from 0 wherever the space starts.
   - MultiDiscrete: BoundedArray, int32, counted from 0 likewise.
   - MultiBinary: BoundedArray, int32.
-  - Dict: dict.
+  - Dict: dict, its keys as words.
   - Tuple: dict with the keys '0', '1', ...
 
   Actions are clipped to the bounds of a Box and cast to the space's dtype. What
-  the environment returns has to be what its space says (`checking.Checker`).
+  the environment returns has to be what its space says (`checking.Checker`),
+  and is then made what agents want (`seeing.as_agents_want`).
   """
 
-  def __init__(self, environment: gymnasium.Env, seed: int | None = None):
+  def __init__(
+    self,
+    environment: gymnasium.Env,
+    seed: int | None = None,
+    image_size: int | str | None = None,
+  ):
     """Wraps the environment, which it owns from now on.
 
     Args:
       environment: The environment to wrap.
       seed: What to seed the first reset with; later resets continue from there.
+      image_size: Longest side of images; see `seeing.as_agents_want`.
 
     Raises:
       ValueError: One of the environment's spaces is of an unsupported kind.
@@ -45,7 +52,11 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
     self._observation = _codec(environment.observation_space, 'observation')
     self._action = _codec(environment.action_space, 'action')
     self._name = _name(environment)
-    self._checker = checking.Checker(self._name, self._observation.spec)
+    self._checker = checking.Checker(
+      self._name,
+      self._observation.spec,
+      functools.partial(seeing.as_agents_want, image_size=image_size),
+    )
 
   def _reset(self) -> Any:
     returned = self._environment.reset(seed=self._seed)
@@ -136,7 +147,8 @@ def _codec(space: spaces.Space, name: str) -> _Codec:
     )
   raise ValueError(
     f'The space {space} of {name!r} is not supported: use Box, Discrete, '
-    'MultiDiscrete, MultiBinary, or a Dict or Tuple of them.'
+    'MultiDiscrete, MultiBinary, or a Dict or Tuple of them, and leave out '
+    'what is none of these in a wrapper of the environment.'
   )
 
 
@@ -173,13 +185,20 @@ def _from_zero(value: Any, start: Any) -> Any:
 
 
 def _nested_codec(
-  children: dict[str, spaces.Space],
+  children: dict[Any, spaces.Space],
   name: str,
-  container: Callable[[dict[str, Any]], Any],
+  container: Callable[[dict[Any, Any]], Any],
 ) -> _Codec:
   codecs = {
     key: _codec(child, f'{name}/{key}') for key, child in children.items()
   }
+  # Keys need not be words, nor anything that could be sorted.
+  words = {key: str(key) for key in children}
+  if len(set(words.values())) < len(words):
+    raise ValueError(
+      f'The keys {list(children)} of {name!r} are not all different as words: '
+      'rename some in a wrapper of the environment.'
+    )
 
   def encode(value):
     if isinstance(value, (tuple, list)) and container is not dict:
@@ -187,15 +206,15 @@ def _nested_codec(
     if not isinstance(value, Mapping):
       return value
     return {
-      key: codecs[key].encode(part) if key in codecs else part
+      words.get(key, key): codecs[key].encode(part) if key in codecs else part
       for key, part in value.items()
     }
 
   def decode(value):
     return container(
-      {key: codec.decode(value[key]) for key, codec in codecs.items()}
+      {key: codec.decode(value[words[key]]) for key, codec in codecs.items()}
     )
 
   return _Codec(
-    {key: codec.spec for key, codec in codecs.items()}, encode, decode
+    {words[key]: codec.spec for key, codec in codecs.items()}, encode, decode
   )

@@ -123,7 +123,7 @@ class MiniGrid(base.EpisodicEnvironment):
         specs.DiscreteArray(4),
       )
     )
-    self._resize = resize.AreaResize(_VIEW * _TILE, _VIEW * _TILE, size)
+    self._resize = resize.AreaResize(2 * (_VIEW * _TILE,), (size, size))
 
   def _reset(self) -> Any:
     observation, _ = self._world.reset(seed=self._seed)

@@ -10,7 +10,13 @@ from typing import Any
 
 import dm_env
 
-from acme_hieros.environments import construction, foreign, modules, wrappers
+from acme_hieros.environments import (
+  construction,
+  foreign,
+  modules,
+  seeing,
+  wrappers,
+)
 
 Factory = Callable[..., Any]
 
@@ -58,7 +64,7 @@ def make(
     environment: 'package.module:function', or the function.
     seed: What the function gets if it has a parameter `seed`; of a Gymnasium
       environment, the seed of the first reset.
-    options: For the function; and those of `wrappers.wrap`.
+    options: For the function; and those of all (`construction.construct`).
 
   Raises:
     ValueError: There is no such function, it does not take these options, it
@@ -77,10 +83,11 @@ def make(
     if 'seed' in parameters:
       own['seed'] = seed
     _check_call(name, factory, own)
+    image_size = seeing.check_image_size(common.pop('image_size', None))
     made = factory(**own)
   except ImportError as error:
     raise modules.not_installed(name, error) from error
-  return wrappers.wrap(_adapted(name, made, seed), **common)
+  return wrappers.wrap(_adapted(name, made, seed, image_size), **common)
 
 
 def _find(name: str) -> Factory:
@@ -137,15 +144,17 @@ def _check_call(name: str, factory: Factory, options: dict[str, Any]):
       )
 
 
-def _adapted(name: str, made: Any, seed: int) -> dm_env.Environment:
+def _adapted(
+  name: str, made: Any, seed: int, image_size: int | str | None
+) -> dm_env.Environment:
   if isinstance(made, dm_env.Environment):
-    return foreign.checked(made)
+    return foreign.checked(made, image_size)
   # Late: importing it takes a while.
   adapter = importlib.import_module(
     'acme_hieros.environments.gymnasium_adapter'
   )
   if isinstance(made, adapter.gymnasium.Env):
-    return adapter.GymnasiumAdapter(made, seed)
+    return adapter.GymnasiumAdapter(made, seed, image_size)
   raise ValueError(
     f'Environment {name!r}: the function returned a {type(made).__name__}, '
     'where a dm_env.Environment or a gymnasium.Env is wanted.'

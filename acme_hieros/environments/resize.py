@@ -6,7 +6,7 @@ import numpy as np
 
 
 class AreaResize:
-  """Resizes uint8 images [height, width, channels] to [size, size, channels].
+  """Resizes uint8 images, [height, width, channels].
 
   A pixel of the result is the mean of the area that it covers, to which an
   input pixel adds in proportion to the part of it that is covered. All of it
@@ -15,9 +15,10 @@ class AreaResize:
   whose threads would compete with those of the learner.)
   """
 
-  def __init__(self, height: int, width: int, size: int):
-    rows, row_weights, row_total = _taps(height, size)
-    columns, column_weights, column_total = _taps(width, size)
+  def __init__(self, source: tuple[int, int], target: tuple[int, int]):
+    """From so many rows and columns to so many."""
+    rows, row_weights, row_total = _taps(source[0], target[0])
+    columns, column_weights, column_total = _taps(source[1], target[1])
     # One tap of every pixel at a time: [(which input pixels, weights), ...].
     self._rows = list(zip(rows, row_weights[..., None, None], strict=True))
     self._columns = list(zip(columns, column_weights[..., None], strict=True))
@@ -26,7 +27,8 @@ class AreaResize:
   def __call__(self, image: np.ndarray) -> np.ndarray:
     image = sum(weight * image[index] for index, weight in self._rows)
     image = sum(weight * image[:, index] for index, weight in self._columns)
-    return ((2 * image + self._total) // (2 * self._total)).astype(np.uint8)
+    image = (2 * image + self._total) // (2 * self._total)
+    return image.astype(np.uint8, order='C')
 
 
 def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, int]:

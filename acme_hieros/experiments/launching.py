@@ -146,6 +146,7 @@ class Launcher:
     )
     self.written_by = prepared.written_by
     self._environment_spec = prepared.environment_spec
+    self.notes = prepared.notes
     self.parameter_counts = prepared.parameter_counts()
     counts, seconds = runs.NO_COUNTS, 0.0
     log = episodes.EpisodeLog(loggers.NoOpLogger())

@@ -1,6 +1,6 @@
 """What is run, what can be known before it starts, and what came of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import datetime
 import os
@@ -30,7 +30,7 @@ from acme_hieros.experiments import (
   provenance,
   trust,
 )
-from acme_hieros.models import hierarchy
+from acme_hieros.models import hierarchy, spaces
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
 from acme_hieros.scores import statistics
@@ -335,7 +335,7 @@ def read_learned(
   """
   run = read_run(workdir, environment)
   try:
-    environment_spec = _make_environment_spec(run)
+    environment_spec, _ = _look_at_environment(run)
     networks = networks_lib.make_networks(run.config, environment_spec)
   except ValueError as error:
     raise ValueError(
@@ -370,6 +370,8 @@ class Preparation(NamedTuple):
 
   restored: the checkpoint that it continues, if there is one.
   shapes: of the learner's state.
+  notes: sentences on how the agent sees and acts, where a user might expect
+    something else.
   """
 
   workdir: workdirs.Workdir
@@ -378,6 +380,7 @@ class Preparation(NamedTuple):
   environment_spec: specs.EnvironmentSpec
   networks: hierarchy.Hierarchy
   shapes: learning.TrainingState
+  notes: Sequence[str]
 
   @property
   def written_by(self) -> str | None:
@@ -403,7 +406,7 @@ def prepare(run: Run) -> Preparation:
       directory or checkpoint that cannot be used. Nothing is overwritten then.
   """
   _check(run)
-  environment_spec = _make_environment_spec(run)
+  environment_spec, notes = _look_at_environment(run)
   networks = networks_lib.make_networks(run.config, environment_spec)
   shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
   workdir = workdirs.Workdir(run.workdir)
@@ -426,8 +429,10 @@ def prepare(run: Run) -> Preparation:
   except BaseException:
     workdir.close()
     raise
+  if spaces.is_unbounded(networks.action_space):
+    notes = (*notes, _UNBOUNDED)
   return Preparation(
-    workdir, store, restored, environment_spec, networks, shapes
+    workdir, store, restored, environment_spec, networks, shapes, notes
   )
 
 
@@ -464,7 +469,15 @@ def _warn_of_another_configuration(
     )
 
 
-def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
+_UNBOUNDED = (
+  'The action has numbers without bounds: the agent chooses them from about -1 '
+  'to 1, or as near to the one bound that there is; where others are needed, '
+  'give the action bounds.'
+)
+
+
+def _look_at_environment(run: Run) -> tuple[specs.EnvironmentSpec, list[str]]:
+  """Its spec, and its notes on how the agent sees it."""
   try:
     environment = run.make_environment(run.seed)
   except SystemExit as error:
@@ -474,8 +487,9 @@ def _make_environment_spec(run: Run) -> specs.EnvironmentSpec:
       'said.'
     ) from error
   environment_spec = specs.make_environment_spec(environment)
+  notes = list(getattr(environment, 'notes', ()))
   environment_loop.close(environment, logging.warning)
-  return environment_spec
+  return environment_spec, notes
 
 
 def seed_sequence(run: Run, steps: int, *names: int) -> np.random.SeedSequence:

@@ -29,8 +29,8 @@ from acme_hieros.storage import workdirs
 class Trainer:
   """One run. Construction checks everything that can be checked in advance.
 
-  parameter_counts: of each level. written_by: who wrote the checkpoint that is
-  continued, if there is one.
+  parameter_counts: of each level. notes: on how the agent sees and acts, to be
+  told. written_by: who wrote the checkpoint that is continued, if there is one.
 
   Raises:
     ValueError: see `runs.prepare`.
@@ -44,6 +44,7 @@ class Trainer:
     self._checkpoints = prepared.checkpoints
     self._warnings = []
     self._loggers = loggers.RunLoggers(self._workdir, self._warnings.append)
+    self.notes = prepared.notes
     self.parameter_counts = prepared.parameter_counts()
     restored = prepared.restored
     self.written_by = prepared.written_by

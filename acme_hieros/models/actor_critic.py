@@ -1,11 +1,13 @@
 """Actor, critics and their losses (docs/algorithm.md, 4; DreamerV3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+import math
 from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from acme_hieros.config import ActorCriticConfig, WorldModelConfig
 from acme_hieros.models import distributions, mlp, spaces
@@ -20,6 +22,10 @@ class Categoricals(NamedTuple):
 
   log_probs: Array
 
+  @property
+  def size(self) -> int:
+    return math.prod(self.log_probs.shape[-2:])
+
   def sample(self, key: Array) -> Array:
     """One-hot choices [..., count * classes]."""
     index = distributions.sample_index(key, self.log_probs)
@@ -32,6 +38,10 @@ class Categoricals(NamedTuple):
     """[..., count * classes] to [...]."""
     action = action.reshape(self.log_probs.shape)
     return jnp.sum(action * self.log_probs, (-2, -1))
+
+  def log_prob_of_choices(self, action: Array) -> Array:
+    """Of all but numbers, [..., size] to [...]."""
+    return self.log_prob(action)
 
   def entropy(self) -> Array:
     return distributions.entropy(self.log_probs)
@@ -47,6 +57,10 @@ class Gaussian(NamedTuple):
   mean: Array
   std: Array
 
+  @property
+  def size(self) -> int:
+    return self.mean.shape[-1]
+
   def sample(self, key: Array) -> Array:
     """Reparameterised: gradients reach mean and std."""
     return self.mean + self.std * jax.random.normal(key, self.mean.shape)
@@ -61,11 +75,45 @@ class Gaussian(NamedTuple):
       -1,
     )
 
+  def log_prob_of_choices(self, action: Array) -> Array:
+    """There are none: 0."""
+    return jnp.zeros(action.shape[:-1])
+
   def entropy(self) -> Array:
     return jnp.sum(jnp.log(self.std) + 0.5 * jnp.log(2 * jnp.pi * jnp.e), -1)
 
 
-Policy = Categoricals | Gaussian
+class Independent(NamedTuple):
+  """Several policies at once, of the parts of a joint action."""
+
+  parts: tuple[Categoricals | Gaussian, ...]
+
+  def sample(self, key: Array) -> Array:
+    """All parts beside each other, [..., size]."""
+    keys = jax.random.split(key, len(self.parts))
+    samples = [part.sample(k) for part, k in zip(self.parts, keys)]
+    return jnp.concatenate(samples, -1)
+
+  def mode(self) -> Array:
+    return jnp.concatenate([part.mode() for part in self.parts], -1)
+
+  def log_prob(self, action: Array) -> Array:
+    """[..., size] to [...]."""
+    return sum(part.log_prob(x) for part, x in self._zip(action))
+
+  def log_prob_of_choices(self, action: Array) -> Array:
+    """Of all but numbers, [..., size] to [...]."""
+    return sum(part.log_prob_of_choices(x) for part, x in self._zip(action))
+
+  def entropy(self) -> Array:
+    return sum(part.entropy() for part in self.parts)
+
+  def _zip(self, action: Array) -> Iterable[tuple[Any, Array]]:
+    ends = np.cumsum([part.size for part in self.parts])
+    return zip(self.parts, jnp.split(action, ends[:-1], -1), strict=True)
+
+
+Policy = Categoricals | Gaussian | Independent
 
 
 class Network(NamedTuple):
@@ -107,7 +155,7 @@ def make_actor(
     action: what it chooses from.
     dtype: of its arithmetic.
   """
-  head = _discrete if isinstance(action, spaces.Discrete) else _continuous
+  head = _HEADS[type(action)]
   if config.core == 'none':
     policy = hk.transform(lambda inputs: head(config, action, dtype, inputs))
 
@@ -179,9 +227,17 @@ def _discrete(config, action, dtype, inputs) -> Categoricals:
     dtype=dtype,
     name='actor',
   )(inputs)
+  return _categoricals(config, action, logits)
+
+
+def _categoricals(config, action, logits) -> Categoricals:
   logits = logits.reshape(
     logits.shape[:-1] + (action.num_choices, action.classes)
   )
+  if action.sizes:
+    return Categoricals(
+      distributions.mix_uniform_among(logits, config.unimix, action.sizes)
+    )
   return Categoricals(distributions.mix_uniform(logits, config.unimix))
 
 
@@ -189,12 +245,42 @@ def _continuous(config, action, dtype, inputs) -> Gaussian:
   out = mlp.MLP(
     config.layers, config.units, 2 * action.size, dtype=dtype, name='actor'
   )(inputs)
+  return _gaussian(config, out)
+
+
+def _gaussian(config, out) -> Gaussian:
   mean, std = jnp.split(out, 2, -1)
   spread = config.max_std - config.min_std
   # +2 starts exploration near the largest standard deviation.
   return Gaussian(
     jnp.tanh(mean), config.min_std + spread * jax.nn.sigmoid(std + 2.0)
   )
+
+
+def _joint(config, action, dtype, inputs) -> Independent:
+  """A layer for each part on top of the layers that they share."""
+  x = mlp.MLP(config.layers, config.units, dtype=dtype, name='actor')(inputs)
+  parts = []
+  for i, part in enumerate(action.parts.values()):
+    sizes = (
+      {'output_size': part.size, 'output_scale': 0.0}
+      if part.has_choices
+      else {'output_size': 2 * part.size}
+    )
+    out = mlp.MLP(0, 0, dtype=dtype, name=f'actor_part_{i}', **sizes)(x)
+    parts.append(
+      _categoricals(config, part, out)
+      if part.has_choices
+      else _gaussian(config, out)
+    )
+  return Independent(tuple(parts))
+
+
+_HEADS = {
+  spaces.Discrete: _discrete,
+  spaces.Continuous: _continuous,
+  spaces.Joint: _joint,
+}
 
 
 def make_critic(

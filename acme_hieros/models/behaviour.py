@@ -126,9 +126,9 @@ class Behaviour:
     self._critic = actor_critic.make_critic(config, dtype)
     self._head = distributions.SCALAR_HEADS[config.value_head]
     self._config = config
-    # REINFORCE takes a trajectory as given; only a continuous policy is
+    # REINFORCE takes a trajectory as given; only what chooses numbers is
     # improved through the dynamics.
-    self.through_dynamics = isinstance(action_space, spaces.Continuous)
+    self.through_dynamics = action_space.has_numbers
 
   def init(
     self, actor_key: Array, critic_key: Array, inputs: linear.Inputs
@@ -195,10 +195,13 @@ class Behaviour:
     metrics.update(more)
     policy = self.actor.apply(learned.actor, given, imagined.memory)
     entropy = policy.entropy()
-    if self.through_dynamics:
-      objective = advantages
-    else:
-      objective = policy.log_prob(imagined.action) * stop(advantages)
+    objective = advantages
+    if self.action_space.has_choices:
+      log_prob = policy.log_prob_of_choices(imagined.action)
+      reinforced = log_prob * stop(advantages)
+      objective = reinforced
+      if self.through_dynamics:
+        objective += advantages
     losses = {
       'critic': critics,
       'actor': -jnp.mean(weight * (objective + known.entropy_scale * entropy)),

@@ -1,6 +1,6 @@
 """Symlog, two-hot, and categoricals with a uniform share. Pure functions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import types
 from typing import NamedTuple
 
@@ -16,6 +16,10 @@ Array = jax.Array
 # In DreamerV3 it is 20; what rounding leaves there of weights that cancel out,
 # times 485 million, is larger than many rewards.
 TWO_HOT_LIMIT = 15.0
+
+# The log-probability of what cannot be. Times a probability of 0 it is 0, as
+# that of minus infinity would not be.
+NEVER = -1e9
 
 
 def symlog(x: Array) -> Array:
@@ -142,6 +146,30 @@ def mix_uniform(logits: Array, share: float) -> Array:
   scale = (1.0 - share) / jnp.sum(odds, -1, keepdims=True)
   odds = placement.out_of_place(odds)
   return jnp.log(odds * scale + share / logits.shape[-1])
+
+
+def mix_uniform_among(
+  logits: Array, share: float, sizes: Sequence[int]
+) -> Array:
+  """`mix_uniform` of choices of which each has its own number of classes.
+
+  Args:
+    logits: [..., count, classes].
+    share: uniform, among the classes that there are.
+    sizes: of the choices, from 1 to classes; the first ones are there.
+
+  Returns:
+    Log-probabilities [..., count, classes], `NEVER` for all others.
+  """
+  size = np.asarray(sizes)[:, None]
+  there = np.arange(logits.shape[-1]) < size
+  logits = jnp.where(there, logits, NEVER)
+  if share == 0.0:
+    return jnp.where(there, jax.nn.log_softmax(logits), NEVER)
+  _, odds = _odds(logits)
+  odds = (1.0 - share) * odds / jnp.sum(odds, -1, keepdims=True)
+  # What is not there has a logarithm and a gradient, which nobody sees.
+  return jnp.where(there, jnp.log(odds + share / size), NEVER)
 
 
 def sample_index(key: Array, log_probs: Array) -> Array:

@@ -7,6 +7,7 @@ much it differs from its running mean.
 
 from collections.abc import Callable, Mapping
 import math
+from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -32,6 +33,9 @@ _LEAST_RATE = 1e-3
 # Least difference of a pixel that has changed, of 255.
 _CHANGE = 12.0
 
+# A side of an image has so many cells, where its own length leaves the choice.
+_CELLS = 4
+
 
 def images(observation: Spaces) -> dict[str, spaces.Image]:
   """The images, in a fixed order."""
@@ -51,42 +55,46 @@ def vectors(observation: Spaces) -> dict[str, spaces.Vector | spaces.OneHot]:
   }
 
 
-def halvings(config: WorldModelConfig) -> int:
-  """How often the encoder halves an image's sides, after cutting patches."""
-  return len(config.cnn_depths) - (config.patch_size > 1)
+class Fit(NamedTuple):
+  """How images of one shape become cells, of which each is a vector.
+
+  patch: side of the squares that they are cut into first; 1 where they are not.
+  depths: of patches, if there are any, and of each halving after them.
+  cells: rows and columns of what the last of these makes.
+  size: height and width that it takes; what an image lacks of them is filled
+    up below and at the right.
+  """
+
+  patch: int
+  depths: tuple[int, ...]
+  cells: tuple[int, int]
+  size: tuple[int, int]
 
 
-def cell_count(config: WorldModelConfig, space: spaces.Image) -> int:
-  """Parts of an image of which the last convolution makes one vector each."""
-  stride = config.patch_size * 2 ** halvings(config)
-  return math.prod(side // stride for side in space.shape[:2])
+def fit(config: WorldModelConfig, space: spaces.Image) -> Fit:
+  """The encoder for images of a shape, whatever it is.
 
-
-def check_images(config: WorldModelConfig, observation: Spaces):
-  """Raises ValueError, in one sentence, where an image does not fit."""
-  stride = config.patch_size * 2 ** halvings(config)
-  for name, space in images(observation).items():
-    shape = space.shape
-    if any(side % stride for side in shape[:2]):
-      patches = ''
-      if config.patch_size > 1:
-        patches = f'patches of {config.patch_size} pixels and '
-      height, width = (
-        max(1, round(side / stride)) * stride for side in shape[:2]
-      )
-      raise ValueError(
-        f'No encoder fits the observation {name!r} of shape {shape}, [height, '
-        f'width, channels]: {patches}{halvings(config)} halvings '
-        f'(world_model.cnn_depths) need sides that are multiples of {stride}; '
-        f'resize it, for example to {height} x {width}.'
-      )
-    cells = cell_count(config, space)
-    if config.cell_latents and config.categoricals % cells:
-      raise ValueError(
-        f'The observation {name!r} of shape {shape} is encoded as {cells} '
-        f'cells: cell_latents needs world_model.categoricals='
-        f'{config.categoricals} to be a multiple of that.'
-      )
+  It is the configured one where that needs no filling up. Elsewhere, as for
+  small boards, patches are so small and halvings so few that some four cells a
+  side are left, of as many numbers as those of other images.
+  """
+  sides, patch = space.shape[:2], config.patch_size
+  has_patches = patch > 1
+  halvings = most = len(config.cnn_depths) - has_patches
+  if any(side % (patch * 2**most) for side in sides):
+    shorter = min(sides)
+    patch = min(patch, -(-shorter // _CELLS))
+    halvings = 0 if has_patches else 1
+    while halvings < most and -(-shorter // (patch << halvings + 1)) >= _CELLS:
+      halvings += 1
+  stride = patch << halvings
+  rows, columns = (-(-side // stride) for side in sides)
+  return Fit(
+    patch,
+    config.cnn_depths[-(halvings + has_patches) :],
+    (rows, columns),
+    (rows * stride, columns * stride),
+  )
 
 
 class ImageMeans:
@@ -178,18 +186,19 @@ class Encoder(hk.Module):
     self._spaces = observation
     self._means = means
     self._dtype = dtype
-    self._patch_size = config.patch_size
+    self._has_patches = config.patch_size > 1
     self._images, self._vectors = images(observation), vectors(observation)
-    first, depths = config.cnn_depths[0], config.cnn_depths
-    if config.patch_size > 1:
-      depths = depths[1:]
-    self._patches = {name: linear.Linear(first) for name in self._images}
+    self._fits = {n: fit(config, space) for n, space in self._images.items()}
+    self._patches = {
+      name: linear.Linear(fitted.depths[0])
+      for name, fitted in self._fits.items()
+    }
     self._layers = {
       name: [
         (convolution.Downsample(depth), normalization.LayerNorm(silu=True))
-        for depth in depths
+        for depth in fitted.depths[self._has_patches :]
       ]
-      for name in self._images
+      for name, fitted in self._fits.items()
     }
     self._mlp = mlp.MLP(config.mlp_layers, config.mlp_units, dtype=dtype)
 
@@ -213,14 +222,16 @@ class Encoder(hk.Module):
 
   def _convolve(self, name: str, image: Array) -> Array:
     """uint8 [N, height, width, channels] to [N, h, w, depth]."""
-    mean = self._means(name)
+    mean, fitted = self._means(name), self._fits[name]
 
     def prepare(x):
-      return (self._spaces[name].encode(x) - mean).astype(self._dtype)
+      x = self._spaces[name].encode(x) - mean
+      # With zeros, as if it were always the same there.
+      return _fill_up(x, fitted.size).astype(self._dtype)
 
     x = image
-    if self._patch_size > 1:
-      x = self._patches[name](to_patches(prepare(x), self._patch_size))
+    if self._has_patches:
+      x = self._patches[name](to_patches(prepare(x), fitted.patch))
       prepare = normalization.LayerNorm(silu=True)
     for convolve, normalize in self._layers[name]:
       x = convolution.in_pieces(_layer(prepare, convolve), x.shape[1:], x)
@@ -242,31 +253,30 @@ class Decoder(hk.Module):
     self._spaces = observation
     self._means = means
     self._dtype = dtype
-    self._patch_size = config.patch_size
+    self._has_patches = config.patch_size > 1
     self._images, self._vectors = images(observation), vectors(observation)
-    depths = config.cnn_depths
-    scale = config.patch_size * 2 ** halvings(config)
+    self._fits = {n: fit(config, space) for n, space in self._images.items()}
     self._starts = {}
     self._layers = {}
     self._patches = {}
-    for name, space in self._images.items():
-      height, width, channels = space.shape
-      start = (height // scale, width // scale, depths[-1])
+    for name, fitted in self._fits.items():
+      channels = self._images[name].shape[-1]
+      start = (*fitted.cells, fitted.depths[-1])
       self._starts[name] = start, linear.Linear(math.prod(start))
-      outputs = list(depths[-2::-1])
-      if self._patch_size == 1:
-        outputs.append(channels)
-      else:
+      outputs = list(fitted.depths[-2::-1])
+      if self._has_patches:
         self._patches[name] = (
           normalization.LayerNorm(silu=True),
-          linear.Linear(channels * self._patch_size**2),
+          linear.Linear(channels * fitted.patch**2),
         )
+      else:
+        outputs.append(channels)
       self._layers[name] = [
         (
           normalization.LayerNorm(silu=True),
           # Layer normalisation follows all but an image.
           convolution.Upsample(
-            depth, with_bias=self._patch_size == 1 and i == len(outputs) - 1
+            depth, with_bias=not self._has_patches and i == len(outputs) - 1
           ),
         )
         for i, depth in enumerate(outputs)
@@ -341,24 +351,38 @@ class Decoder(hk.Module):
       [N, ...].
     """
     shape, project = self._starts[name]
-    mean = self._means(name)
+    mean, fitted = self._means(name), self._fits[name]
+    height, width, channels = self._spaces[name].shape
     x = project(linear.cast(latent, self._dtype)).reshape((-1,) + shape)
     layers = self._layers[name]
-    if self._patch_size == 1:
+    if not self._has_patches:
       *layers, last_layer = layers
     for normalize, upsample in layers:
       image = (2 * x.shape[1], 2 * x.shape[2], upsample.channels)
       x = convolution.in_pieces(_layer(normalize, upsample), image, x)
 
-    if self._patch_size > 1:
+    def finish_all(x, *inputs):
+      x = x[:, :height, :width].astype(jnp.float32)
+      return finish(x + mean, *inputs)
+
+    if self._has_patches:
       normalize, project = self._patches[name]
-      x = from_patches(project(normalize(x)), self._patch_size)
-      return finish(x.astype(jnp.float32) + mean, *inputs)
+      x = from_patches(project(normalize(x)), fitted.patch)
+      return finish_all(x, *inputs)
 
     def last(x, *inputs):
-      return finish(_layer(*last_layer)(x).astype(jnp.float32) + mean, *inputs)
+      return finish_all(_layer(*last_layer)(x), *inputs)
 
-    return convolution.in_pieces(last, self._spaces[name].shape, x, *inputs)
+    return convolution.in_pieces(last, (*fitted.size, channels), x, *inputs)
+
+
+def _fill_up(x: Array, size: tuple[int, int]) -> Array:
+  """Zeros below and at the right of [N, H, W, C], up to this size."""
+  height, width = size
+  missing = (height - x.shape[1], width - x.shape[2])
+  if not any(missing):
+    return x
+  return jnp.pad(x, ((0, 0), *((0, n) for n in missing), (0, 0)))
 
 
 def to_patches(x: Array, size: int) -> Array:

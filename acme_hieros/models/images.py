@@ -1,9 +1,13 @@
 """What the shape of an image says."""
 
 from collections.abc import Sequence
+import math
 
 # Below that it is a board rather than a photograph or a screen.
-_LEAST_SIDE = 8
+LEAST_SIDE = 8
+
+# A matrix with longer rows or columns, by this factor, is a list of vectors.
+_LONGEST = 4
 
 # Gray, a stack of two, colours, colours and opacity or a stack of four.
 _MOST_CHANNELS = 4
@@ -20,6 +24,32 @@ def channels_come_first(shape: Sequence[int]) -> bool:
   """
   channels, height, width = shape
   side = min(height, width)
-  return channels < side >= _LEAST_SIDE and (
+  return channels < side >= LEAST_SIDE and (
     channels <= _MOST_CHANNELS or height == width
   )
+
+
+def may_be_gray(shape: Sequence[int]) -> bool:
+  """Whether a matrix of this shape can be an image without channels."""
+  return LEAST_SIDE <= min(shape) and max(shape) <= _LONGEST * min(shape)
+
+
+def axes(shape: Sequence[int]) -> tuple[int, int]:
+  """The axes of height and width of an image with two to four.
+
+  Of four they are the neighbours whose shorter one is longest; where that
+  leaves a choice, those in the middle, of a stack of images with their channels
+  last, and then those at the end.
+  """
+  if len(shape) == 2:
+    return 0, 1
+  if len(shape) == 3:
+    return (1, 2) if channels_come_first(shape) else (0, 1)
+  first = max((1, 2, 0), key=lambda i: min(shape[i : i + 2]))
+  return first, first + 1
+
+
+def laid_out(shape: Sequence[int]) -> tuple[int, int, int]:
+  """[height, width, channels] of an image; frames of a stack are channels."""
+  height, width = (shape[axis] for axis in axes(shape))
+  return height, width, math.prod(shape) // (height * width)

@@ -5,7 +5,6 @@ nothing here depends on how many levels there are.
 """
 
 from collections.abc import Callable, Mapping
-import math
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -802,8 +801,8 @@ class Level:
       ('', self.action_space),
       (MANAGER, self.subgoal_space if self.manager else None),
     ):
-      if settings.entropy_target and isinstance(space, spaces.Discrete):
-        most = space.num_choices * math.log(space.classes)
+      most = space.most_entropy if space else 0.0
+      if settings.entropy_target and most:
         targets[f'{prefix}entropy'] = _Target(
           f'{prefix}policy_entropy',
           settings.entropy_target * most,

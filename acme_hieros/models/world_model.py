@@ -8,11 +8,13 @@ well, as that of RSSM, is followed step by step.
 
 from collections.abc import Callable, Mapping
 import functools
+import math
 from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from acme_hieros.config import WorldModelConfig
 from acme_hieros.models import (
@@ -184,11 +186,7 @@ def make_world_model(
     context_length: most steps that the memory holds in `observe_step`.
     dtype: of the arithmetic of its networks; S5 states, h and all that comes
       out are float32.
-
-  Raises:
-    ValueError: an image does not fit the convolutions.
   """
-  encoders.check_images(config, observation_spaces)
   core = cores.make(config, context_length, dtype)
 
   def modules():
@@ -208,7 +206,7 @@ def make_world_model(
             name: jnp.zeros((1, 2) + space.shape, space.dtype)
             for name, space in observation_spaces.items()
           },
-          action=jnp.zeros((1, 2) + action_space.shape, action_space.dtype),
+          action=action_space.zeros((1, 2)),
           reward=jnp.zeros((1, 2)),
           discount=jnp.ones((1, 2)),
           start_of_episode=jnp.ones((1, 2), bool),
@@ -324,10 +322,9 @@ class _WorldModel(hk.Module):
     )
     self._cells = []
     for i, name in enumerate(encoders.images(observation_spaces)):
-      cells = encoders.cell_count(config, observation_spaces[name])
-      self._cells.append(
-        mlp.MLP(0, 0, z_size // cells, dtype=dtype, name=f'cells_{i}')
-      )
+      cells = math.prod(encoders.fit(config, observation_spaces[name]).cells)
+      told = config.classes * -(-config.categoricals // cells)
+      self._cells.append(mlp.MLP(0, 0, told, dtype=dtype, name=f'cells_{i}'))
     self._prior = mlp.MLP(
       1, config.hidden_units, z_size, dtype=dtype, name='prior'
     )
@@ -377,8 +374,22 @@ class _WorldModel(hk.Module):
     logits = self._posterior(embedding if deter is None else (embedding, deter))
     if self._config.cell_latents:
       for cells, project in zip(images, self._cells):
-        logits += project(cells).reshape(logits.shape)
+        logits += self._share_out(project(cells))
     return self._log_probs(logits)
+
+  def _share_out(self, told: Array) -> Array:
+    """What cells tell [..., cells, any] to the categoricals, row by row.
+
+    Where there are more, evenly spread ones are told of; all are in the
+    embedding.
+    """
+    batch, classes = told.shape[:-2], self._config.classes
+    count = self._config.categoricals
+    number = math.prod(told.shape[-2:]) // classes
+    if number != count:
+      told = told.reshape(batch + (number, classes))
+      told = told[..., np.arange(count) * number // count, :]
+    return told.reshape(batch + (-1,))
 
   def _core_input(
     self,

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tree
 
 from acme_hieros.config import HierosConfig
-from acme_hieros.models import hierarchy
+from acme_hieros.models import hierarchy, spaces
 from acme_hieros.replay import etbs
 
 # The table of environment steps that holds the replay ratio.
@@ -43,12 +43,21 @@ def step_spec(
     observation=environment.observations
     if level == 0
     else {name: array(space) for name, space in own.observation_spaces.items()},
-    action=environment.actions if level == 0 else array(own.action_space),
+    action=_actions(networks.action_space, environment.actions)
+    if level == 0
+    else array(own.action_space),
     reward=specs.Array((), np.float32),
     discount=specs.Array((), np.float32),
     start_of_episode=specs.Array((), bool),
     extras=extras,
   )
+
+
+def _actions(space: spaces.ActionSpace, spec: Any) -> Any:
+  """The spec, nested as actors nest their actions."""
+  if not isinstance(space, spaces.Joint):
+    return spec
+  return space.nested(spaces.flatten_observation(spec))
 
 
 def signature(spec: Any, sequence_length: int) -> Any:

@@ -50,14 +50,14 @@ class Recording(NamedTuple):
 
   observation: by name, [S + 1, ...].
   encoded: as the spaces of the world model encode it, by name, [S + 1, ...].
-  action: as the environment took it, [S, ...].
+  action: as the environment took it, [S, ...]; nested if it is joint.
   reward, discount: what it led to, [S].
   levels: each level's part.
   """
 
   observation: dict[str, np.ndarray]
   encoded: dict[str, np.ndarray]
-  action: np.ndarray
+  action: Any
   reward: np.ndarray
   discount: np.ndarray
   levels: Sequence[LevelRecord]
@@ -135,7 +135,9 @@ class Recorder:
         break
       action, state = self._step(policy, batch, state, deterministic)
       states.append(jax.device_get(state.memories))
-      action = np.asarray(action[0], self._networks.action_space.dtype)
+      action = self._networks.action_space.to_numpy(
+        jax.tree.map(lambda x: x[0], action)
+      )
       timestep = environment.step(action)
       actions.append(action)
       rewards.append(timestep.reward)
@@ -149,7 +151,7 @@ class Recorder:
     return Recording(
       observation=observation,
       encoded=_cut(jax.device_get(encoded), len(states)),
-      action=np.stack(actions),
+      action=jax.tree.map(lambda *rows: np.stack(rows), *actions),
       reward=rewards,
       discount=np.array(discounts, np.float32),
       levels=[

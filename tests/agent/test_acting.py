@@ -176,7 +176,7 @@ def make_idle_policy(observation):
     get_extras=lambda state: None,
     end=lambda params, observation, state: None,
     observation_spaces=observation,
-    action_dtype=np.dtype(np.float32),
+    action_space=spaces.Continuous((), (0.0,), (9.0,)),
   )
 
 

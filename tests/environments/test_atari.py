@@ -31,7 +31,7 @@ def _emulator(rom_id: str) -> ale_py.ALEInterface:
 
 def _observation(*frames: np.ndarray) -> np.ndarray:
   height, width, _ = frames[0].shape
-  return resize.AreaResize(height, width, 64)(np.maximum.reduce(frames))
+  return resize.AreaResize((height, width), (64, 64))(np.maximum.reduce(frames))
 
 
 def _play(environment, actions):

@@ -7,7 +7,12 @@ from dm_env import specs
 import numpy as np
 import pytest
 
-from acme_hieros.environments import checked, checking, make_environment
+from acme_hieros.environments import (
+  base,
+  checked,
+  checking,
+  make_environment,
+)
 
 Pair = collections.namedtuple('Pair', ['left', 'right'])
 
@@ -108,6 +113,61 @@ def test_what_is_no_step_of_dm_env_is_refused(first, later, says):
   with pytest.raises(checking.UnfitValueError, match=f"'Foreign'.*{says}"):
     environment.reset()
     environment.step(0.0)
+
+
+SCREEN = specs.BoundedArray((3, 128, 256), np.uint8, 0, 255)
+
+
+@pytest.mark.parametrize(
+  'image_size,size',
+  [(None, (64, 64)), (100, (100, 100)), ('native', (128, 256))],
+)
+def test_images_are_what_encoders_take(image_size, size):
+  value = np.full((3, 128, 256), [[[1]], [[2]], [[3]]], np.uint8)
+  environment = checked(Foreign({'eye': SCREEN}, {'eye': value}), image_size)
+  seen = environment.reset().observation['eye']
+  environment.observation_spec()['eye'].validate(seen)
+  np.testing.assert_array_equal(seen, np.broadcast_to([1, 2, 3], (*size, 3)))
+  assert len(environment.notes) == (image_size != 'native')
+
+
+class Family(base.EpisodicEnvironment):
+  """As somebody might add it, with images of a form of his own."""
+
+  def _reset(self):
+    return np.full((3, 80, 90), 7, np.uint8)
+
+  def _step(self, action):
+    return self._reset(), 0.0, False, False
+
+  def observation_spec(self):
+    return specs.BoundedArray((3, 80, 90), np.uint8, 0, 255)
+
+  def action_spec(self):
+    return specs.DiscreteArray(2)
+
+
+@pytest.mark.parametrize(
+  'image_size,size', [(None, (80, 90)), (32, (32, 32)), ('native', (80, 90))]
+)
+def test_images_of_an_own_class_are_laid_out_but_only_shrunk_if_asked(
+  image_size, size
+):
+  environment = checked(Family(), image_size)
+  for step in (environment.reset(), environment.step(0)):
+    assert step.observation.shape == (*size, 3)
+    environment.observation_spec().validate(step.observation)
+  # It can still be put back, as the benchmarks do.
+  environment.set_state(environment.get_state())
+
+
+def test_every_family_has_the_option():
+  for name, size in (('debug/catch', 8), ('sparse/key', 8), ('atari/Pong', 48)):
+    environment = make_environment(name, image_size=size)
+    assert environment.reset().observation.shape[:2] == (size, size)
+  # What it has itself is not touched.
+  large = make_environment('atari/Pong', size=96)
+  assert large.observation_spec().shape == (96, 96, 3)
 
 
 def test_all_else_is_as_it_was():

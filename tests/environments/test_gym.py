@@ -8,9 +8,47 @@ import pytest
 from acme_hieros.environments import make_environment
 
 
-def test_namespaced_id():
-  environment = make_environment('gym/ALE/Pong-v5')
-  assert environment.reset().observation.shape == (210, 160, 3)
+@pytest.mark.parametrize(
+  'options,shape,notes',
+  [
+    ({}, (64, 64, 3), 1),
+    ({'image_size': 96, 'obs_type': 'grayscale'}, (96, 96, 1), 1),
+    ({'image_size': 'native'}, (210, 160, 3), 0),
+  ],
+)
+def test_namespaced_id_and_the_size_of_its_images(options, shape, notes):
+  environment = make_environment('gym/ALE/Pong-v5', **options)
+  assert environment.observation_spec().shape == shape
+  assert environment.reset().observation.shape == shape
+  assert len(environment.notes) == notes
+
+
+class Sized(gymnasium.Env):
+  """Has an option of its own by the name of ours."""
+
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, image_size):
+    self.observation_space = gymnasium.spaces.Box(
+      0, 255, (image_size, 90, 3), 'uint8'
+    )
+
+
+def test_an_option_of_that_name_may_be_the_environments_own(monkeypatch):
+  monkeypatch.setitem(
+    gymnasium.registry,
+    'Sized-v0',
+    gymnasium.envs.registration.EnvSpec('Sized-v0', Sized),
+  )
+  environment = make_environment('gym/Sized-v0', image_size=20)
+  assert environment.observation_spec().shape == (20, 64, 3)
+
+
+@pytest.mark.parametrize('name', ['gym/CartPole-v1', 'debug/catch'])
+@pytest.mark.parametrize('size', [0, 'small', 1.5, True])
+def test_a_size_of_images_that_will_not_do_is_refused(name, size):
+  with pytest.raises(ValueError, match='image_size=.* will not do'):
+    make_environment(name, image_size=size)
 
 
 def refusal(name):

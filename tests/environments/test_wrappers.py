@@ -221,5 +221,5 @@ def test_values_that_will_not_do_are_refused(options):
 
 
 def test_options_of_all_are_named_with_those_of_one():
-  with pytest.raises(ValueError, match='balls, action_repeat, time_limit'):
+  with pytest.raises(ValueError, match='balls, image_size, action_repeat'):
     make_environment('debug/catch', colour='red')

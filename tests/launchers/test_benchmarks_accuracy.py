@@ -128,6 +128,13 @@ def test_random_play_uses_all_that_a_space_has():
   np.testing.assert_allclose(actions.mean(0)[0], [-0.5, 4.0], atol=0.1)
   choose = world_models.play_randomly(spaces.Discrete((), 3), 0)
   assert {int(choose(None, False)) for _ in range(100)} == {0, 1, 2}
+  some = spaces.Discrete((2,), 3, sizes=(3, 2), minimum=(-1, 4))
+  choose = world_models.play_randomly(some, 0)
+  actions = np.stack([choose(None, False) for _ in range(100)])
+  for column, values in zip(actions.T, ({-1, 0, 1}, {4, 5})):
+    assert set(column.tolist()) == values
+  with pytest.raises(ValueError, match='Nested'):
+    world_models.play_randomly(spaces.Joint({'a': some}, ('a',)), 0)
 
 
 def test_a_world_model_is_trained_on_what_was_played(

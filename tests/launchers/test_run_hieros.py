@@ -284,8 +284,15 @@ def test_bad_flags_give_one_sentence_and_leave_no_file(case, launch, tmp_path):
 class Unfit(gymnasium.Env):
   """Observations that no encoder fits."""
 
-  observation_space = gymnasium.spaces.Box(0, 1, (2, 2, 2, 2))
+  observation_space = gymnasium.spaces.Box(0, 1, (2, 2, 2, 2, 2))
   action_space = gymnasium.spaces.Discrete(2)
+
+
+class Large(gymnasium.Env):
+  """A screen and a control without bounds."""
+
+  observation_space = gymnasium.spaces.Box(0, 255, (210, 160, 3), np.uint8)
+  action_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
 
 
 class Poisoned(gymnasium.Env):
@@ -305,6 +312,7 @@ class Poisoned(gymnasium.Env):
 
 
 gymnasium.register('HierosUnfit-v0', Unfit)
+gymnasium.register('HierosLarge-v0', Large)
 gymnasium.register('HierosPoisoned-v0', Poisoned)
 # Without the options of debug/catch.
 BARE = [flag for flag in SMALLEST if not flag.startswith('--env')]
@@ -317,8 +325,40 @@ def test_an_observation_that_no_encoder_fits_is_refused(launch, tmp_path):
     '--num_steps=80',
     f'--workdir={tmp_path / "run"}',
   )
-  assert_sentence(error, ['encoder', '(2, 2, 2, 2)'])
+  assert_sentence(error, ['encoder', '(2, 2, 2, 2, 2)'])
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  'option,notes',
+  [([], ['210 x 160', 'bounds']), (['image_size=native'], ['bounds'])],
+)
+def test_how_the_agent_sees_and_acts_is_said(
+  launch, tmp_path, monkeypatch, capsys, option, notes
+):
+  class Trainer:
+    steps, parameter_counts = 0, ()
+
+    def __init__(self, run):
+      prepared = runs.prepare(run)
+      prepared.workdir.close()
+      self.notes = prepared.notes
+
+    def train(self):
+      raise OSError('No more is needed.')
+
+  monkeypatch.setattr(training, 'Trainer', Trainer)
+  launch(
+    *BARE,
+    '--env=gym/HierosLarge-v0',
+    *(f'--env_option={o}' for o in option),
+    '--num_steps=80',
+    f'--workdir={tmp_path / "run"}',
+  )
+  _, *said = capsys.readouterr().out.splitlines()
+  assert len(said) == len(notes)
+  for line, word in zip(said, notes):
+    assert word in line and line.endswith('.')
 
 
 @pytest.mark.parametrize('place', ['file', 'file/run'])

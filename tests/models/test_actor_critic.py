@@ -274,6 +274,70 @@ def test_a_continuous_policy_keeps_mean_and_deviation_within_their_bounds():
   assert policy.std.min() < 0.21 and policy.std.max() > 0.69
 
 
+def test_independent_policies_are_each_of_their_own_part():
+  rng = np.random.default_rng(0)
+  choices = actor_critic.Categoricals(
+    jnp.log(rng.dirichlet(np.ones(3), (4, 2))).astype(jnp.float32)
+  )
+  numbers = actor_critic.Gaussian(
+    jnp.asarray(rng.uniform(-1, 1, (4, 2))), jnp.full((4, 2), 0.3)
+  )
+  policy = actor_critic.Independent((choices, numbers, choices))
+  key = jax.random.PRNGKey(0)
+  action = policy.sample(key)
+  assert action.shape == (4, 6 + 2 + 6)
+  parts = action[:, :6], action[:, 6:8], action[:, 8:]
+  assert not np.array_equal(parts[0], parts[2])
+  np.testing.assert_array_equal(parts[0].reshape(4, 2, 3).sum(-1), 1.0)
+  log_probs = [p.log_prob(x) for p, x in zip(policy.parts, parts)]
+  np.testing.assert_allclose(policy.log_prob(action), sum(log_probs), rtol=1e-6)
+  np.testing.assert_allclose(
+    policy.log_prob_of_choices(action), log_probs[0] + log_probs[2], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    policy.entropy(), 2 * choices.entropy() + numbers.entropy(), rtol=1e-6
+  )
+  np.testing.assert_array_equal(policy.mode()[:, 6:8], numbers.mean)
+  np.testing.assert_array_equal(policy.mode()[:, 8:], choices.mode())
+
+  # A sample moves with the numbers' mean; that of choices has no gradient.
+  def moved(policy):
+    return jnp.sum(policy.sample(key) * jnp.arange(1.0, 15.0))
+
+  gradient = jax.grad(moved)(policy)
+  np.testing.assert_array_equal(gradient.parts[0].log_probs, 0.0)
+  np.testing.assert_allclose(gradient.parts[1].mean, [[7.0, 8.0]] * 4)
+
+
+def test_a_joint_policy_starts_uniform_within_the_bounds_of_its_parts():
+  some = spaces.Discrete((2,), 4, sizes=(4, 2))
+  box = spaces.Continuous((2,), (-1.0,) * 2, (1.0,) * 2)
+  network = actor_critic.make_actor(
+    CONFIG, spaces.Joint({'go': some, 'to': box}, ('go', 'to'))
+  )
+  params = jax.jit(network.init)(jax.random.PRNGKey(0), jnp.zeros((1, 5)))
+  policy = network.apply(params, jnp.ones((3, 5)))
+  probs = np.exp(policy.parts[0].log_probs)
+  np.testing.assert_allclose(
+    probs, [[[0.25] * 4, [0.5, 0.5, 0.0, 0.0]]] * 3, rtol=1e-5
+  )
+  assert np.all(np.abs(policy.parts[1].mean) > 0.0)
+  policy = extreme(network)
+  probs = np.exp(policy.parts[0].log_probs)
+  floors = 0.01 / np.array([[4.0], [2.0]])
+  there = np.arange(4) < np.array([[4], [2]])
+  assert np.all(np.where(there, probs >= floors * 0.999, probs == 0.0))
+  assert np.all(np.abs(policy.parts[1].mean) <= 1.0)
+
+
+def test_a_single_choice_is_certain():
+  network = actor_critic.make_actor(CONFIG, spaces.Discrete((), 1))
+  policy = extreme(network)
+  np.testing.assert_allclose(policy.log_probs, 0.0, atol=1e-6)
+  np.testing.assert_allclose(policy.entropy(), 0.0, atol=1e-6)
+  np.testing.assert_array_equal(policy.sample(jax.random.PRNGKey(0)), 1.0)
+
+
 def test_a_critic_starts_at_0():
   network = actor_critic.make_critic(CONFIG)
   params = jax.jit(network.init)(jax.random.PRNGKey(0), jnp.zeros((1, 5)))

@@ -206,6 +206,40 @@ def test_mix_uniform_keeps_every_probability_above_its_floor(share):
   assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.parametrize('share', [0.0, 0.01, 1.0])
+def test_classes_that_are_not_there_have_no_part_in_anything(share):
+  logits = np.random.default_rng(0).normal(size=(6, 3, 4)) * 3
+  logits[0, 0] = [1e4, -1e4, 0.0, 1e5]
+  sizes = (3, 1, 4)
+
+  def mix(x):
+    return distributions.mix_uniform_among(x, share, sizes)
+
+  log_probs = mix(jnp.asarray(logits))
+  entropy = 0.0
+  for i, size in enumerate(sizes):
+    alone = distributions.mix_uniform(jnp.asarray(logits[:, i, :size]), share)
+    np.testing.assert_allclose(
+      log_probs[:, i, :size], alone, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(np.exp(log_probs[:, i, size:]), 0.0)
+    entropy += distributions.entropy(alone[:, None])
+  np.testing.assert_allclose(
+    distributions.entropy(log_probs), entropy, rtol=1e-5, atol=1e-6
+  )
+  np.testing.assert_allclose(log_probs[:, 1, 0], 0.0, atol=1e-6)
+  gradient = jax.grad(lambda x: jnp.sum(distributions.entropy(mix(x))))(
+    jnp.asarray(logits)
+  )
+  assert np.all(np.isfinite(gradient))
+  for i, size in enumerate(sizes):
+    np.testing.assert_array_equal(gradient[:, i, size:], 0.0)
+  index = distributions.sample_index(
+    jax.random.PRNGKey(0), jnp.broadcast_to(log_probs[3], (20_000, 3, 4))
+  )
+  assert np.all(index.max(0) < np.array(sizes))
+
+
 @pytest.mark.parametrize(
   'probs',
   [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import haiku as hk
 import jax
@@ -169,25 +170,113 @@ def test_a_cell_tells_its_own_categoricals_and_no_others(patched, draw):
   assert np.all(change[10:] > 1e-3)
 
 
+# Of any size.
+
+DEPTHS = (3, 4, 5, 6)
+
+
 @pytest.mark.parametrize(
-  'changes,sentence',
+  'shape,patch_size,cells,stride,depths',
   [
-    (
-      {'patch_size': 5},
-      "'eye' of shape \\(16, 24, 3\\), .*: patches of 5 pixels and 1 halvings",
-    ),
-    (
-      {'cell_latents': True, 'categoricals': 4},
-      'is encoded as 6 cells: cell_latents needs '
-      'world_model.categoricals=4 to be a multiple of that',
-    ),
+    # As they are configured, where all divides.
+    ((64, 64), 1, (4, 4), 16, DEPTHS),
+    ((16, 16), 1, (1, 1), 16, DEPTHS),
+    ((16, 32), 1, (1, 2), 16, DEPTHS),
+    ((64, 64), 8, (1, 1), 64, DEPTHS),
+    # Filled up to the next multiple.
+    ((84, 84), 1, (6, 6), 16, DEPTHS),
+    ((210, 160), 1, (14, 10), 16, DEPTHS),
+    ((65, 64), 1, (5, 4), 16, DEPTHS),
+    # Less often, so that something is left.
+    ((7, 7), 1, (4, 4), 2, DEPTHS[-1:]),
+    ((10, 10), 1, (5, 5), 2, DEPTHS[-1:]),
+    ((21, 33), 1, (6, 9), 4, DEPTHS[-2:]),
+    ((40, 40), 1, (5, 5), 8, DEPTHS[-3:]),
+    ((1, 1), 1, (1, 1), 2, DEPTHS[-1:]),
+    # By smaller patches.
+    ((7, 7), 8, (4, 4), 2, DEPTHS[-1:]),
+    ((10, 10), 8, (4, 4), 3, DEPTHS[-1:]),
+    ((84, 84), 8, (6, 6), 16, DEPTHS[-2:]),
+    ((3, 5), 8, (3, 5), 1, DEPTHS[-1:]),
   ],
 )
-def test_an_image_that_does_not_fit_is_refused(patched, changes, sentence):
-  with pytest.raises(ValueError, match=sentence):
-    world_model.make_world_model(
-      dataclasses.replace(patched, **changes), SEEN, CHOICES, 5
+def test_there_is_an_encoder_for_every_size(
+  config, shape, patch_size, cells, stride, depths
+):
+  settings = dataclasses.replace(
+    config.world_model, patch_size=patch_size, cnn_depths=DEPTHS
+  )
+  fitted = encoders.fit(settings, spaces.Image((*shape, 3)))
+  assert (fitted.cells, fitted.depths) == (cells, depths)
+  assert fitted.size == (cells[0] * stride, cells[1] * stride)
+
+
+@pytest.mark.parametrize('patch_size', [1, 4])
+@pytest.mark.parametrize('shape', [(7, 7, 3), (5, 9, 1), (18, 13, 2)])
+def test_every_pixel_is_seen_and_said(config, patch_size, shape):
+  """Those in a margin that was filled up included."""
+  space = {'eye': spaces.Image(shape)}
+  settings = dataclasses.replace(config.world_model, patch_size=patch_size)
+
+  def both(image, latent):
+    means = encoders.ImageMeans(space)
+    encoder = encoders.Encoder(settings, space, means, jnp.float32)
+    decoder = encoders.Decoder(settings, space, means, jnp.float32)
+    errors = decoder.losses(
+      latent, {'eye': image}, {'eye': jnp.ones((len(image), *shape[:2]))}
     )
+    return encoder({'eye': image})[0], decoder(latent)['eye'], errors['image']
+
+  init, apply = hk.without_apply_rng(hk.transform(both))
+  # A white pixel in each image, and nothing in the last one.
+  pixels = np.arange(math.prod(shape))
+  image = np.zeros((len(pixels) + 1, *shape), np.uint8)
+  image.reshape(len(image), -1)[pixels, pixels] = 255
+  stoch = linear.one_hots(jnp.zeros((len(image), 2), int), 5)
+  latent = stoch, jnp.ones((len(image), settings.deter_size))
+  params = jax.jit(init)(jax.random.PRNGKey(0), image, latent)
+  seen, said, error = jax.jit(apply)(params, image, latent)
+  assert np.all(np.abs(seen[:-1] - seen[-1]).max(-1) > 1e-4)
+  assert said.shape == image.shape
+  np.testing.assert_allclose(
+    error, np.square(said - (image / 255.0 - 0.5)).sum((1, 2, 3)), rtol=1e-4
+  )
+  # No pixel is like all others.
+  assert np.ptp(np.asarray(said[0])) > 1e-3
+
+
+@pytest.mark.parametrize('categoricals', [1, 4, 7, 20])
+def test_each_categorical_hears_of_one_cell_however_many_there_are(
+  patched, draw, categoricals
+):
+  settings = dataclasses.replace(
+    patched, cell_latents=True, unimix=0.0, categoricals=categoricals
+  )
+  model = world_model.make_world_model(settings, SEEN, CHOICES, 5)
+  params = draw(model.init)
+  only_cells = {
+    name: jax.tree.map(jnp.zeros_like, module)
+    if name.startswith('world_model/~/posterior')
+    else module
+    for name, module in params.items()
+  }
+  lower_right = images(1, 1)
+  image = lower_right.copy()
+  image[..., 12:, 20:, :] ^= 255
+
+  def posterior(image):
+    seen = {'eye': jnp.asarray(image), 'body': jnp.zeros((1, 1, 3))}
+    start = jnp.ones((1, 1), bool)
+    before = jnp.zeros((1, 1, 3))
+    key = jax.random.PRNGKey(0)
+    return model.observe(only_cells, key, seen, before, start).log_probs[0, 0]
+
+  change = np.abs(posterior(image) - posterior(lower_right)).max(-1)
+  assert change.shape == (categoricals,)
+  # Of 6 cells the last one changed: those that stand for it come last.
+  numbers = -(-categoricals // 6) * 6
+  cells = np.arange(categoricals) * numbers // categoricals * 6 // numbers
+  np.testing.assert_array_equal(change > 1e-4, cells == 5)
 
 
 def test_vectors_need_no_cells(patched):

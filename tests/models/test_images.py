@@ -39,6 +39,49 @@ def test_channels_are_where_the_shape_has_them(shape):
   assert first == (shape in CHANNELS_FIRST)
 
 
+@pytest.mark.parametrize(
+  'shape,axes,laid_out',
+  [
+    # Gray.
+    ((84, 84), (0, 1), (84, 84, 1)),
+    ((4, 84, 84), (1, 2), (84, 84, 4)),
+    ((84, 84, 3), (0, 1), (84, 84, 3)),
+    # Stacks: channels last, first, and frames last.
+    ((4, 96, 64, 3), (1, 2), (96, 64, 12)),
+    ((4, 84, 84, 1), (1, 2), (84, 84, 4)),
+    ((4, 3, 64, 64), (2, 3), (64, 64, 12)),
+    ((64, 64, 3, 4), (0, 1), (64, 64, 12)),
+    ((16, 10, 10, 4), (1, 2), (10, 10, 64)),
+    ((3, 7, 7, 3), (1, 2), (7, 7, 9)),
+  ],
+)
+def test_height_and_width_are_found_in_other_forms(shape, axes, laid_out):
+  assert images.axes(shape) == axes
+  assert images.laid_out(shape) == laid_out
+
+
+@pytest.mark.parametrize(
+  'shape,may_be',
+  [
+    ((84, 84), True),
+    ((210, 160), True),
+    ((8, 8), True),
+    ((21, 79), True),
+    ((7, 84), False),
+    ((12, 84), False),
+    ((4, 128), False),
+  ],
+)
+def test_which_matrices_may_be_gray_images(shape, may_be):
+  assert images.may_be_gray(shape) == may_be
+
+
+@pytest.mark.parametrize('shape', [(84, 84), (4, 84, 84, 3)], ids=str)
+def test_no_image_is_silently_a_vector(shape):
+  with pytest.raises(ValueError, match='checked makes it'):
+    spaces.observation_spaces(specs.Array(shape, np.uint8))
+
+
 @pytest.mark.parametrize('shape', CHANNELS_FIRST, ids=str)
 def test_networks_refuse_such_images_and_say_what_to_do(shape):
   with pytest.raises(ValueError) as error:

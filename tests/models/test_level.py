@@ -27,7 +27,9 @@ BOX = spaces.Continuous((2,), (-1.0, -1.0), (1.0, 1.0))
 
 def make_batch(level, seed=0, shape=(2, 5)):
   rng = np.random.default_rng(seed)
-  if isinstance(level.action_space, spaces.Discrete):
+  if isinstance(level.action_space, spaces.Joint):
+    action = level.action_space.zeros(shape)
+  elif isinstance(level.action_space, spaces.Discrete):
     action = jnp.asarray(rng.integers(0, level.action_space.classes, shape))
   else:
     size = (*shape, *level.action_space.shape)
@@ -494,6 +496,56 @@ def test_dynamics_lead_a_continuous_policy_to_the_best_action(config, replace):
   np.testing.assert_allclose(policy.mean, 0.5, atol=0.1)
   # Noise costs reward, so it goes; the entropy bonus is too small to keep it.
   assert policy.std < 0.3
+
+
+def test_each_part_of_a_joint_action_is_improved_in_its_own_way(
+  config, replace
+):
+  """Choices by how they turned out, and numbers through the dynamics."""
+  space = spaces.Joint(
+    {
+      'to': spaces.Continuous((1,), (-1.0,), (1.0,)),
+      'go': spaces.Discrete((2,), 3, sizes=(3, 2)),
+    },
+    {'to': 'to', 'go': 'go'},
+  )
+  level, features = one_step_level(
+    config,
+    replace,
+    space,
+    # The number, then three classes and two.
+    lambda a: -10 * jnp.square(a[..., 0] - 0.5) + 3 * a[..., 3] + 3 * a[..., 4],
+  )
+  state = improve(level, one_step_batch(level))
+  numbers, choices = level.actor.apply(state.params.actor, features).parts
+  np.testing.assert_allclose(numbers.mean, 0.5, atol=0.1)
+  assert numbers.std < 0.3
+  probs = np.exp(choices.log_probs[0])
+  assert probs[0, 2] > 0.9 and probs[1, 0] > 0.9
+
+
+@pytest.mark.parametrize(
+  'space,target',
+  [
+    (CHOICE, 0.5 * np.log(3)),
+    (spaces.Discrete((2,), 3, sizes=(3, 2)), 0.5 * np.log(6)),
+    (spaces.Joint({'a': CHOICE, 'b': CHOICE}, ('a', 'b')), np.log(3)),
+    # Of which there is none, or no end.
+    (spaces.Discrete((), 1), None),
+    (BOX, None),
+    (spaces.Joint({'a': CHOICE, 'b': BOX}, ('a', 'b')), None),
+  ],
+)
+def test_entropy_is_held_where_choices_can_have_any(
+  config, replace, space, target
+):
+  level = level_lib.Level(
+    replace(config, 'actor_critic', entropy_target=0.5), SEEN, space
+  )
+  found = level._targets().get('entropy')
+  assert (found is None) == (target is None)
+  if found:
+    np.testing.assert_allclose(found.value, target)
 
 
 def test_a_start_whose_episode_is_over_teaches_nothing(config, replace):

@@ -6,12 +6,14 @@ from dm_env import specs
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tree
 
 from acme_hieros.models import spaces
 
 IMAGE = specs.BoundedArray((8, 6, 3), np.uint8, 0, 255)
 FRAME = specs.Array((8, 6, 3), np.float32)
 NUMBER = specs.Array((), np.float64)
+Pair = collections.namedtuple('Pair', ['left', 'right'])
 
 
 def test_a_single_array_has_the_one_name():
@@ -123,6 +125,40 @@ def test_discrete_actions_decode_to_what_was_encoded(shape, number):
       specs.Array((1,), np.float32),
       spaces.Continuous((1,), (-np.inf,), (np.inf,)),
     ),
+    (specs.DiscreteArray(1), spaces.Discrete((), 1)),
+    (
+      specs.BoundedArray((2,), np.int32, 0, [2, 1]),
+      spaces.Discrete((2,), 3, sizes=(3, 2)),
+    ),
+    (
+      specs.BoundedArray((2,), np.int32, 1, 3),
+      spaces.Discrete((2,), 3, minimum=(1, 1)),
+    ),
+    (
+      specs.BoundedArray((1, 2), np.int64, [[-1, 0]], [[1, 0]]),
+      spaces.Discrete((1, 2), 3, np.dtype(np.int64), (3, 1), (-1, 0)),
+    ),
+    (specs.Array((2,), bool), spaces.Discrete((2,), 2, np.dtype(bool))),
+    (
+      {
+        'b': [specs.DiscreteArray(4)],
+        'a': specs.BoundedArray((1,), np.float32, 0, 1),
+      },
+      spaces.Joint(
+        {
+          'b/0': spaces.Discrete((), 4),
+          'a': spaces.Continuous((1,), (0.0,), (1.0,)),
+        },
+        {'b': ['b/0'], 'a': 'a'},
+      ),
+    ),
+    (
+      Pair(specs.DiscreteArray(2), (specs.DiscreteArray(3),)),
+      spaces.Joint(
+        {'0': spaces.Discrete((), 2), '1/0': spaces.Discrete((), 3)},
+        Pair('0', ('1/0',)),
+      ),
+    ),
   ],
 )
 def test_action_specs_become_the_space_that_an_actor_fits(spec, space):
@@ -132,18 +168,83 @@ def test_action_specs_become_the_space_that_an_actor_fits(spec, space):
 @pytest.mark.parametrize(
   'spec,word',
   [
-    ([specs.DiscreteArray(4)], 'Nested action specs'),
-    ({'a': specs.DiscreteArray(4)}, 'Nested action specs'),
-    (specs.BoundedArray((2,), np.int32, 0, [2, 3]), 'equal number'),
-    (specs.BoundedArray((2,), np.int32, 1, 3), 'choices from 0'),
-    (specs.Array((2,), np.int32), 'int32'),
+    (specs.Array((2,), np.int32), 'bounds have to be known'),
+    (specs.BoundedArray((2,), np.int64, 0, 2**40), 'floating-point numbers'),
+    (specs.BoundedArray((1,), np.int64, -(2**40), -(2**40)), 'less than'),
+    (specs.DiscreteArray(2**31 - 1), 'floating-point numbers'),
     (specs.StringArray(()), 'No actor fits'),
+    ({'a': [specs.StringArray(())]}, "No actor fits the action 'a/0'"),
+    (specs.Array((2,), np.complex64), 'complex64'),
+    (specs.Array((0,), np.float32), 'empty'),
+    (specs.BoundedArray((0,), np.int32, 0, 1), 'empty'),
+    ({'a': {}}, 'empty'),
+    (
+      {'a/b': specs.DiscreteArray(2), 'a': {'b': specs.DiscreteArray(2)}},
+      "Two actions are named 'a/b'",
+    ),
   ],
 )
 def test_an_action_that_no_actor_fits_is_refused_in_one_sentence(spec, word):
   with pytest.raises(ValueError, match=word) as error:
     spaces.action_space(spec)
   assert '\n' not in str(error.value)
+
+
+SOME = spaces.Discrete((2, 2), 4, sizes=(4, 1, 2, 3), minimum=(0, -7, 1, 5))
+
+
+def test_choices_of_unequal_numbers_decode_to_what_was_encoded():
+  index = np.random.default_rng(0).integers(
+    0, np.reshape(SOME.sizes, (2, 2)), (20, 2, 2)
+  )
+  action = index + np.reshape(SOME.minimum, (2, 2))
+  onehot = np.asarray(SOME.encode(jnp.asarray(action)))
+  assert onehot.shape == (20, 16)
+  np.testing.assert_array_equal(
+    onehot.reshape(20, 4, 4).argmax(-1), index.reshape(20, 4)
+  )
+  np.testing.assert_array_equal(SOME.decode(onehot), action)
+  # A class that there is not becomes the last one that there is.
+  there = SOME.decode(jnp.tile(jnp.array([0.0, 0.0, 0.0, 1.0]), 4))
+  np.testing.assert_array_equal(there, [[3, -7], [2, 7]])
+  np.testing.assert_allclose(SOME.most_entropy, np.log(4 * 1 * 2 * 3))
+
+
+def test_a_joint_action_is_its_parts_beside_each_other():
+  box = spaces.Continuous((2,), (0.0, 0.0), (2.0, 4.0), np.dtype(np.float64))
+  space = spaces.Joint(
+    {'x/0': SOME, 'x/1': box, 'go': spaces.Discrete((), 2, np.dtype(np.int64))},
+    {'x': Pair('x/0', 'x/1'), 'go': 'go'},
+  )
+  rng = np.random.default_rng(0)
+  action = {
+    'go': jnp.asarray(rng.integers(0, 2, 5)),
+    'x': Pair(
+      SOME.zeros((5,)) + jnp.array([[3, -7], [1, 6]]), rng.random((5, 2))
+    ),
+  }
+  encoded = space.encode(action)
+  assert encoded.shape == (5, space.size) == (5, 16 + 2 + 2)
+  np.testing.assert_array_equal(encoded[:, :16], SOME.encode(action['x'].left))
+  np.testing.assert_array_equal(
+    encoded[:, 16:18], box.encode(jnp.asarray(action['x'].right))
+  )
+  decoded = space.decode(encoded)
+  assert type(decoded['x']) is Pair
+  for one, other in zip(tree.flatten(decoded), tree.flatten(action)):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+  for nested in (decoded, space.zeros((5,))):
+    given = space.to_numpy(nested)
+    assert [x.dtype for x in tree.flatten(given)] == [
+      np.int64,
+      np.int32,
+      np.float64,
+    ]
+    assert all(type(x) is np.ndarray for x in tree.flatten(given))
+  assert space.has_choices and space.has_numbers and not space.most_entropy
+  choices = spaces.Joint({'a': SOME, 'b': spaces.Discrete((), 2)}, ('a', 'b'))
+  assert not choices.has_numbers
+  np.testing.assert_allclose(choices.most_entropy, np.log(24 * 2))
 
 
 BOX = spaces.Continuous(
@@ -155,7 +256,7 @@ def test_continuous_maps_finite_bounds_to_the_unit_box_and_back():
   low, high = [[-2.0, 0.0], [-7.0, 0.5]], [[2.0, 10.0], [7.0, 0.5]]
   encoded = BOX.encode(jnp.array([low, high]))
   np.testing.assert_allclose(
-    encoded, [[-1, -1, -7, 0.5], [1, 1, 7, 0.5]], rtol=1e-6
+    encoded, [[-1, -1, -7, -0.5], [1, 1, 7, -0.5]], rtol=1e-6
   )
   rng = np.random.default_rng(0)
   action = rng.uniform([-2, 0, -5, 0], [2, 10, 5, 5], (20, 4))
@@ -163,6 +264,27 @@ def test_continuous_maps_finite_bounds_to_the_unit_box_and_back():
   np.testing.assert_allclose(
     BOX.decode(BOX.encode(jnp.asarray(action))), action, rtol=1e-5, atol=1e-5
   )
+
+
+@pytest.mark.parametrize(
+  'bounds,lowest,highest',
+  [
+    ((5.0, np.inf), 5.0, 7.0),
+    ((-np.inf, -5.0), -7.0, -5.0),
+    ((-np.inf, np.inf), -1.0, 1.0),
+    ((-np.finfo(np.float32).max, np.finfo(np.float32).max), -1.0, 1.0),
+  ],
+)
+def test_beside_a_single_bound_an_actor_can_choose(bounds, lowest, highest):
+  space = spaces.Continuous((1,), bounds[:1], bounds[1:])
+  decoded = space.decode(jnp.array([[-1.0], [1.0]]))
+  np.testing.assert_allclose(decoded, [[lowest], [highest]])
+  bounded = spaces.Continuous((1,), (0.0,), (1.0,))
+  for action, unbounded in ((space, True), (bounded, False), (SOME, False)):
+    joint = spaces.Joint({'a': SOME, 'b': action}, ('a', 'b'))
+    assert (
+      spaces.is_unbounded(action) == spaces.is_unbounded(joint) == unbounded
+    )
 
 
 def test_continuous_decode_clips_to_the_bounds():

@@ -63,6 +63,11 @@ def foreign_module(name: str) -> str | None:
   return module if family == 'gym' and not own and module else None
 
 
+def families() -> list[str]:
+  """What may stand before the / of a name."""
+  return list(_FAMILIES)
+
+
 def environment_names() -> list[str]:
   """All names that `make_environment` knows, sorted by family."""
   return [
@@ -75,6 +80,7 @@ def environment_names() -> list[str]:
 __all__ = (
   'checked',
   'environment_names',
+  'families',
   'foreign_module',
   'make_environment',
 )

@@ -91,7 +91,7 @@ class MinAtar(base.EpisodicEnvironment):
     except ModuleNotFoundError as error:
       raise ValueError(
         f"Environment 'minatar/{game}' needs the package MinAtar, which is not "
-        "installed: pip install 'acme_hieros[minatar]'."
+        "installed: pip install '.[minatar]' in a checkout brings it."
       ) from error
 
     self._game = package.Environment(_GAMES[game], sticky, difficulty_ramping)

@@ -13,6 +13,10 @@ from acme_hieros.agent import learning
 from acme_hieros.experiments import launching, runs, training
 from acme_hieros.storage import workdirs
 
+# Environment steps of a run that is not told how many, by its preset.
+STEPS = {'tiny': 3_000}
+_MOST_STEPS = 100_000
+
 Trainer = training.Trainer | launching.Launcher
 
 
@@ -119,7 +123,7 @@ def make_run(
         'another.'
       )
   if num_steps is None:
-    num_steps = 3_000 if preset == 'tiny' else 100_000
+    num_steps = STEPS.get(preset, _MOST_STEPS)
   return runs.Run(
     environment=environment,
     config=config_lib.override(config_lib.preset(preset, system), overrides),

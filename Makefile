@@ -15,7 +15,7 @@ checked := $(wildcard acme_hieros launchers benchmarks examples tests scripts \
 
 # Tests that start no launcher and compile no whole agent.
 quick := tests/test_config.py tests/test_process.py tests/environments \
-  tests/reports tests/storage tests/models/ops \
+  tests/commands tests/reports tests/storage tests/models/ops \
   $(patsubst %,tests/models/test_%.py,actor_critic distributions encoders \
     images imports optimizers spaces subgoals)
 

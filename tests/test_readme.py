@@ -3,15 +3,18 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import ast
+import inspect
 import pathlib
 import re
 import types
 
 import pytest
 
+import acme_hieros
 from acme_hieros import config as config_lib
 from acme_hieros.config import presets
-from acme_hieros.experiments import periodic_pictures, sessions
+from acme_hieros.experiments import periodic_pictures, sessions, trained
+from acme_hieros.policies import policy
 from benchmarks import smallest
 
 README = (pathlib.Path(__file__).parents[1] / 'README.md').read_text()
@@ -53,6 +56,24 @@ def test_from_python(small_world, capsys):
   assert list(names['table'].index) == ['runs/catch']
   for name in ('dream.gif', 'catch.safetensors'):
     assert (small_world / name).stat().st_size > 100
+
+  # So are the examples in docstrings.
+  names['observation'] = names['timestep'].observation
+  for thing in (
+    acme_hieros.train,
+    acme_hieros.load,
+    acme_hieros.read_runs,
+    policy.Policy,
+    trained.Agent,
+  ):
+    assert examples(thing), thing
+    exec(compile(examples(thing), thing.__name__, 'exec'), names)
+
+
+def examples(thing):
+  """The code of a docstring's example."""
+  text = inspect.cleandoc(thing.__doc__).partition('Example:\n')[2]
+  return inspect.cleandoc(text.partition('\n\n')[0])
 
 
 def test_each_job_takes_no_more_lines_than_elsewhere():

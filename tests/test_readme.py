@@ -8,12 +8,20 @@ import pathlib
 import re
 import types
 
+import made_up
 import pytest
+import untrained
 
 import acme_hieros
 from acme_hieros import config as config_lib
 from acme_hieros.config import presets
-from acme_hieros.experiments import periodic_pictures, sessions, trained
+from acme_hieros.environments import make_environment
+from acme_hieros.experiments import (
+  periodic_pictures,
+  sessions,
+  trained,
+  training,
+)
 from acme_hieros.policies import policy
 from benchmarks import smallest
 
@@ -57,8 +65,21 @@ def test_from_python(small_world, capsys):
   for name in ('dream.gif', 'catch.safetensors'):
     assert (small_world / name).stat().st_size > 100
 
-  # So are the examples in docstrings.
-  names['observation'] = names['timestep'].observation
+
+def examples(thing):
+  """The code of a docstring's example."""
+  text = inspect.cleandoc(thing.__doc__).partition('Example:\n')[2]
+  return inspect.cleandoc(text.partition('\n\n')[0])
+
+
+@pytest.mark.filterwarnings('ignore:Left out')
+def test_examples_in_docstrings(small_world, monkeypatch):
+  """They say what they do where somebody has trained and exported."""
+  monkeypatch.setattr(training, 'Trainer', untrained.Trainer)
+  made_up.write_run(small_world / 'runs' / 'done')
+  untrained.make_workdir('runs/catch', 'debug/catch', {}, depth=1)
+  observation = make_environment('debug/catch').reset().observation
+  acme_hieros.load('runs/catch').export('catch.safetensors')
   for thing in (
     acme_hieros.train,
     acme_hieros.load,
@@ -66,14 +87,9 @@ def test_from_python(small_world, capsys):
     policy.Policy,
     trained.Agent,
   ):
-    assert examples(thing), thing
+    names = {'acme_hieros': acme_hieros, 'observation': observation}
     exec(compile(examples(thing), thing.__name__, 'exec'), names)
-
-
-def examples(thing):
-  """The code of a docstring's example."""
-  text = inspect.cleandoc(thing.__doc__).partition('Example:\n')[2]
-  return inspect.cleandoc(text.partition('\n\n')[0])
+    assert len(names) > 3 or thing is acme_hieros.train, thing
 
 
 def test_each_job_takes_no_more_lines_than_elsewhere():

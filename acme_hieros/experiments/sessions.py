@@ -46,8 +46,7 @@ def train(
   directory is what `acme_hieros.load` reads.
 
   Example:
-    summary = acme_hieros.train('debug/catch', preset='tiny', batch_size=16)
-    agent = acme_hieros.load(summary.workdir)
+    acme_hieros.train('debug/catch', preset='tiny', batch_size=16)
 
   Args:
     environment: its name, as 'atari/Krull'.

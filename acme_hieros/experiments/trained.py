@@ -54,8 +54,8 @@ class Agent(policy.Policy):
     agent = acme_hieros.load('runs/catch')
     environment = agent.make_environment()
     action = agent.act(environment.reset().observation)
-    print(agent.imagine(5).reward)
-    print(agent.evaluate(episodes=20))
+    print(agent.imagine(steps=5).reward)
+    print(agent.evaluate(episodes=2))
 
   Attributes:
     learned: all that the checkpoint holds of it.

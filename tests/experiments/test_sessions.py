@@ -5,31 +5,19 @@ from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 import os
 
 import pytest
+import untrained
 
 import acme_hieros
 from acme_hieros import config as config_lib
-from acme_hieros.experiments import runs, sessions, training
+from acme_hieros.experiments import sessions, training
 from benchmarks import smallest
-
-
-class Trainer:
-  """One that has checked its run, and is done."""
-
-  steps, written_by, parameter_counts = 0, None, [1_500_000]
-
-  def __init__(self, run):
-    runs.prepare(run).workdir.close()
-    self.run = run
-
-  def train(self):
-    return self.run
 
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
   """Calls `train` in a directory of its own; returns what would be run."""
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(training, 'Trainer', Trainer)
+  monkeypatch.setattr(training, 'Trainer', untrained.Trainer)
   small = {n.replace('.', '__'): v for n, v in smallest.OVERRIDES.items()}
 
   def train(environment='debug/catch', **settings):

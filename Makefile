@@ -1,5 +1,6 @@
-# Two commands do all: `make train` and `make test`. Both set up .venv first.
+# Two commands do all: `make train` and `make test`. All set up .venv first.
 #   make train ARGS='--env=atari/Pong --seed=1'
+#   make demo     a first success in minutes
 #   make check    lint and the quick tests, before a commit
 #   make setup PYTHON=/path/to/python3.10
 PYTHON ?=
@@ -14,14 +15,17 @@ checked := $(wildcard acme_hieros launchers benchmarks examples tests scripts \
 
 # Tests that start no launcher and compile no whole agent.
 quick := tests/test_config.py tests/test_process.py tests/environments \
-  tests/reports tests/scores tests/storage tests/models/ops \
+  tests/commands tests/reports tests/scores tests/storage tests/models/ops \
   $(patsubst %,tests/models/test_%.py,actor_critic distributions encoders \
     images imports optimizers spaces subgoals)
 
-.PHONY: train test check setup asan lint format lock clean
+.PHONY: train demo test check setup asan lint format lock clean
 
 train: setup
 	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
+
+demo: setup
+	$(venv)/bin/hieros demo $(ARGS)
 
 test: setup
 	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile \

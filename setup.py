@@ -51,6 +51,8 @@ INSTALL_REQUIRES = [
   # 82 removed pkg_resources, which the `tensorboard` command of TensorFlow 2.8
   # imports.
   'setuptools<82',
+  # JAX keeps no more than so many bytes of what it compiles only with it.
+  'filelock',
   # Nothing above restricts these.
   'absl-py',
   'cloudpickle',
@@ -63,6 +65,8 @@ REPORT = [
   # what the figures of a report rest on.
   'rliable==1.2.0',
   'jinja2',
+  # acme_hieros.read_runs; rliable requires it, too.
+  'pandas',
 ]
 
 MINATAR = [
@@ -92,7 +96,7 @@ EXTRAS_REQUIRE = {
   'minatar': MINATAR,
   'minigrid': MINIGRID,
   'popgym': POPGYM,
-  # launchers/report.py.
+  # hieros report, and acme_hieros.read_runs.
   'report': REPORT,
   # Selenium opens a report in a browser.
   'test': [
@@ -183,6 +187,12 @@ setuptools.setup(
   name='acme_hieros',
   version=runpy.run_path('acme_hieros/version.py')['VERSION'],
   description='Hieros, hierarchical imagination on S5 world models, for Acme.',
+  long_description=pathlib.Path('README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  author='the acme_hieros authors',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  keywords='reinforcement learning, world models, hierarchy, Acme, JAX',
   python_requires=PYTHON_REQUIRES,
   install_requires=INSTALL_REQUIRES,
   extras_require=EXTRAS_REQUIRE,
@@ -191,13 +201,22 @@ setuptools.setup(
     include=['acme_hieros', 'acme_hieros.*'],
     exclude=['*.__pycache__', '*.__pycache__.*', '*.native'],
   ),
-  # The page of a report.
-  package_data={'acme_hieros.reports': ['*.html']},
+  package_data={
+    # That there are types.
+    'acme_hieros': ['py.typed'],
+    # The page of a report.
+    'acme_hieros.reports': ['*.html'],
+  },
+  entry_points={'console_scripts': ['hieros = acme_hieros.commands:main']},
   ext_modules=native_extensions(),
   cmdclass={'build_ext': BuildExt},
   classifiers=[
+    'Development Status :: 4 - Beta',
+    'Intended Audience :: Science/Research',
     'Programming Language :: Python :: 3.10',
+    'Programming Language :: C++',
     'Operating System :: POSIX :: Linux',
     'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    'Typing :: Typed',
   ],
 )

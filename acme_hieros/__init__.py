@@ -1,5 +1,9 @@
 """Hieros, hierarchical imagination on S5 world models, as an Acme agent.
 
+  acme_hieros.train('debug/catch', preset='tiny', workdir='runs/catch')
+  agent = acme_hieros.load('runs/catch')
+  action = agent.act(observation)
+
 The public names are imported when they are asked for: configuration and models
 work without Acme, Reverb and TensorFlow.
 """
@@ -7,7 +11,12 @@ work without Acme, Reverb and TensorFlow.
 import importlib
 from typing import Any
 
+from acme_hieros.version import VERSION as __version__
+
 _MODULES = {
+  'train': 'experiments.sessions',
+  'load': 'loading',
+  'read_runs': 'reports.frames',
   'HierosConfig': 'config',
   'override': 'config',
   'preset': 'config',
@@ -17,7 +26,7 @@ _MODULES = {
   'make_policy': 'agent.networks',
 }
 
-__all__ = tuple(_MODULES)
+__all__ = (*_MODULES, '__version__')
 
 
 def __getattr__(name: str) -> Any:
@@ -25,3 +34,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   module = importlib.import_module(f'{__name__}.{_MODULES[name]}')
   return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

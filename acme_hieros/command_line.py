@@ -1,14 +1,74 @@
 """Command lines of the project's programs, and what they write to."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import os
 import pathlib
 import sys
-from typing import Any, TextIO
+import textwrap
+from typing import Any, NoReturn, TextIO
 
 from absl import flags
+
+
+def read_flags(
+  values: flags.FlagValues, program: str, argv: Sequence[str]
+) -> list[str]:
+  """Takes in a command line; one that is wrong ends the program.
+
+  Args:
+    values: of the flags that there are.
+    program: its name.
+    argv: what was said to it.
+
+  Returns:
+    The name and what is no flag, as `main` has them.
+  """
+  try:
+    return values([program, *argv])
+  except flags.Error as error:
+    sentence = ' '.join(str(error).split()).replace(' ?', '?')
+    sys.exit(f'{program}: {sentence.rstrip(".")} (--help lists all flags).')
+
+
+def help_page(about: str | None, program: str, values: flags.FlagValues) -> str:
+  """What a program does, and its flags with their defaults.
+
+  Args:
+    about: the text of its module, whose commands stand on indented lines.
+    program: its name.
+    values: of its flags.
+  """
+  lines = [(about or '').strip(), '', f'{program} [--name=value ...]']
+  for flag in (
+    f for own in values.flags_by_module_dict().values() for f in own
+  ):
+    # absl's own words for what may be repeated follow a semicolon.
+    text = flag.help.partition(';\n')[0]
+    known = isinstance(flag.default, (bool, list, type(None)))
+    lines += [
+      '',
+      f'  --{"[no]" * flag.boolean}{flag.name}'
+      + ('' if known else f'={flag.default}'),
+      textwrap.indent(textwrap.fill(text, 72), ' ' * 6),
+    ]
+  return '\n'.join(lines)
+
+
+def start(
+  main: Callable[[Sequence[str]], Any], argv: Sequence[str]
+) -> NoReturn:
+  """Runs `main(argv)` as absl does, with warnings; ends the program."""
+  from absl import app, logging
+
+  def warn_only(unused_argv):
+    # What Acme's loggers announce would break the live line.
+    logging.set_verbosity(logging.WARNING)
+    return main(argv)
+
+  app.run(warn_only, argv=argv[:1])
+  raise AssertionError('absl always ends the program.')
 
 
 def refuse_arguments(argv: Sequence[str]):

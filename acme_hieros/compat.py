@@ -89,8 +89,8 @@ def _check_python() -> None:
     raise ImportError(
       'Acme needs Python 3.10, because Launchpad has no wheels for a later one,'
       f' and this is Python {sys.version_info[0]}.{sys.version_info[1]};'
-      ' acme_hieros.models and acme_hieros.config do without Acme and run on'
-      ' any newer Python.'
+      ' acme_hieros.models, acme_hieros.config and policies that were exported'
+      ' do without Acme and run on any newer Python.'
     )
 
 

@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 import pytest
 
+import acme_hieros
+from acme_hieros import commands
 from acme_hieros.version import VERSION
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -25,7 +27,7 @@ PINNED = (
   ' dm-tree gymnasium ale-py'
 ).split()
 
-SETUP_FILES = ('Makefile', 'setup.py', 'pyproject.toml')
+SETUP_FILES = ('Makefile', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE')
 
 
 def call(
@@ -96,6 +98,27 @@ def test_metadata_names_the_package(metadata):
   )
 
 
+def test_metadata_tells_who_what_and_under_which_license(metadata):
+  about = metadata.metadata
+  assert about['Author'] == 'the acme_hieros authors'
+  assert about['License'] == 'Apache-2.0'
+  assert about['Description-Content-Type'] == 'text/markdown'
+  text = about['Description'] or about.get_payload()
+  assert text.lstrip().startswith('# Hieros for Acme')
+  license_text = (ROOT / 'LICENSE').read_text()
+  assert 'Apache License' in license_text and 'Version 2.0' in license_text
+  (script,) = metadata.entry_points.select(group='console_scripts')
+  assert (script.name, script.value) == ('hieros', 'acme_hieros.commands:main')
+  assert script.load() is commands.main
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+  assert acme_hieros.__version__ == VERSION
+  citation = (ROOT / 'CITATION.cff').read_text()
+  assert f'\nversion: {VERSION}\n' in citation
+  assert f'\n## {VERSION} ' in (ROOT / 'CHANGELOG.md').read_text()
+
+
 def test_what_must_be_pinned_is_pinned_exactly(metadata):
   found = {
     canonicalize_name(requirement.name): str(requirement.specifier)
@@ -157,13 +180,14 @@ def test_every_module_is_packaged_and_nothing_else(checkout):
   built, sources = (
     {
       path.relative_to(place)
-      for pattern in ('*.py', '*.html')
+      for pattern in ('*.py', '*.html', 'py.typed')
       for path in (place / 'acme_hieros').rglob(pattern)
     }
     for place in (library, checkout)
   )
   # The page of a report is no module, but needed.
   assert pathlib.Path('acme_hieros/reports/report.html') in sources
+  assert pathlib.Path('acme_hieros/py.typed') in sources
   assert pathlib.Path('acme_hieros/without_init/nested/module.py') in sources
   assert built == sources
   assert not list((checkout / 'build').rglob('__pycache__'))
@@ -201,6 +225,13 @@ def test_make_train_passes_arguments_on(checkout):
   assert result.returncode == 0, result.stderr
   assert result.stdout.splitlines()[-1].strip() == (
     '.venv/bin/python launchers/run_hieros.py --env=atari/Krull --seed=7'
+  )
+
+
+def test_make_demo_is_the_command(checkout):
+  result = call('make', '-n', 'demo', 'ARGS=--seed=1', cwd=checkout)
+  assert result.stdout.splitlines()[-1].strip() == (
+    '.venv/bin/hieros demo --seed=1'
   )
 
 

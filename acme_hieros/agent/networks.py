@@ -72,17 +72,12 @@ def make_batch_policy(
       the stochastic state is sampled all the same.
   """
 
-  def select_actions(params, observations, state, starting):
-    observations = spaces.flatten_observation(observations)
-    state = networks.reset(state, starting)
-    return networks.step(params, observations, state, deterministic)
-
   def end(params, observations, state):
     return networks.end(params, spaces.flatten_observation(observations), state)
 
   return BatchPolicy(
     init=networks.initial_state,
-    select_actions=select_actions,
+    select_actions=functools.partial(networks.act, deterministic=deterministic),
     level_steps=lambda state: _level_steps(networks, state),
     end=end,
     action_space=networks.action_space,

@@ -28,6 +28,7 @@ from acme_hieros.config.fields import (
 )
 from acme_hieros.config.overrides import (
   field_names,
+  fields_by_name,
   from_dict,
   override,
   to_dict,
@@ -52,6 +53,7 @@ __all__ = [
   'WorldModelConfig',
   'describe',
   'field_names',
+  'fields_by_name',
   'from_dict',
   'make_plain',
   'override',

@@ -86,9 +86,13 @@ def _require_one_of(config, name: str, *known: str):
 class OptimizerConfig(_Part):
   """AdamW with clipping of the gradient's global norm."""
 
+  # Size of a step.
   learning_rate: float
+  # Beside the root of the mean squared gradient that a step is divided by.
   epsilon: float
+  # Norm of the gradient of all parameters that is not exceeded.
   clip_norm: float
+  # By which matrices shrink at each step, as a share of the learning rate.
   weight_decay: float = 0.0
 
   def _check(self):
@@ -144,6 +148,7 @@ class S5Config(SSMConfig):
 class S3MConfig(SSMConfig):
   """The stack of Recall to Imagine (core 's3m')."""
 
+  # Layers, one on the other.
   layers: int = 4
 
   def _check(self):
@@ -178,6 +183,7 @@ class BlockGRUConfig(GRUConfig):
 class AttentionConfig(_Part):
   """Causal attention (core 'attention', and layers of 'hybrid')."""
 
+  # Layers of attention, features in and out of each, and its heads.
   layers: int = 2
   width: int = 256
   heads: int = 4
@@ -290,6 +296,7 @@ class WorldModelConfig(_Part):
   # What tells the reward: 'two_hot' bins, or the mean of a 'normal'
   # distribution (DreamerV2).
   reward_head: str = 'two_hot'
+  # Of 'two_hot'; one of them stands for 0.
   reward_bins: int = 255
   # Share of the uniform distribution in the categoricals of z.
   unimix: float = 0.01
@@ -298,6 +305,7 @@ class WorldModelConfig(_Part):
   # comes next. DreamerV3 has 1 for both.
   free_nats: float = 1.0
   dynamics_free_nats: float = 0.0
+  # Weights in the loss: of the prior's KL, and of continuations.
   dynamics_scale: float = 0.5
   continuation_scale: float = 1.0
   # What all changed pixels of an image together are worth beside the whole.
@@ -308,6 +316,7 @@ class WorldModelConfig(_Part):
   # Weight of the information that z has of the observation, which is maximised:
   # z says more, and says it surely, so that it can be foreseen.
   information_scale: float = 0.0
+  # Weight of the representation's KL in the loss.
   representation_scale: float = 0.1
   # Learning rate of the core, as a share of the optimizer's. A large rate
   # otherwise moves what the heads read faster than they can follow; the S5
@@ -376,13 +385,16 @@ class ActorCriticConfig(_Part):
   # The actor's own memory: 'none', or an 's5' stack over what it sees.
   core: str = 'none'
   s5: S5Config = S5Config(num_blocks=1)
+  # Of the actor and of each critic.
   layers: int = 2
   units: int = 256
   # Imagined steps, in the level's own steps.
   horizon: int = 16
+  # What a reward is worth one own step earlier.
   discount: float = 0.997
   # The lambda of the lambda-returns.
   return_lambda: float = 0.95
+  # Weight of the policy's entropy in its loss.
   entropy_scale: float = 3e-4
   # Share of the most entropy that a discrete policy is to have: entropy_scale
   # grows and shrinks to hold it (Director). 0 leaves the scale as it is.
@@ -394,6 +406,7 @@ class ActorCriticConfig(_Part):
   max_std: float = 1.0
   # What tells values, see `WorldModelConfig.reward_head`.
   value_head: str = 'two_hot'
+  # Of 'two_hot'; one of them stands for 0.
   value_bins: int = 255
   # Every so many updates the slow critics follow, at this rate; their weight in
   # the critics' loss; whether returns are bootstrapped from them, and not from
@@ -472,12 +485,15 @@ class SubgoalConfig(_Part):
   manager: str = 'level'
   # Whose states the autoencoder learns: those of 'imagination' or of 'replay'.
   learns_from: str = 'imagination'
+  # A code: this many categoricals of this many classes each.
   categoricals: int = 8
   classes: int = 8
+  # From h to the code, and back.
   encoder_layers: int = 3
   encoder_units: int = 64
   decoder_layers: int = 3
   decoder_units: int = 256
+  # Share of the uniform distribution in the categoricals of a code.
   unimix: float = 0.01
   # Updates of a level until its subgoals count in full for the level below:
   # before it has learned they are random.

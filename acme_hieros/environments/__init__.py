@@ -85,6 +85,11 @@ def foreign_module(name: str) -> str | None:
   return module if family == 'gym' and not known and module else None
 
 
+def families() -> list[str]:
+  """What may stand before the / of a name."""
+  return list(_FAMILIES)
+
+
 def environment_names() -> list[str]:
   """All names that `make_environment` knows, sorted by family."""
   return [
@@ -98,6 +103,7 @@ __all__ = (
   'checked',
   'environment_name',
   'environment_names',
+  'families',
   'foreign_module',
   'make_environment',
 )

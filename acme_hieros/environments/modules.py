@@ -5,6 +5,8 @@ import os
 import sys
 import types
 
+from acme_hieros import extras
+
 
 def import_module(name: str, module: str) -> types.ModuleType:
   """Imports a module, from the current directory too.
@@ -52,8 +54,7 @@ def import_extra(
     return importlib.import_module(module)
   except ModuleNotFoundError as error:
     raise ValueError(
-      f'Environment {name!r} needs the package {package}, which is not '
-      f"installed: pip install 'acme_hieros[{extra}]'."
+      f'Environment {name!r}: {extras.missing(package, extra)}'
     ) from error
 
 

@@ -1,6 +1,7 @@
 """Actor, critics and their losses (docs/algorithm.md, 4; DreamerV3)."""
 
 from collections.abc import Callable, Iterable
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -99,18 +100,22 @@ class Independent(NamedTuple):
 
   def log_prob(self, action: Array) -> Array:
     """[..., size] to [...]."""
-    return sum(part.log_prob(x) for part, x in self._zip(action))
+    return _sum(part.log_prob(x) for part, x in self._zip(action))
 
   def log_prob_of_choices(self, action: Array) -> Array:
     """Of all but numbers, [..., size] to [...]."""
-    return sum(part.log_prob_of_choices(x) for part, x in self._zip(action))
+    return _sum(part.log_prob_of_choices(x) for part, x in self._zip(action))
 
   def entropy(self) -> Array:
-    return sum(part.entropy() for part in self.parts)
+    return _sum(part.entropy() for part in self.parts)
 
   def _zip(self, action: Array) -> Iterable[tuple[Any, Array]]:
     ends = np.cumsum([part.size for part in self.parts])
     return zip(self.parts, jnp.split(action, ends[:-1], -1), strict=True)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+  return functools.reduce(jnp.add, terms)
 
 
 Policy = Categoricals | Gaussian | Independent

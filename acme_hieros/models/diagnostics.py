@@ -143,6 +143,7 @@ def _errand_metrics(
   Returns:
     As of `subgoal_metrics`, of errands.
   """
+  assert level.autoencoder
   start = level.world_model.starts(state, slice(None), level.duration)
   classes = log_probs.shape[-1]
   code = jax.nn.one_hot(jnp.argmax(log_probs, -1), classes)

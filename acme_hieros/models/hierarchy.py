@@ -321,6 +321,28 @@ class Hierarchy:
       did=self._step_rows.pack(steps),
     )
 
+  def act(
+    self,
+    params: Sequence[level_lib.PackedPolicy],
+    observation: Any,
+    state: ActorState,
+    starting: Array,
+    deterministic: bool = False,
+  ) -> tuple[Array, ActorState]:
+    """`step`, whatever episodes have come to their end before it.
+
+    Args:
+      observation: as the environments return it, nested or not, [N, ...].
+      starting: where an episode starts, bool [N]: the past is forgotten there.
+      others: as of `step`.
+    """
+    return self.step(
+      params,
+      spaces.flatten_observation(observation),
+      self.reset(state, starting),
+      deterministic,
+    )
+
   def infer_end(
     self,
     params: Sequence[level_lib.PackedPolicy],

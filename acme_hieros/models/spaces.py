@@ -90,9 +90,15 @@ class Discrete(NamedTuple):
   sizes: tuple[int, ...] = ()
   minimum: tuple[int, ...] = ()
 
-  # What it is that an actor learns: of choices by how they turned out, of
-  # numbers through what follows from them.
-  has_choices, has_numbers = True, False
+  @property
+  def has_choices(self) -> bool:
+    """Whether an actor learns anything of it by how it turned out."""
+    return True
+
+  @property
+  def has_numbers(self) -> bool:
+    """Whether it learns anything of it through what follows from it."""
+    return False
 
   @property
   def num_choices(self) -> int:
@@ -148,9 +154,18 @@ class Continuous(NamedTuple):
   maximum: tuple[float, ...]
   dtype: np.dtype = np.dtype(np.float32)
 
-  has_choices, has_numbers = False, True
-  # The entropy of numbers has no end, and is not held.
-  most_entropy = 0.0
+  @property
+  def has_choices(self) -> bool:
+    return False
+
+  @property
+  def has_numbers(self) -> bool:
+    return True
+
+  @property
+  def most_entropy(self) -> float:
+    """0: that of numbers has no end, and is not held."""
+    return 0.0
 
   @property
   def size(self) -> int:

@@ -40,6 +40,12 @@ def write(path: str, frames: Iterable[np.ndarray]):
   )
 
 
+def ahead(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """Images [H, W, 3] of what is expected, the first one a step ahead."""
+  for step, image in enumerate(images, 1):
+    yield _side_by_side({f'{step} ahead': image})
+
+
 def open_loop(
   observation_spaces: pictures.Spaces,
   recording: recording_lib.Recording,

@@ -256,5 +256,5 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch):
     make_environment('minatar/Breakout')
   sentence = str(info.value)
   assert "'minatar/Breakout' needs the package MinAtar" in sentence
-  assert "pip install 'acme_hieros[minatar]'" in sentence
+  assert "pip install '.[minatar]'" in sentence
   assert 'minatar/Breakout' in family.names()

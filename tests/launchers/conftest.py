@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import runpy
 import sys
 import types
 
@@ -10,6 +11,7 @@ from absl.testing import flagsaver
 import jax
 import pytest
 
+from acme_hieros import command_line, commands, process
 import benchmarks
 
 LAUNCHERS = pathlib.Path(__file__).parents[2] / 'launchers'
@@ -24,6 +26,8 @@ def load_launcher(compile_quickly):
   loaded = []
 
   def load_launcher(name, folder=LAUNCHERS):
+    if folder == LAUNCHERS:
+      return _launch_command(*command_of(folder / f'{name}.py'))
     specification = importlib.util.spec_from_file_location(
       name, folder / f'{name}.py'
     )
@@ -38,16 +42,10 @@ def load_launcher(compile_quickly):
       launcher.process = types.SimpleNamespace(tune_process=lambda: None)
 
     def launch(*arguments):
-      platforms = jax.config.jax_platforms
-      try:
-        with flagsaver.flagsaver():
-          for flag in flags.FLAGS.get_key_flags_for_module(launcher):
-            flag.unparse()
-          launcher.main(flags.FLAGS([name, *arguments]))
-      except SystemExit as exit:
-        return exit.code
-      finally:
-        jax.config.update('jax_platforms', platforms)
+      with flagsaver.flagsaver():
+        for flag in flags.FLAGS.get_key_flags_for_module(launcher):
+          flag.unparse()
+        return _call(launcher.main, flags.FLAGS, name, arguments)
 
     return launch
 
@@ -56,6 +54,38 @@ def load_launcher(compile_quickly):
     sys.modules.pop(name, None)
     for flag in list(flags.FLAGS.flags_by_module_dict()[name]):
       delattr(flags.FLAGS, flag.name)
+
+
+def command_of(path):
+  """The module of the command that a launcher stands before, and its name."""
+  ran = []
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(commands, 'run', lambda *which: ran.append(which))
+    runpy.run_path(str(path), run_name='__main__')
+  ((command, program),) = ran
+  return importlib.import_module(f'acme_hieros.commands.{command}'), program
+
+
+def _launch_command(command, program):
+  def launch(*arguments):
+    for name in command.FLAGS:
+      command.FLAGS[name].unparse()
+    with pytest.MonkeyPatch.context() as patch:
+      # Settings are for whole processes, and this one has other tests to run.
+      patch.setattr(process, 'tune_process', lambda: None)
+      return _call(command.main, command.FLAGS, program, arguments)
+
+  return launch
+
+
+def _call(main, values, program, arguments):
+  platforms = jax.config.jax_platforms
+  try:
+    main(command_line.read_flags(values, program, arguments))
+  except SystemExit as exit:
+    return exit.code
+  finally:
+    jax.config.update('jax_platforms', platforms)
 
 
 @pytest.fixture

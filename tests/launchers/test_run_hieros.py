@@ -19,6 +19,7 @@ from acme_hieros.agent import learning
 from acme_hieros.environments import checking, make_environment
 from acme_hieros.experiments import (
   runs,
+  sessions,
   training,
 )
 from acme_hieros.storage import arrays
@@ -495,7 +496,7 @@ def test_runs_that_start_in_one_second_have_directories_of_their_own(
   monkeypatch.setattr(training, 'Trainer', trainer)
   moment = types.SimpleNamespace(strftime=lambda form: '20260101-120000')
   monkeypatch.setattr(
-    sys.modules['run_hieros'],
+    sessions,
     'datetime',
     types.SimpleNamespace(datetime=types.SimpleNamespace(now=lambda: moment)),
   )

@@ -1,0 +1,1 @@
+"""What was learned, to act by; needs JAX, Haiku, Optax and NumPy alone."""

@@ -93,6 +93,9 @@ class HierosLearner(acme.Learner):
         'in_shardings': (self._placement, rows, self._placement),
         'out_shardings': self._placement,
       }
+    # Is told, in a sentence, what will take long.
+    self.announce: Callable[[str], None] = lambda sentence: None
+    self._compiled: set[int] = set()
     self._networks = networks
     self._dataset = dataset
     self._counter = counter or counting.Counter()
@@ -129,6 +132,12 @@ class HierosLearner(acme.Learner):
       if rows is None:
         continue
       batch = to_batch(rows)
+      if i not in self._compiled:
+        self._compiled.add(i)
+        self.announce(
+          f'Compiling level {i}, which takes a minute or more where it was not '
+          'done before.'
+        )
       self._num_updates[i] += 1
       if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:
         # Before the level learns from this batch.

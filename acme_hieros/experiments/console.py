@@ -1,6 +1,7 @@
 """What a run shows while it runs, and how it is stopped."""
 
 from collections.abc import Mapping
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,33 @@ from acme_hieros import command_line
 
 # Wishes to end that are no Ctrl-C.
 _REQUESTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+# Of a terminal that does not say.
+_COLUMNS = 80
+
+
+class _Lines:
+  """A file that gets each state of a line that is rewritten as one line."""
+
+  def __init__(self, file: Any):
+    self._file = file
+
+  def write(self, text: str):
+    # Spaces and carriage returns wipe a line out.
+    text = text.strip('\r').rstrip()
+    if text:
+      self._file.write(f'{text}\n')
+
+  def flush(self):
+    self._file.flush()
+
+
+def _has_size(terminal: Any) -> bool:
+  try:
+    return os.get_terminal_size(terminal.fileno()).columns > 0
+  except (OSError, AttributeError, ValueError):
+    return True  # tqdm looks in other places.
 
 
 class _Line:
@@ -34,9 +62,13 @@ class _Line:
       smoothing: of the speed: from 0, the mean, to 1, that of the last moment.
       file: where to; by default stderr.
     """
-    self._file = command_line.Unbreakable(file or sys.stderr)
-    # Where no terminal rewrites the line, a line now and then is enough.
-    interval = 0.5 if self._file.isatty() else 30.0
+    self._file: Any = command_line.Unbreakable(file or sys.stderr)
+    interval, columns = 0.5, None
+    if not self._file.isatty():
+      # Nobody rewrites a line there; one now and then is enough.
+      interval, self._file = 30.0, _Lines(self._file)
+    elif not _has_size(self._file):
+      columns = _COLUMNS
     self._bar = tqdm.tqdm(
       total=total,
       initial=done,
@@ -44,7 +76,8 @@ class _Line:
       mininterval=interval,
       maxinterval=interval,
       miniters=0,  # What stands beside the count changes all the time.
-      dynamic_ncols=True,
+      ncols=columns,
+      dynamic_ncols=columns is None,
       smoothing=smoothing,
       file=self._file,
     )

@@ -140,6 +140,7 @@ class Trainer:
     run = self._run
     with console.Interruption() as interruption:
       with console.LiveLine(run.num_steps, self.steps) as line:
+        self._learner.announce = line.write
         try:
           self._loop(interruption, line)
           self.save()

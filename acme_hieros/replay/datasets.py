@@ -15,7 +15,7 @@ import reverb
 import tree
 
 from acme_hieros.config import HierosConfig
-from acme_hieros.replay import etbs, tables
+from acme_hieros.replay import etbs, notices, tables
 
 # What a learner step gets: a batch [B, T, ...] of each level, or None where the
 # level is not due or its table still too small.
@@ -157,17 +157,18 @@ class LevelDataset(Iterator[LevelBatches]):
 
   def _draw(self, table: str) -> Iterator[reverb_base.Step]:
     while True:
-      samples = _within(
-        _MOST_SECONDS,
-        lambda: list(
-          self._client.sample(
-            table,
-            self._config.batch_size,
-            emit_timesteps=False,
-            unpack_as_table_signature=True,
-          )
-        ),
-      )
+      with notices.sampler_made():
+        samples = _within(
+          _MOST_SECONDS,
+          lambda: list(
+            self._client.sample(
+              table,
+              self._config.batch_size,
+              emit_timesteps=False,
+              unpack_as_table_signature=True,
+            )
+          ),
+        )
       yield tree.map_structure(
         lambda *columns: np.stack(columns), *(sample.data for sample in samples)
       )

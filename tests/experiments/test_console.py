@@ -1,10 +1,14 @@
 """How a run is asked to stop, and output that nobody reads any more."""
 
+import contextlib
+import fcntl
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -70,6 +74,37 @@ def test_nohup_is_obeyed():
       assert not interruption.requested
   finally:
     signal.signal(signal.SIGHUP, before)
+
+
+def test_off_a_terminal_there_are_whole_lines():
+  file = io.StringIO()
+  with console.LiveLine(1000, 0, file) as line:
+    line.show(10, None, None)
+    line.write('Compiling level 0.')
+    line.show(20, 5, 3.0)
+  said = file.getvalue()
+  assert '\r' not in said and said.endswith('\n')
+  lines = said.splitlines()
+  assert 'Compiling level 0.' in lines
+  assert all(text.strip() for text in lines)
+  assert 'return=3' in lines[-1] and '20/1000' in lines[-1]
+
+
+@pytest.mark.parametrize('columns', [0, 100])
+def test_a_terminal_shows_the_line_whether_it_has_a_size_or_not(columns):
+  outside, inside = os.openpty()
+  size = struct.pack('HHHH', 24 if columns else 0, columns, 0, 0)
+  fcntl.ioctl(inside, termios.TIOCSWINSZ, size)
+  with os.fdopen(inside, 'w') as file:
+    with console.LiveLine(1000, 0, file) as line:
+      line.show(20, 5, 3.0)
+  said = b''
+  with contextlib.suppress(OSError):  # Nobody is inside any more.
+    while part := os.read(outside, 10_000):
+      said += part
+  os.close(outside)
+  said = said.decode()
+  assert '\r' in said and '20/1000' in said and 'updates=5' in said
 
 
 class Gone(io.StringIO):

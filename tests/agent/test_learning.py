@@ -127,6 +127,17 @@ def test_a_step_without_batches_is_no_step(setup):
   assert_equal(setup.learner.save(), setup.fresh)
 
 
+def test_each_level_is_announced_once(setup, monkeypatch):
+  said = []
+  monkeypatch.setattr(setup.learner, '_compiled', set())
+  monkeypatch.setattr(setup.learner, 'announce', said.append)
+  setup.steps([1, 2, 2])
+  assert [sentence.split(',')[0] for sentence in said] == [
+    'Compiling level 0',
+    'Compiling level 1',
+  ]
+
+
 def test_every_level_logs_all_losses_and_streams(setup):
   before = setup.counter.get_counts().get('steps', 0)
   setup.steps([1, 2])

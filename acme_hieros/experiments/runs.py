@@ -240,8 +240,8 @@ class Summary:
   def __str__(self) -> str:
     lines = [
       f'{"Interrupted after" if self.interrupted else "Finished"} '
-      f'{self.steps} steps, {self.episodes} episodes and {self.updates} '
-      f'updates in {_duration(self.seconds)}'
+      f'{_counted(self.steps, "step")}, {_counted(self.episodes, "episode")} '
+      f'and {_counted(self.updates, "update")} in {_duration(self.seconds)}'
       + (
         '.'
         if self.cpu_seconds is None
@@ -252,7 +252,7 @@ class Summary:
     if self.mean_return is not None:
       recent = min(self.episodes, statistics.RECENT)
       lines.append(
-        f'Mean return of the last {recent} episodes: '
+        f'Mean return of the last {_counted(recent, "episode")}: '
         f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
       )
     lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
@@ -262,6 +262,10 @@ class Summary:
     if self.interrupted:
       lines.append(f'Continue with: --resume --workdir={path}')
     return '\n'.join(lines)
+
+
+def _counted(number: int, thing: str) -> str:
+  return f'{number} {thing}' + 's' * (number != 1)
 
 
 def _duration(seconds: float) -> datetime.timedelta:

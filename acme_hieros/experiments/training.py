@@ -84,6 +84,8 @@ class Trainer:
     self._episodes = episodes.EpisodeLog(self._loggers.make_logger('episodes'))
     self._seconds_before = 0.0
     self._cpu_seconds = 0.0
+    # Those of this process that do not count; None as long as none do.
+    self._uncounted: float | None = None
     self._owed = 0.0  # Learner steps that are due.
     if restored:
       self._learner.restore(restored.state)
@@ -146,7 +148,7 @@ class Trainer:
           self.save()
           if run.picture_minutes and not interruption.requested:
             line.write('Saved; drawing what the agent sees and believes.')
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(KeyboardInterrupt), self._beside_the_run():
               self._pictures.draw(self._read_learned)
             self._write_warnings(line)
         except (KeyboardInterrupt, checkpoints.CheckpointError):
@@ -210,7 +212,6 @@ class Trainer:
     run = self._run
     saved = time.monotonic()
     learning_started = False
-    uncounted = None  # CPU seconds of this process that do not count.
     while not (
       run.is_over(self.steps, self._cpu_seconds) or interruption.requested
     ):
@@ -225,11 +226,12 @@ class Trainer:
       while self._owed >= 1.0 and not interruption.requested:
         self._owed -= 1.0
         self._learner.step()
-        if uncounted is None:  # Everything before was starting and compiling.
-          uncounted = time.process_time() - self._cpu_seconds
-      if uncounted is not None:
+        # Everything before was starting and compiling.
+        if self._uncounted is None:
+          self._uncounted = time.process_time() - self._cpu_seconds
+      if self._uncounted is not None:
         # What is saved and told is what ends the run.
-        self._cpu_seconds = time.process_time() - uncounted
+        self._cpu_seconds = time.process_time() - self._uncounted
       self._show(line, learning_started)
       if time.monotonic() - saved > 60 * run.checkpoint_minutes:
         saved = time.monotonic()
@@ -238,7 +240,19 @@ class Trainer:
         except checkpoints.CheckpointError as error:
           # There may be room again by the next time.
           line.write(f'Warning: {error}')
-      self._pictures.draw_if_due(self._read_learned)
+      with self._beside_the_run():
+        self._pictures.draw_if_due(self._read_learned)
+
+  @contextlib.contextmanager
+  def _beside_the_run(self):
+    """For what takes time that does not count."""
+    start, cpu_start = time.monotonic(), time.process_time()
+    try:
+      yield
+    finally:
+      self._start += time.monotonic() - start
+      if self._uncounted is not None:
+        self._uncounted += time.process_time() - cpu_start
 
   def _read_learned(self):
     return [state.params for state in self._learner.save()], self.steps

@@ -98,7 +98,7 @@ def test_several_environments_share_the_steps(tmp_path):
 
 
 def charge(monkeypatch, seconds):
-  """Has nothing take CPU time but updates, each so many seconds."""
+  """Has only updates take CPU time, each so many seconds, and drawing."""
   clock = {'now': 1000.0}
   step = learning.HierosLearner.step
 
@@ -106,7 +106,11 @@ def charge(monkeypatch, seconds):
     step(self)
     clock['now'] += seconds
 
+  def draw(self, read):
+    clock['now'] += 7.0
+
   monkeypatch.setattr(learning.HierosLearner, 'step', step_and_charge)
+  monkeypatch.setattr(periodic_pictures.PeriodicPictures, 'draw_if_due', draw)
   monkeypatch.setattr(training.time, 'process_time', lambda: clock['now'])
 
 
@@ -123,7 +127,7 @@ def spent(compile_quickly, tmp_path_factory):
 
 def test_cpu_time_ends_a_run(spent):
   _, summary = spent
-  # The first update compiles and does not count.
+  # The first update compiles and does not count, nor does drawing.
   assert (summary.updates, summary.cpu_seconds) == (1 + 4, 120.0)
   assert not summary.interrupted and summary.steps < 1000
   assert '0:02:00 of CPU time' in str(summary)

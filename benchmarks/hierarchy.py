@@ -117,6 +117,23 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
       'actor_critic.scale_floor': '0.1',
     },
   ),
+  # Hieros' lowest level, guided by a manager; it learns from rewards itself.
+  'guided': (
+    'hieros',
+    {
+      'depth': '1',
+      'subgoals.manager': 'policy',
+      'subgoals.learns_from': 'replay',
+      'subgoals.kl_target': '10',
+      'subgoals.categoricals': '8',
+      'subgoals.classes': '8',
+      'subgoals.duration': '8',
+      'actor_critic.horizon': '16',
+      'actor_critic.extrinsic_weight': '1',
+      'actor_critic.subgoal_weight': '1',
+      'actor_critic.novelty_weight': '0',
+    },
+  ),
   # The director without one of what makes it.
   'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),
   'no_novelty': ('director', {'actor_critic.novelty_weight': '0'}),

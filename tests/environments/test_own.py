@@ -210,7 +210,9 @@ class Maker:
 def test_of_others_it_is_said_that_only_their_program_has_them(factory, name):
   assert make_environment(factory).reset().first()
   assert environment_name(factory) == name.replace('test_own', __name__)
-  with pytest.raises(ValueError, match='only the program.*has.*read_run'):
+  with pytest.raises(
+    ValueError, match='only the program.*has.*environment=function'
+  ):
     make_environment(environment_name(factory))
 
 

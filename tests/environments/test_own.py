@@ -228,3 +228,9 @@ def test_own_environments_of_this_package_are_not_checked_twice():
   environment = make_environment('my_package.envs:make')
   assert isinstance(environment, debug.Catch)
   assert np.float32 is type(play(environment)[1][1])
+
+
+@pytest.mark.parametrize('name', ['my_envs.py:make', 'my_envs.make'])
+def test_how_a_function_is_called_is_told(name):
+  with pytest.raises(ValueError, match=r'called package\.module:function'):
+    make_environment(name)

@@ -10,12 +10,16 @@ import hashlib
 import os
 import pathlib
 import platform
+import tempfile
 
 import filelock
 import jax
 
 # All entries together; those of `small` have 3 MB, of `atari100k` 10.
 _MOST_BYTES = 500_000_000
+
+# A large one.
+_ENTRY_BYTES = 10_000_000
 
 # What compiles faster is not worth a file.
 _LEAST_SECONDS = 0.1
@@ -47,15 +51,17 @@ def keep_compiled(directory: str) -> str | None:
   """
   if not directory or 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return None
-  path = pathlib.Path(directory, _processor()).absolute()
   try:
+    path = pathlib.Path(directory, _processor()).expanduser().absolute()
     path.mkdir(parents=True, exist_ok=True)
     _remove_halves(path)
-  except OSError as error:
+    _check_room(path)
+  # RuntimeError: the user has no home.
+  except (OSError, RuntimeError) as error:
+    reason = getattr(error, 'strerror', None) or str(error).rstrip('.')
     return (
-      f'What is compiled cannot be kept in {directory} '
-      f'({error.strerror or error}), so each start compiles anew: name another '
-      'directory.'
+      f'What is compiled cannot be kept in {directory} ({reason}), so each '
+      'start compiles anew: name another directory.'
     )
   for name, value in {
     'jax_compilation_cache_dir': str(path),
@@ -99,6 +105,12 @@ def _remove_halves(path: pathlib.Path):
           stamp.unlink()
   except filelock.Timeout:
     pass  # Somebody writes much; the next start looks again.
+
+
+def _check_room(path: pathlib.Path):
+  """Raises OSError where an entry would not fit, on a disk or in a quota."""
+  with tempfile.TemporaryFile(dir=path) as file:
+    os.posix_fallocate(file.fileno(), 0, _ENTRY_BYTES)
 
 
 def _twin(file: pathlib.Path, suffix: str) -> pathlib.Path:

@@ -1,7 +1,8 @@
 """What was learned, from wherever it lies."""
 
+from collections.abc import Callable
 import os
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 import warnings
 
 from acme_hieros.policies import exports, policy
@@ -16,7 +17,7 @@ def load(
   *,
   deterministic: bool = False,
   seed: int = 0,
-  environment: str | None = None,
+  environment: str | Callable[..., Any] | None = None,
 ) -> Union['trained.Agent', policy.Policy]:
   """Loads a trained agent.
 
@@ -32,7 +33,8 @@ def load(
     deterministic: take the likeliest actions and subgoals instead of sampling.
     seed: of its actions.
     environment: the environment's name, where it is of a module of somebody
-      else, whose code would be run.
+      else, whose code would be run; or the function that makes it, where no
+      name leads to that, as to a lambda.
 
   Raises:
     ValueError: one sentence about what cannot be used.

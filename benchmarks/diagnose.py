@@ -181,8 +181,8 @@ class Diagnosis:
     made = [self._learned.run.make_environment(int(seed)) for seed in seeds]
     if not hasattr(made[0], 'get_state'):
       raise ValueError(
-        f'{self._learned.run.environment} cannot be set back to a state: use '
-        'an environment of the families atari, debug or minatar.'
+        f'{self._learned.run.environment} cannot be set back to a state, '
+        'for which it would need get_state and set_state.'
       )
     return made
 

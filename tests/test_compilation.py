@@ -1,5 +1,6 @@
 """What is compiled is kept, whoever writes it and whatever happens to it."""
 
+import errno
 import os
 import pathlib
 import warnings
@@ -146,6 +147,40 @@ def test_a_directory_that_cannot_be_made_gets_a_sentence(process, tmp_path):
   said = compilation.keep_compiled(str(tmp_path / 'file'))
   assert 'cannot be kept in' in said and 'Not a directory' in said
   assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
+
+
+def test_a_full_disk_gets_a_sentence(process, tmp_path, monkeypatch):
+  def allocate(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  # A lock, which holds nothing, can be made there.
+  monkeypatch.setattr(os, 'posix_fallocate', allocate)
+  said = compilation.keep_compiled(str(tmp_path))
+  assert 'cannot be kept in' in said and 'No space left' in said
+  assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
+
+
+def test_room_is_asked_for_and_not_taken(process, tmp_path):
+  assert compilation.keep_compiled(str(tmp_path)) is None
+  assert sum(p.stat().st_size for p in tmp_path.rglob('*') if p.is_file()) == 0
+
+
+def test_a_directory_may_be_in_ones_home(process, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  monkeypatch.chdir(tmp_path)
+  # No shell has put the home in the place of a ~ behind a flag's =.
+  assert compilation.keep_compiled('~/cache') is None
+  assert [path.name for path in tmp_path.iterdir()] == ['home']
+  assert (tmp_path / 'home' / 'cache').is_dir()
+
+
+def test_who_has_no_home_gets_a_sentence(process, tmp_path, monkeypatch):
+  monkeypatch.delenv('HOME')
+  monkeypatch.setattr(os, 'getuid', lambda: 2**31 - 7)
+  monkeypatch.chdir(tmp_path)
+  said = compilation.keep_compiled(compilation.default_directory({}))
+  assert 'cannot be kept in ~' in said and 'home' in said
+  assert not list(tmp_path.iterdir())
 
 
 def test_the_directory_is_the_users():

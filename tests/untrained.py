@@ -39,7 +39,7 @@ class Replay:
 class Trainer:
   """A trainer that has checked its run, and is done."""
 
-  steps, written_by, parameter_counts = 0, None, [1_500_000]
+  steps, written_by, notes, parameter_counts = 0, None, (), [1_500_000]
 
   def __init__(self, run):
     runs.prepare(run).workdir.close()

@@ -62,11 +62,12 @@ def make_environment(
       that will not do, or a package that the environment needs is missing.
   """
   base.check_integer('seed', seed, 0)
-  if own.is_own(name):
+  is_file = isinstance(name, str) and '.py:' in name
+  if own.is_own(name) and not is_file:
     return own.make(name, seed, options)
-  family, _, rest = name.partition('/')
+  family, slash, rest = name.partition('/')
   if family not in _FAMILIES:
-    if ':' in name:
+    if ':' in name or ('.' in name and not slash):
       raise ValueError(
         f'Unknown environment {name!r}: a function of your own is called '
         'package.module:function, without .py and with dots between.'

@@ -94,8 +94,8 @@ def _find(name: str) -> Factory:
   if name.startswith(_NAMELESS):
     raise ValueError(
       f'Environment {name!r} comes from a function that only the program has '
-      'that ran it: give it the name package.module:function, or go on from '
-      'that program, with runs.read_run(workdir, environment=function).'
+      'that ran it: give it the name package.module:function, or hand over the '
+      'function in that program, as in load(workdir, environment=function).'
     )
   module_name, function = _NAME.fullmatch(name).groups()
   module = modules.import_module(name, module_name)

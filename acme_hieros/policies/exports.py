@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import json
+import os
 from typing import Any
 
 import jax
@@ -46,25 +47,30 @@ def save(
     about: where it is from; what JSON can hold.
 
   Raises:
-    ValueError: the file would not be known by its name.
-    OSError: it cannot be written.
+    ValueError: the file would not be known by its name, or cannot be written.
   """
-  if not str(path).endswith(SUFFIX):
+  path = os.path.expanduser(path)
+  if not path.endswith(SUFFIX):
     raise ValueError(f'{path} has to end in {SUFFIX}, by which it is known.')
-  safetensors.save(
-    str(path),
-    _named(jax.device_get([level_lib.unpack_policy(own) for own in params])),
-    {
-      'format': _FORMAT,
-      'version': version.VERSION,
-      'config': json.dumps(config_lib.to_dict(networks.config)),
-      'observation_spaces': json.dumps(
-        {n: _to_json(s) for n, s in networks.observation_spaces.items()}
-      ),
-      'action_space': json.dumps(_to_json(networks.action_space)),
-      'about': json.dumps(dict(about)),
-    },
+  arrays = _named(
+    jax.device_get([level_lib.unpack_policy(own) for own in params])
   )
+  metadata = {
+    'format': _FORMAT,
+    'version': version.VERSION,
+    'config': json.dumps(config_lib.to_dict(networks.config)),
+    'observation_spaces': json.dumps(
+      {n: _to_json(s) for n, s in networks.observation_spaces.items()}
+    ),
+    'action_space': json.dumps(_to_json(networks.action_space)),
+    'about': json.dumps(dict(about)),
+  }
+  try:
+    safetensors.save(path, arrays, metadata)
+  except OSError as error:
+    raise ValueError(
+      f'{path} cannot be written ({error.strerror}); choose another place.'
+    ) from error
 
 
 def load(
@@ -79,7 +85,7 @@ def load(
       another version.
   """
   try:
-    arrays, metadata = safetensors.load(path)
+    arrays, metadata = safetensors.load(os.path.expanduser(path))
   except OSError as error:
     raise ValueError(f'{path} cannot be read ({error.strerror}).') from error
   if metadata.get('format') != _FORMAT:

@@ -77,12 +77,15 @@ class Policy:
       ValueError: one sentence about an observation of another kind.
     """
     rows, count = self._read(observation)
+    number = 1 if count is None else count
+    if not number:
+      raise ValueError('Observations are of 0 environments; one is the least.')
     if self._state is None:
-      self._state = self._init(self._key, count or 1)
-      self._starting = np.ones(count or 1, bool)
-    if len(self._starting) != (count or 1):
+      self._state = self._init(self._key, number)
+      self._starting = np.ones(number, bool)
+    if len(self._starting) != number:
       raise ValueError(
-        f'Observations are of {count or 1} environments, after those of '
+        f'Observations are of {number} environments, after those of '
         f'{len(self._starting)}: reset() forgets these.'
       )
     actions, self._state = self._act(
@@ -97,14 +100,26 @@ class Policy:
 
     Args:
       environments: where one does; None: everywhere, and their number may
-        change.
+        change. Before anything was seen they all start.
+
+    Raises:
+      ValueError: there is no such environment.
     """
-    if environments is not None:
-      self._starting[
-        environments if np.ndim(environments) else [environments]
-      ] = True
-    elif self._state is not None:
+    if self._state is None:
+      return
+    if environments is None:
       self._key, self._state = self._state.key, None
+      return
+    count = len(self._starting)
+    which = np.atleast_1d(environments)
+    if which.size and (
+      which.dtype.kind not in 'iu' or which.min() < 0 or which.max() >= count
+    ):
+      raise ValueError(
+        f'reset({environments!r}) will not do: it takes the numbers of the '
+        f'{count} environments, which begin with 0.'
+      )
+    self._starting[which.astype(int)] = True
 
   def export(self, path: str):
     """Writes what acting needs to a file, which `acme_hieros.load` reads.
@@ -115,6 +130,9 @@ class Policy:
 
     Args:
       path: of the file; it has to end in .safetensors.
+
+    Raises:
+      ValueError: it does not, or cannot be written.
     """
     exports.save(path, self.networks, self.params, self.about)
 

@@ -4,6 +4,8 @@ import contextlib
 import os
 from typing import NamedTuple
 
+from acme_hieros import extras
+
 
 class Score(NamedTuple):
   """Of one experiment, over those of its settings that were recorded.
@@ -34,7 +36,7 @@ def score(record: str, place: int = 0) -> dict[str, Score]:
     from bsuite.logging import csv_load
   except ModuleNotFoundError as error:
     raise ValueError(
-      "Scores of bsuite need it: pip install 'acme_hieros[bsuite]'."
+      f'Scores of bsuite need it: {extras.missing(error.name, "bsuite")}'
     ) from error
   directory = os.path.join(record, str(place))
   files = []

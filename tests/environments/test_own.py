@@ -210,7 +210,9 @@ class Maker:
 def test_of_others_it_is_said_that_only_their_program_has_them(factory, name):
   assert make_environment(factory).reset().first()
   assert environment_name(factory) == name.replace('test_own', __name__)
-  with pytest.raises(ValueError, match='only the program.*has.*read_run'):
+  with pytest.raises(
+    ValueError, match='only the program.*has.*environment=function'
+  ):
     make_environment(environment_name(factory))
 
 
@@ -226,3 +228,9 @@ def test_own_environments_of_this_package_are_not_checked_twice():
   environment = make_environment('my_package.envs:make')
   assert isinstance(environment, debug.Catch)
   assert np.float32 is type(play(environment)[1][1])
+
+
+@pytest.mark.parametrize('name', ['my_envs.py:make', 'my_envs.make'])
+def test_how_a_function_is_called_is_told(name):
+  with pytest.raises(ValueError, match=r'called package\.module:function'):
+    make_environment(name)

@@ -11,6 +11,7 @@ import pytest
 import untrained
 
 import acme_hieros
+from acme_hieros.environments import debug
 from acme_hieros.models import dreams, spaces
 
 
@@ -83,6 +84,21 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(
   with pytest.warns(UserWarning, match='000002 is damaged.*one before'):
     agent = acme_hieros.load(tmp_path / 'run')
   assert agent.about['steps'] == 10
+
+
+def test_of_a_function_without_a_name_it_is_given_again(
+  compile_quickly, tmp_path
+):
+  def make():
+    return debug.Echo()
+
+  path = tmp_path / 'run'
+  untrained.make_workdir(path, make, {}, [10], depth=1)
+  with pytest.raises(ValueError, match='load.*environment=function') as error:
+    acme_hieros.load(path)
+  assert '\n' not in str(error.value) and str(error.value).endswith('.')
+  agent = acme_hieros.load(path, environment=make)
+  agent.act(agent.make_environment().reset().observation)
 
 
 def test_an_evaluation_is_that_of_the_command(agent, workdir):

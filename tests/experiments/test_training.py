@@ -529,7 +529,9 @@ def test_a_function_makes_the_environments_of_a_run(tmp_path):
   summary = training.Trainer(run).train()
   assert (summary.steps, summary.episodes) == (20, 5)
   # Nothing leads to it but the program, which gives it again.
-  with pytest.raises(ValueError, match='only the program.*read_run'):
+  with pytest.raises(
+    ValueError, match='only the program.*environment=function'
+  ):
     runs.prepare(runs.read_run(str(tmp_path)))
   found = runs.read_run(str(tmp_path), factory)
   assert found.environment is factory

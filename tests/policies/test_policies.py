@@ -89,6 +89,7 @@ def test_of_several_environments_each_has_a_past_of_its_own(agent, environment):
   agent.act(seen)
   assert list(agent._state.time) == [3, 1, 3]
   agent.reset(2)
+  agent.reset([])
   agent.act(seen)
   assert list(agent._state.time) == [4, 2, 1]
   agent.reset()
@@ -152,6 +153,34 @@ def test_the_number_of_environments_changes_with_a_reset_only(
   agent.act(seen)
   with pytest.raises(ValueError, match=r'2 environments, after those of 3'):
     agent.act(jax.tree.map(lambda x: x[:2], seen))
+
+
+@pytest.mark.parametrize('which', [3, [1, 3], -4, [0.5], 'all'])
+def test_no_episode_starts_where_there_is_no_environment(
+  agent, environment, which
+):
+  agent.act(rows(environment, 3))
+  with pytest.raises(ValueError, match='of the 3 environments') as error:
+    agent.reset(which)
+  assert '\n' not in str(error.value) and str(error.value).endswith('.')
+
+
+def test_before_anything_is_seen_all_episodes_start_anyway(agent, environment):
+  agent.reset(0)
+  agent.reset([2])
+  assert len(agent.act(rows(environment, 3))) == 3
+  agent.reset()
+  agent.reset([3])
+  assert len(agent.act(rows(environment, 2))) == 2
+
+
+def test_of_no_environment_there_is_nothing_to_choose(agent, environment):
+  none = jax.tree.map(lambda x: x[:0], rows(environment, 1))
+  with pytest.raises(ValueError, match='0 environments'):
+    agent.act(none)
+  agent.act(rows(environment, 1))
+  with pytest.raises(ValueError, match='0 environments'):
+    agent.act(none)
 
 
 # --- in a file ---------------------------------------------------------------
@@ -252,6 +281,23 @@ def test_a_file_is_known_by_its_name(agent, tmp_path):
   with pytest.raises(ValueError, match='cannot be read'):
     acme_hieros.load(tmp_path / 'none.safetensors')
   assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_is_told_by_its_own_name(agent, tmp_path):
+  path = tmp_path / 'none' / 'agent.safetensors'
+  with pytest.raises(ValueError) as error:
+    agent.export(path)
+  assert str(error.value) == (
+    f'{path} cannot be written (No such file or directory); choose another '
+    'place.'
+  )
+
+
+def test_a_file_may_be_in_ones_home(agent, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  agent.export('~/agent.safetensors')
+  assert [path.name for path in tmp_path.iterdir()] == ['agent.safetensors']
+  assert acme_hieros.load('~/agent.safetensors').about == ABOUT
 
 
 def test_arrays_of_all_types_come_back(tmp_path):

@@ -114,5 +114,5 @@ def test_what_will_not_do_is_said(monkeypatch, tmp_path):
   with pytest.raises(ValueError, match='mnist/0.* cannot get its data.*no net'):
     make_environment('bsuite/mnist/0')
   monkeypatch.setitem(sys.modules, 'bsuite.bsuite', None)
-  with pytest.raises(ValueError, match=r"bsuite, .*acme_hieros\[bsuite\]'"):
+  with pytest.raises(ValueError, match=r"bsuite is missing; .*'.\[bsuite\]'"):
     make_environment('bsuite/catch/0')

@@ -202,5 +202,5 @@ def test_refuses_options_out_of_range(options):
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
   monkeypatch.setitem(sys.modules, 'dm_control.suite', None)
-  with pytest.raises(ValueError, match=r"dm_control, .*acme_hieros\[dmc\]'"):
+  with pytest.raises(ValueError, match=r"dm_control is missing; .*'.\[dmc\]'"):
     make_environment('dmc/walker_walk')

@@ -37,5 +37,5 @@ def test_other_mazes_are_refused():
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
   monkeypatch.setitem(sys.modules, 'memory_maze.tasks', None)
-  with pytest.raises(ValueError, match=r"acme_hieros\[memory_maze\]'|EGL"):
+  with pytest.raises(ValueError, match=r"'.\[memory_maze\]'|EGL"):
     make_environment('memory_maze/9x9')

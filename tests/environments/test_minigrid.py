@@ -106,5 +106,7 @@ def test_what_will_not_do_is_said(monkeypatch):
   with pytest.raises(ValueError, match='minigrid/MiniGrid-DoorKey-5x5-v0'):
     make_environment('minigrid/DoorKey-5x5')
   monkeypatch.setitem(sys.modules, 'minigrid', None)
-  with pytest.raises(ValueError, match=r"minigrid, .*acme_hieros\[minigrid\]'"):
+  with pytest.raises(
+    ValueError, match=r"minigrid is missing; .*'.\[minigrid\]'"
+  ):
     make_environment(NAME)

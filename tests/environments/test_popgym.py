@@ -100,7 +100,7 @@ def test_the_seed_alone_decides_and_rewards_are_in_range(task):
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch):
   monkeypatch.setitem(sys.modules, 'popgym.envs', None)
-  with pytest.raises(ValueError, match=r"popgym, .*acme_hieros\[popgym\]'"):
+  with pytest.raises(ValueError, match=r"popgym is missing; .*'.\[popgym\]'"):
     make_environment('popgym/AutoencodeEasy')
   with pytest.raises(ValueError, match='popgym/AutoencodeEasy'):
     make_environment('popgym/Autoencode')

@@ -13,6 +13,9 @@ stamp := $(venv)/.setup-done
 checked := $(wildcard acme_hieros launchers benchmarks examples tests scripts \
   setup.py)
 
+# One more than there are cores: some tests wait for processes that they started.
+workers := $(shell expr `nproc` + 1)
+
 # Tests that start no launcher and compile no whole agent.
 quick := tests/test_config.py tests/test_process.py tests/environments \
   tests/commands tests/reports tests/scores tests/storage tests/models/ops \
@@ -28,12 +31,12 @@ demo: setup
 	$(venv)/bin/hieros demo $(ARGS)
 
 test: setup
-	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile \
+	$(python) -m pytest -n $(workers) --maxprocesses=4 --dist=loadfile \
 	  --no-loadscope-reorder tests
 
 # In some minutes; `make test` has the rest.
 check: lint
-	$(python) -m pytest -n auto --maxprocesses=4 --dist=loadfile $(quick)
+	$(python) -m pytest -n $(workers) --maxprocesses=4 --dist=loadfile $(quick)
 
 setup: $(stamp)
 

@@ -37,8 +37,10 @@ class Pair:
         setup.step(*(setup.batch(level, seed) for level in range(2)))
 
   def _watch(self, imagine):
-    def watched(params, key, start, start_features, code, memory=()):
-      trajectory = imagine(params, key, start, start_features, code, memory)
+    def watched(params, key, start, *args):
+      trajectory = imagine(params, key, start, *args)
+      if len(args) > 3:  # A horizon: that is no update, but a diagnosis.
+        return trajectory
       # The flattened batch [B * T] is the first axis, then the second.
       self._inspect('start', start.deter, 0)
       self._inspect('inputs', trajectory.inputs[1], 1)

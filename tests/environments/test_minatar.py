@@ -255,6 +255,6 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch):
   with pytest.raises(ValueError) as info:
     make_environment('minatar/Breakout')
   sentence = str(info.value)
-  assert "'minatar/Breakout' needs the package MinAtar" in sentence
+  assert "'minatar/Breakout': MinAtar is missing" in sentence
   assert "pip install '.[minatar]'" in sentence
   assert 'minatar/Breakout' in family.names()

@@ -761,25 +761,6 @@ def test_all_observations_and_actions_have_a_finite_gradient(
   }
 
 
-@pytest.mark.parametrize(
-  'shape,fits',
-  [((8, 11, 3), '8 x 12'), ((5, 8, 3), '4 x 8'), ((1, 8, 3), '4 x 8')],
-)
-def test_an_image_that_does_not_fit_is_refused_in_one_sentence(
-  config, shape, fits
-):
-  with pytest.raises(ValueError) as error:
-    make_model(config.world_model, {'eye': spaces.Image(shape)})
-  for word in (
-    "'eye'",
-    str(shape),
-    'world_model.cnn_depths',
-    'multiples of 4',
-    f'for example to {fits}',
-  ):
-    assert word in str(error.value)
-
-
 # What an action does.
 
 MOVES = 4

@@ -71,6 +71,11 @@ def start(
   raise AssertionError('absl always ends the program.')
 
 
+def counted(number: int, thing: str, form: str = '') -> str:
+  """'1 run', '2 runs'; the number in a form such as ','."""
+  return f'{number:{form}} {thing}' + 's' * (number != 1)
+
+
 def refuse_arguments(argv: Sequence[str]):
   """Ends the program if its command line holds more than flags.
 

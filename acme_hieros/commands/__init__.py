@@ -75,6 +75,16 @@ def require_acme(program: str):
     sys.exit(f'{program}: {error}')
 
 
+def prepare_to_look(program: str):
+  """For commands that look at a run, which may be using the accelerator."""
+  require_acme(program)
+  keep_compiled(program)
+  import jax
+
+  # Acting and drawing need none.
+  jax.config.update('jax_platforms', 'cpu')
+
+
 def keep_compiled(program: str, directory: str | None = None):
   """Has what is compiled kept for the next start, where it can be.
 

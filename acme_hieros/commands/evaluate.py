@@ -65,14 +65,9 @@ def main(argv: Sequence[str]):
   """Evaluates; argv is the program's name, and nothing else."""
   program = argv[0]
   command_line.refuse_arguments(argv)
-  commands.require_acme(program)
-  commands.keep_compiled(program)
-  import jax
-
+  commands.prepare_to_look(program)
   from acme_hieros.experiments import environment_loop, evaluation, runs
 
-  # Acting needs no accelerator, and the run may be using it.
-  jax.config.update('jax_platforms', 'cpu')
   try:
     if _WORKDIR.value is None:
       raise ValueError('--workdir has to name the directory of a run.')

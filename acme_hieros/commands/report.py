@@ -10,6 +10,7 @@ from absl import flags
 import tqdm
 
 from acme_hieros import commands, extras
+from acme_hieros.command_line import counted
 
 FLAGS = flags.FlagValues()
 _OUT = flags.DEFINE_string(
@@ -68,8 +69,8 @@ def write(paths: Sequence[str], out: str, replications: int):
     )
   for system in systems:
     print(
-      f'{system.label}: {_count(system.runs, "run")} in '
-      f'{_count(system.tasks, "environment")}.'
+      f'{system.label}: {counted(len(system.runs), "run")} in '
+      f'{counted(len(system.tasks), "environment")}.'
     )
   print('Computing intervals.')
   content = contents.make(systems, left_out, replications)
@@ -79,7 +80,3 @@ def write(paths: Sequence[str], out: str, replications: int):
   except OSError as error:
     raise ValueError(f'{out} cannot be written ({error}).') from error
   print(f'Report: {out}, its numbers: {numbers}')
-
-
-def _count(things: Sequence, name: str) -> str:
-  return f'{len(things)} {name}' + 's' * (len(things) != 1)

@@ -69,15 +69,12 @@ def main(argv: Sequence[str]):
   """Draws; argv is the program's name, and nothing else."""
   program = argv[0]
   command_line.refuse_arguments(argv)
-  commands.require_acme(program)
-  commands.keep_compiled(program)
+  commands.prepare_to_look(program)
   import jax
 
   from acme_hieros.experiments import environment_loop, runs
   from acme_hieros.visualization import drawing
 
-  # Drawing needs no accelerator, and the run may be using it.
-  jax.config.update('jax_platforms', 'cpu')
   try:
     if _WORKDIR.value is None:
       raise ValueError('--workdir=<directory of a run> is needed.')

@@ -6,7 +6,7 @@ from typing import Any
 
 import dm_env
 
-from acme_hieros.environments import foreign, wrappers
+from acme_hieros.environments import foreign, seeing, wrappers
 
 # What every environment can be told, unless it means something else by it.
 _COMMON = ('image_size', *wrappers.OPTIONS)
@@ -37,8 +37,7 @@ def construct(
     ValueError: There is no such option, or an option has a value that will not
       do.
   """
-  own, common = split(name, options, constructor, given)
-  image_size = common.pop('image_size', None)
+  own, image_size, common = split(name, options, constructor, given)
   made = foreign.checked(constructor(**given, **own), image_size)
   return wrappers.wrap(made, **common)
 
@@ -49,7 +48,7 @@ def split(
   constructor: Callable[..., Any],
   reserved: Any = (),
   more: tuple[str, ...] = (),
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], int | str | None, dict[str, Any]]:
   """Tells an environment's own options from those of all environments.
 
   Args:
@@ -60,7 +59,8 @@ def split(
     more: Own options that are no parameters.
 
   Returns:
-    The environment's own, and those of all.
+    The environment's own, the `image_size` of all, and those for
+    `wrappers.wrap`.
 
   Raises:
     ValueError: There is no such option.
@@ -80,10 +80,9 @@ def split(
         f'Environment {name!r} has no option {option!r}: '
         f'its options are {", ".join(accepted + common)}.'
       )
-  return (
-    {o: value for o, value in options.items() if o not in common},
-    {o: value for o, value in options.items() if o in common},
-  )
+  own = {o: value for o, value in options.items() if o not in common}
+  shared = {o: value for o, value in options.items() if o in common}
+  return own, seeing.check_image_size(shared.pop('image_size', None)), shared
 
 
 def parameters_of(

@@ -11,7 +11,6 @@ from acme_hieros.environments import (
   base,
   construction,
   modules,
-  seeing,
   wrappers,
 )
 from acme_hieros.environments.gymnasium_adapter import GymnasiumAdapter
@@ -51,10 +50,9 @@ def make(env_id: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:
       modules.import_module(name, module)
     if registered not in gymnasium.registry:
       raise base.unknown_environment(f'gym/{registered}', names())
-    own, common = construction.split(
+    own, image_size, common = construction.split(
       name, options, _creator(registered), more=_MAKE_OPTIONS
     )
-    image_size = seeing.check_image_size(common.pop('image_size', None))
     environment = _make(name, registered, own)
   except MISSING as error:
     raise modules.not_installed(name, error) from error

@@ -14,7 +14,6 @@ from acme_hieros.environments import (
   construction,
   foreign,
   modules,
-  seeing,
   wrappers,
 )
 
@@ -79,11 +78,12 @@ def make(
   try:
     factory = _find(name) if isinstance(environment, str) else environment
     parameters = construction.parameters_of(factory)
-    own, common = construction.split(name, options, factory, ['seed'])
+    own, image_size, common = construction.split(
+      name, options, factory, ['seed']
+    )
     if 'seed' in parameters:
       own['seed'] = seed
     _check_call(name, factory, own)
-    image_size = seeing.check_image_size(common.pop('image_size', None))
     made = factory(**own)
   except ImportError as error:
     raise modules.not_installed(name, error) from error

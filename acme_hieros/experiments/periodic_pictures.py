@@ -51,14 +51,19 @@ class PeriodicPictures:
     self._report = report
     self._last = time.monotonic()
 
+  @property
+  def is_due(self) -> bool:
+    """Whether it is time to draw."""
+    minutes = self._run.picture_minutes
+    return minutes > 0 and time.monotonic() - self._last > 60 * minutes
+
   def draw_if_due(self, read: Callable[[], tuple[recording.Params, int]]):
     """Draws if it is time.
 
     Args:
       read: gives all parameters of each level, and the steps they come after.
     """
-    minutes = self._run.picture_minutes
-    if minutes > 0 and time.monotonic() - self._last > 60 * minutes:
+    if self.is_due:
       self.draw(read)
 
   def draw(self, read: Callable[[], tuple[recording.Params, int]]):

@@ -19,6 +19,7 @@ from acme_hieros import config as config_lib
 from acme_hieros import version
 from acme_hieros.agent import learning
 from acme_hieros.agent import networks as networks_lib
+from acme_hieros.command_line import counted
 from acme_hieros.environments import (
   environment_name,
   foreign_module,
@@ -240,8 +241,8 @@ class Summary:
   def __str__(self) -> str:
     lines = [
       f'{"Interrupted after" if self.interrupted else "Finished"} '
-      f'{_counted(self.steps, "step")}, {_counted(self.episodes, "episode")} '
-      f'and {_counted(self.updates, "update")} in {_duration(self.seconds)}'
+      f'{counted(self.steps, "step")}, {counted(self.episodes, "episode")} '
+      f'and {counted(self.updates, "update")} in {_duration(self.seconds)}'
       + (
         '.'
         if self.cpu_seconds is None
@@ -252,7 +253,7 @@ class Summary:
     if self.mean_return is not None:
       recent = min(self.episodes, statistics.RECENT)
       lines.append(
-        f'Mean return of the last {_counted(recent, "episode")}: '
+        f'Mean return of the last {counted(recent, "episode")}: '
         f'{self.mean_return:.4g}; best: {self.best_return:.4g}.'
       )
     lines.append(f'Configuration, logs and checkpoint: {self.workdir}')
@@ -262,10 +263,6 @@ class Summary:
     if self.interrupted:
       lines.append(f'Continue with: --resume --workdir={path}')
     return '\n'.join(lines)
-
-
-def _counted(number: int, thing: str) -> str:
-  return f'{number} {thing}' + 's' * (number != 1)
 
 
 def _duration(seconds: float) -> datetime.timedelta:

@@ -240,8 +240,9 @@ class Trainer:
         except checkpoints.CheckpointError as error:
           # There may be room again by the next time.
           line.write(f'Warning: {error}')
-      with self._beside_the_run():
-        self._pictures.draw_if_due(self._read_learned)
+      if self._pictures.is_due:
+        with self._beside_the_run():
+          self._pictures.draw(self._read_learned)
 
   @contextlib.contextmanager
   def _beside_the_run(self):

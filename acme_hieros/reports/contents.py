@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from acme_hieros import config as config_lib
+from acme_hieros.command_line import counted
 from acme_hieros.reports import aggregates, curves, published, results
 from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import references
@@ -210,7 +211,7 @@ def _systems(runs: Sequence[results.Result]) -> Sequence[System]:
       beside.append(length)
     name = ', '.join([preset, *map(_short, fields), *beside])
     if len(name) > _LONG:
-      changed = f'{len(fields)} field{"s" * (len(fields) != 1)} changed'
+      changed = f'{counted(len(fields), "field")} changed'
       name = ', '.join([preset, changed, *beside])
     names[name] = names.get(name, 0) + 1
     if names[name] > 1:
@@ -409,7 +410,7 @@ def _differences(
     )
   count = min(len(system.of(task)) for task in tasks)
   if count < 3:
-    said.append(f'{count} run{"s" * (count != 1)} a game instead of 3 to 5')
+    said.append(f'{counted(count, "run")} a game instead of 3 to 5')
   runs = [run for task in tasks for run in system.of(task)]
   trained = [run for run in runs if not run.evaluated]
   evaluated = [run for run in runs if run.evaluated]

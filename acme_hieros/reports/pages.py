@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from acme_hieros.command_line import counted
 from acme_hieros.reports import curves, plots, published
 from acme_hieros.reports.aggregates import Estimate
 from acme_hieros.storage import files
@@ -425,8 +426,8 @@ def _pictures(
     shown[key] = (heading, figures)
   if others:
     not_shown.append(
-      f'{others} further run{"s" * (others != 1)} of the same systems and '
-      'environments; their pictures are in their directories.'
+      f'{counted(others, "further run")} of the same systems and environments; '
+      'their pictures are in their directories.'
     )
   return [entry for entry in shown.values() if entry[1]], not_shown
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from acme_hieros import config as config_lib
+from acme_hieros.command_line import counted
 from acme_hieros.scores import statistics
 from acme_hieros.storage import json_lines, reading, workdirs
 
@@ -127,7 +128,7 @@ class Result:
         last.episodes,
         last.steps,
         f'evaluation of checkpoint {last.checkpoint}: '
-        f'{_count(last.episodes, "episode")}',
+        f'{counted(last.episodes, "episode", ",")}',
       )
     returns = self.episodes['episode_return'][-statistics.RECENT :]
     return Score(
@@ -135,7 +136,7 @@ class Result:
       statistics.standard_error(returns),
       len(returns),
       int(self.episodes['actor_steps'][-1]),
-      f'training: its last {_count(len(returns), "episode")}',
+      f'training: its last {counted(len(returns), "episode", ",")}',
     )
 
 
@@ -442,7 +443,3 @@ class _Fields(NamedTuple):
     """A field that is a whole number of at least `low`."""
     self.get(field, int)
     return int(self.number(field, low, reading.MOST_STEPS))
-
-
-def _count(number: int, thing: str) -> str:
-  return f'{number:,} {thing}' + 's' * (number != 1)

@@ -110,7 +110,9 @@ def charge(monkeypatch, seconds):
     clock['now'] += 7.0
 
   monkeypatch.setattr(learning.HierosLearner, 'step', step_and_charge)
-  monkeypatch.setattr(periodic_pictures.PeriodicPictures, 'draw_if_due', draw)
+  pictures = periodic_pictures.PeriodicPictures
+  monkeypatch.setattr(pictures, 'is_due', property(lambda self: True))
+  monkeypatch.setattr(pictures, 'draw', draw)
   monkeypatch.setattr(training.time, 'process_time', lambda: clock['now'])
 
 

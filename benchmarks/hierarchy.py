@@ -134,6 +134,36 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
       'actor_critic.novelty_weight': '0',
     },
   ),
+  # What is new to an ensemble, for the flat agent and for a manager.
+  'curious': (
+    'hieros',
+    {
+      'depth': '1',
+      'exploration.novelty': 'disagreement',
+      'actor_critic.advantage_scale': 'deviation',
+      'actor_critic.scale_floor': '0.1',
+      'actor_critic.novelty_weight': '0.3',
+    },
+  ),
+  'curious_guided': (
+    'hieros',
+    {
+      'depth': '1',
+      'exploration.novelty': 'disagreement',
+      'actor_critic.advantage_scale': 'deviation',
+      'actor_critic.scale_floor': '0.1',
+      'subgoals.manager': 'policy',
+      'subgoals.learns_from': 'replay',
+      'subgoals.kl_target': '10',
+      'subgoals.categoricals': '8',
+      'subgoals.classes': '8',
+      'subgoals.duration': '8',
+      'actor_critic.horizon': '16',
+      'actor_critic.extrinsic_weight': '1',
+      'actor_critic.subgoal_weight': '1',
+      'actor_critic.novelty_weight': '0,0.3',
+    },
+  ),
   # The director without one of what makes it.
   'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),
   'no_novelty': ('director', {'actor_critic.novelty_weight': '0'}),

@@ -536,6 +536,30 @@ class SubgoalConfig(_Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class ExplorationConfig(_Part):
+  """What the novelty stream rewards (docs/algorithm.md, 5.3)."""
+
+  # The error of the subgoal 'autoencoder' (Director), or the 'disagreement' of
+  # several models of the next z (Plan2Explore, 2005.05960).
+  novelty: str = 'autoencoder'
+  # Of 'disagreement': how many models, of one hidden layer of so many units.
+  members: int = 5
+  units: int = 64
+  # The least that counts of what its advantages are divided by. Novelty has no
+  # unit: where little is new, a little more counts.
+  scale_floor: float = 1e-3
+  optimizer: OptimizerConfig = OptimizerConfig(1e-3, 1e-6, 100.0)
+
+  def _check(self):
+    _require_one_of(self, 'novelty', 'autoencoder', 'disagreement')
+    _require(
+      self.members >= 2,
+      f'members={self.members} must be at least 2: one model agrees with itself.',
+    )
+    _require_positive(self, 'units', 'scale_floor')
+
+
+@dataclasses.dataclass(frozen=True)
 class ReplayConfig(_Part):
   """The Reverb tables, one per level (docs/algorithm.md, 6)."""
 
@@ -597,6 +621,7 @@ class HierosConfig(_Part):
   world_model: WorldModelConfig = WorldModelConfig()
   actor_critic: ActorCriticConfig = ActorCriticConfig()
   subgoals: SubgoalConfig = SubgoalConfig()
+  exploration: ExplorationConfig = ExplorationConfig()
   replay: ReplayConfig = ReplayConfig()
 
   # Type of the networks' arithmetic: float32, or bfloat16 for accelerators that

@@ -16,6 +16,7 @@ from acme_hieros.config import HierosConfig
 from acme_hieros.models import (
   behaviour,
   encoders,
+  exploration,
   optimizers,
   spaces,
   subgoals,
@@ -38,8 +39,9 @@ class Params(NamedTuple):
   """All that a level learns.
 
   critics: by reward stream; a manager's as `MANAGER` begins them.
-  autoencoder: empty without subgoals and novelty.
+  autoencoder: empty without subgoals and novelty by its error.
   manager: the policy that sets subgoals; empty where another level does.
+  ensemble: whose disagreement is new; empty where that is no reward.
   """
 
   world_model: hk.Params
@@ -47,6 +49,7 @@ class Params(NamedTuple):
   critics: dict[str, hk.Params]
   autoencoder: hk.Params
   manager: hk.Params
+  ensemble: hk.Params
 
 
 class Optimizers(NamedTuple):
@@ -57,6 +60,7 @@ class Optimizers(NamedTuple):
   critics: Any
   autoencoder: Any
   manager: Any
+  ensemble: Any
 
 
 class PolicyParams(NamedTuple):
@@ -119,7 +123,7 @@ class Trajectory(NamedTuple):
   action: encoded, chosen in states 0..H-1, [H, N, A].
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
-  deter: of states 1..H, [H, N, D].
+  deter: of states 0..H, [H + 1, N, D].
   """
 
   inputs: linear.Inputs
@@ -205,6 +209,8 @@ class Level:
       # Its rewards are as much smaller than the environment's.
       if EXTRINSIC in floors:
         floors[EXTRINSIC] /= config.reward_divisor(index)
+      if NOVELTY in floors:
+        floors[NOVELTY] = config.exploration.scale_floor
       return behaviour.Behaviour(settings, action_space, streams, floors, dtype)
 
     self.behaviour = make_behaviour(action_space, index)
@@ -213,9 +219,17 @@ class Level:
     if config.has_manager:
       self.manager = make_behaviour(self.subgoal_space, index + 1)
     self.streams = self.behaviour.streams
+    managers = self.manager.streams if self.manager else {}
+    novel = NOVELTY in {**self.streams, **managers}
+    disagreeing = config.exploration.novelty == 'disagreement'
+    self.ensemble = None
+    if novel and disagreeing:
+      self.ensemble = exploration.make_ensemble(
+        config.exploration, config.world_model, dtype
+      )
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
-    if self.subgoal_space is not None or NOVELTY in self.streams:
+    if self.subgoal_space is not None or (novel and not disagreeing):
       self.autoencoder = subgoals.make_autoencoder(
         config.subgoals, config.world_model.deter_size, dtype
       )
@@ -231,6 +245,9 @@ class Level:
       else optax.identity(),
       manager=optimizers.make(settings.optimizer)
       if self.manager
+      else optax.identity(),
+      ensemble=optimizers.make(config.exploration.optimizer)
+      if self.ensemble
       else optax.identity(),
     )
 
@@ -253,12 +270,22 @@ class Level:
     if self.autoencoder:
       deter = jnp.zeros((1, self._config.world_model.deter_size))
       autoencoder = self.autoencoder.init(coder_key, deter)
+    ensemble: hk.Params = {}
+    if self.ensemble:
+      state = self.world_model.initial_context(1).state
+      ensemble = self.ensemble.init(
+        jax.random.fold_in(coder_key, 1),
+        exploration.Step(
+          state.stoch, state.deter, jnp.zeros((1, self.action_space.size))
+        ),
+      )
     params = Params(
       world_model=self.world_model.init(model_key),
       actor=actor,
       critics=critics,
       autoencoder=autoencoder,
       manager=manager,
+      ensemble=ensemble,
     )
     return TrainingState(
       params=params,
@@ -428,7 +455,7 @@ class Level:
       action=action,
       reward=reward,
       continuation=continuation,
-      deter=deter,
+      deter=jnp.concatenate([start.deter[None], deter]),
     )
     return trajectory, (state, features)
 
@@ -652,7 +679,7 @@ class Level:
       trajectory = self.imagine(
         acting, imagine_key, start, start_features, code, memory
       )
-    rewards = self._rewards(learned.autoencoder, coder_key, trajectory, code)
+    rewards = self._rewards(learned, coder_key, trajectory, code)
     loss, (scales, metrics) = self.behaviour.loss(
       behaviour.Learned(learned.actor, learned.critics),
       self._known(state),
@@ -678,7 +705,7 @@ class Level:
       scales.update(_as_manager(more_scales))
       metrics.update(_as_manager(more))
     if self.autoencoder:
-      deter = trajectory.deter
+      deter = trajectory.deter[1:]
       if self._config.subgoals.learns_from == 'replay':
         deter, coder_key = start.deter, jax.random.fold_in(coder_key, 1)
       more_loss, more = self._autoencoder_loss(
@@ -689,6 +716,11 @@ class Level:
       )
       loss += more_loss
       metrics.update(more)
+    if self.ensemble:
+      metrics['ensemble_loss'] = self._ensemble_loss(
+        learned.ensemble, start, replayed
+      )
+      loss += metrics['ensemble_loss']
     metrics['imagined_continuation'] = jnp.mean(trajectory.continuation)
     held = stop(self._hold(state.held, metrics))
     metrics.update({f'{name}_weight': weight for name, weight in held.items()})
@@ -746,25 +778,33 @@ class Level:
 
   def _rewards(
     self,
-    autoencoder: hk.Params,
+    learned: Params,
     key: Array,
     trajectory: Trajectory,
     code: Array | None,
   ) -> dict[str, Array]:
     """Rewards [H, N] by stream."""
     rewards = {EXTRINSIC: trajectory.reward}
-    if not self.autoencoder:
-      return rewards
-    autoencoder = jax.lax.stop_gradient(autoencoder)
-    if code is not None:
+    before, deter = trajectory.deter[:-1], trajectory.deter[1:]
+    autoencoder = jax.lax.stop_gradient(learned.autoencoder)
+    if self.autoencoder and code is not None:
       goal = self.autoencoder.decode(autoencoder, code)
-      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
-    seen = subgoals.reconstruct(
-      self.autoencoder, autoencoder, key, trajectory.deter
-    )
-    rewards[NOVELTY] = subgoals.novelty_reward(
-      seen.error, self._config.world_model.deter_size
-    )
+      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, deter)
+    if self.ensemble:
+      stoch, *_ = jax.tree.map(
+        lambda x: x[:-1], linear.parts(trajectory.inputs)
+      )
+      rewards[NOVELTY] = exploration.disagreement(
+        self.ensemble.predict(
+          jax.lax.stop_gradient(learned.ensemble),
+          exploration.Step(stoch, before, trajectory.action),
+        )
+      )
+    elif self.autoencoder:
+      seen = subgoals.reconstruct(self.autoencoder, autoencoder, key, deter)
+      rewards[NOVELTY] = subgoals.novelty_reward(
+        seen.error, self._config.world_model.deter_size
+      )
     return rewards
 
   def _autoencoder_loss(
@@ -787,6 +827,30 @@ class Level:
       'autoencoder_loss': loss,
     }
     return loss, metrics
+
+  def _ensemble_loss(
+    self,
+    params: hk.Params,
+    states: world_model.State,
+    replayed: behaviour.Replayed,
+  ) -> Array:
+    """The loss on replayed steps; states are [B T, ...]."""
+    assert self.ensemble
+
+    def by_step(x):
+      return x.reshape(replayed.reward.shape + x.shape[1:])
+
+    stoch, deter, log_probs = jax.tree.map(
+      by_step, (states.stoch, states.deter, states.log_probs)
+    )
+    steps = exploration.Step(stoch, deter, replayed.action)
+    return exploration.loss(
+      self.ensemble,
+      params,
+      jax.tree.map(lambda x: x[:, :-1], steps),
+      log_probs[:, 1:],
+      ~replayed.start_of_episode[:, 1:],
+    )
 
   def _targets(self) -> dict[str, _Target]:
     """What each held weight holds."""

@@ -554,7 +554,7 @@ class ExplorationConfig(_Part):
     _require_one_of(self, 'novelty', 'autoencoder', 'disagreement')
     _require(
       self.members >= 2,
-      f'members={self.members} must be at least 2: one model agrees with itself.',
+      f'members={self.members} must be at least 2: one agrees with itself.',
     )
     _require_positive(self, 'units', 'scale_floor')
 

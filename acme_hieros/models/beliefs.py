@@ -6,7 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import distributions, spaces, subgoals, world_model
+from acme_hieros.models import (
+  distributions,
+  exploration,
+  spaces,
+  subgoals,
+  world_model,
+)
 from acme_hieros.models import level as level_lib
 from acme_hieros.models.ops import linear
 
@@ -14,14 +20,15 @@ Array = jax.Array
 
 
 class Beliefs(NamedTuple):
-  """Of a level in N of its states.
+  """Of a level in N states, one after the other.
 
   reward: that came with the state, as predicted, [N].
   continuation: predicted, [N].
   value: by reward stream, [N].
   goal: the decoded subgoal that it was given, [N, D] in symlog space; None at
     the top.
-  novelty: reward for the state, [N]; None without an autoencoder.
+  novelty: reward on arrival in the state, NaN in the first, [N]; None where
+    there is no such reward.
   observation: decoded, as the spaces encode it, by name, [N, ...].
   """
 
@@ -38,6 +45,7 @@ def examine(
   params: level_lib.Params,
   key: Array,
   state: world_model.State,
+  action: Array,
   code: Array | None,
 ) -> Beliefs:
   """Asks all heads of a level.
@@ -46,19 +54,21 @@ def examine(
     level: the level.
     params: all of its parameters.
     key: random key.
-    state: [N, ...].
-    code: one-hot subgoals that it has, [N, G]; None at the top.
+    state: [N, ...], one after the other.
+    action: encoded, what was done in them, [N, A].
+    code: one-hot subgoals that it had, [N, G]; None at the top.
   """
   prediction = level.world_model.predict(params.world_model, state)
   inputs = level.policy_inputs(prediction.features, code)
   goal = novelty = None
-  if level.autoencoder:
-    if code is not None:
-      goal = level.autoencoder.decode(params.autoencoder, code)
-    coded = subgoals.reconstruct(
-      level.autoencoder, params.autoencoder, key, state.deter
+  if level.autoencoder and code is not None:
+    goal = level.autoencoder.decode(params.autoencoder, code)
+  if level.has_novelty:
+    steps = exploration.Step(state.stoch, state.deter, action)
+    novelty = level.novelty(
+      params, key, jax.tree.map(lambda x: x[:-1], steps), state.deter[1:]
     )
-    novelty = subgoals.novelty_reward(coded.error, state.deter.shape[-1])
+    novelty = jnp.append(jnp.nan, novelty)
   return Beliefs(
     reward=prediction.reward,
     continuation=prediction.continuation,

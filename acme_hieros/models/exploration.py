@@ -57,7 +57,8 @@ def make_ensemble(
     # The first layers of all stand beside each other, as one.
     x = linear.Linear(members * units, with_bias=False)(inputs)
     x = x.reshape((*x.shape[:-1], members, units))
-    x = normalization.LayerNorm(silu=True)(x)
+    # Neither scaled nor shifted: that would be shared by the members.
+    x = normalization.layer_norm(x, jnp.ones(units), jnp.zeros(units), True)
     weights = hk.get_parameter(
       'w',
       (members, units, size),
@@ -71,8 +72,7 @@ def make_ensemble(
     )
     return jax.nn.log_softmax(logits)
 
-  init, apply = hk.without_apply_rng(hk.transform(predict))
-  return Ensemble(init, apply)
+  return Ensemble(*hk.without_apply_rng(hk.transform(predict)))
 
 
 def loss(
@@ -91,9 +91,11 @@ def loss(
       classes].
     counts: whether anything came, [...].
   """
-  log_probs = ensemble.predict(params, Step(*linear.stop_gradient(tuple(step))))
-  following = jax.lax.stop_gradient(following)[..., None, :, :]
-  missing = jnp.mean(distributions.kl_divergence(following, log_probs), -1)
+  step, following = jax.lax.stop_gradient((step, following))
+  log_probs = ensemble.predict(params, step)
+  missing = jnp.mean(
+    distributions.kl_divergence(following[..., None, :, :], log_probs), -1
+  )
   return jnp.sum(counts * missing) / jnp.maximum(jnp.sum(counts), 1.0)
 
 

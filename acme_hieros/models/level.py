@@ -220,16 +220,16 @@ class Level:
       self.manager = make_behaviour(self.subgoal_space, index + 1)
     self.streams = self.behaviour.streams
     managers = self.manager.streams if self.manager else {}
-    novel = NOVELTY in {**self.streams, **managers}
-    disagreeing = config.exploration.novelty == 'disagreement'
+    self.has_novelty = NOVELTY in self.streams or NOVELTY in managers
+    by_disagreement = config.exploration.novelty == 'disagreement'
     self.ensemble = None
-    if novel and disagreeing:
+    if self.has_novelty and by_disagreement:
       self.ensemble = exploration.make_ensemble(
         config.exploration, config.world_model, dtype
       )
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
-    if self.subgoal_space is not None or (novel and not disagreeing):
+    if self.subgoal_space or (self.has_novelty and not by_disagreement):
       self.autoencoder = subgoals.make_autoencoder(
         config.subgoals, config.world_model.deter_size, dtype
       )
@@ -786,26 +786,38 @@ class Level:
     """Rewards [H, N] by stream."""
     rewards = {EXTRINSIC: trajectory.reward}
     before, deter = trajectory.deter[:-1], trajectory.deter[1:]
-    autoencoder = jax.lax.stop_gradient(learned.autoencoder)
     if self.autoencoder and code is not None:
-      goal = self.autoencoder.decode(autoencoder, code)
+      goal = self.autoencoder.decode(
+        jax.lax.stop_gradient(learned.autoencoder), code
+      )
       rewards[SUBGOAL] = subgoals.subgoal_reward(goal, deter)
-    if self.ensemble:
-      stoch, *_ = jax.tree.map(
-        lambda x: x[:-1], linear.parts(trajectory.inputs)
-      )
-      rewards[NOVELTY] = exploration.disagreement(
-        self.ensemble.predict(
-          jax.lax.stop_gradient(learned.ensemble),
-          exploration.Step(stoch, before, trajectory.action),
-        )
-      )
-    elif self.autoencoder:
-      seen = subgoals.reconstruct(self.autoencoder, autoencoder, key, deter)
-      rewards[NOVELTY] = subgoals.novelty_reward(
-        seen.error, self._config.world_model.deter_size
-      )
+    if self.has_novelty:
+      stoch = jax.tree.map(lambda x: x[:-1], trajectory.inputs)[0]
+      step = exploration.Step(stoch, before, trajectory.action)
+      rewards[NOVELTY] = self.novelty(learned, key, step, deter)
     return rewards
+
+  def novelty(
+    self, params: Params, key: Array, step: exploration.Step, deter: Array
+  ) -> Array:
+    """The reward for what a step leads to (docs/algorithm.md, 5.3).
+
+    Args:
+      params: of autoencoder or ensemble, which it leaves alone.
+      key: random key.
+      step: [..., any].
+      deter: h after it, [..., D].
+    """
+    params = jax.lax.stop_gradient(params)
+    if self.ensemble:
+      return exploration.disagreement(
+        self.ensemble.predict(params.ensemble, step)
+      )
+    assert self.autoencoder
+    seen = subgoals.reconstruct(
+      self.autoencoder, params.autoencoder, key, deter
+    )
+    return subgoals.novelty_reward(seen.error, deter.shape[-1])
 
   def _autoencoder_loss(
     self, params: hk.Params, key: Array, deter: Array, kl_scale: Array | float

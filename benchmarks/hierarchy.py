@@ -98,6 +98,25 @@ TASKS = {
 
 _FLAT = {'subgoals.manager': 'level', 'actor_critic.extrinsic_weight': '1'}
 
+_GUIDED = {
+  'depth': '1',
+  'subgoals.manager': 'policy',
+  'subgoals.learns_from': 'replay',
+  'subgoals.kl_target': '10',
+  'subgoals.categoricals': '8',
+  'subgoals.classes': '8',
+  'subgoals.duration': '8',
+  'actor_critic.horizon': '16',
+  'actor_critic.extrinsic_weight': '1',
+  'actor_critic.subgoal_weight': '1',
+}
+
+_CURIOUS = {
+  'exploration.novelty': 'disagreement',
+  'actor_critic.advantage_scale': 'deviation',
+  'actor_critic.scale_floor': '0.1',
+}
+
 # Of each a system, and the fields that it changes.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   'depth1': ('hieros', {'depth': '1'}),
@@ -118,51 +137,20 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     },
   ),
   # Hieros' lowest level, guided by a manager; it learns from rewards itself.
-  'guided': (
-    'hieros',
-    {
-      'depth': '1',
-      'subgoals.manager': 'policy',
-      'subgoals.learns_from': 'replay',
-      'subgoals.kl_target': '10',
-      'subgoals.categoricals': '8',
-      'subgoals.classes': '8',
-      'subgoals.duration': '8',
-      'actor_critic.horizon': '16',
-      'actor_critic.extrinsic_weight': '1',
-      'actor_critic.subgoal_weight': '1',
-      'actor_critic.novelty_weight': '0',
-    },
-  ),
-  # What is new to an ensemble, for the flat agent and for a manager.
+  'guided': ('hieros', _GUIDED | {'actor_critic.novelty_weight': '0'}),
+  # What an ensemble does not know yet rewards: the flat agent itself, the level
+  # above it, or the manager.
   'curious': (
     'hieros',
-    {
-      'depth': '1',
-      'exploration.novelty': 'disagreement',
-      'actor_critic.advantage_scale': 'deviation',
-      'actor_critic.scale_floor': '0.1',
-      'actor_critic.novelty_weight': '0.3',
-    },
+    _CURIOUS | {'depth': '1', 'actor_critic.novelty_weight': '0.3'},
+  ),
+  'curious2': (
+    'hieros',
+    _CURIOUS | {'depth': '2', 'actor_critic.novelty_weight': '0,0.3'},
   ),
   'curious_guided': (
     'hieros',
-    {
-      'depth': '1',
-      'exploration.novelty': 'disagreement',
-      'actor_critic.advantage_scale': 'deviation',
-      'actor_critic.scale_floor': '0.1',
-      'subgoals.manager': 'policy',
-      'subgoals.learns_from': 'replay',
-      'subgoals.kl_target': '10',
-      'subgoals.categoricals': '8',
-      'subgoals.classes': '8',
-      'subgoals.duration': '8',
-      'actor_critic.horizon': '16',
-      'actor_critic.extrinsic_weight': '1',
-      'actor_critic.subgoal_weight': '1',
-      'actor_critic.novelty_weight': '0,0.3',
-    },
+    _CURIOUS | _GUIDED | {'actor_critic.novelty_weight': '0,0.3'},
   ),
   # The director without one of what makes it.
   'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),

@@ -12,6 +12,7 @@ from acme_hieros.config.fields import (
   ActorCriticConfig,
   AttentionConfig,
   BlockGRUConfig,
+  ExplorationConfig,
   GRUConfig,
   HierosConfig,
   HybridConfig,
@@ -121,6 +122,7 @@ _TINY = HierosConfig(
     decoder_units=64,
     optimizer=OptimizerConfig(1e-3, 1e-6, 100.0),
   ),
+  exploration=ExplorationConfig(optimizer=OptimizerConfig(3e-3, 1e-6, 100.0)),
   replay=ReplayConfig(capacity=50_000, min_size=32, chunk_length=1, ratio=80.0),
 )
 

@@ -6,13 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import (
-  distributions,
-  exploration,
-  spaces,
-  subgoals,
-  world_model,
-)
+from acme_hieros.models import distributions, spaces, subgoals, world_model
 from acme_hieros.models import level as level_lib
 from acme_hieros.models.ops import linear
 
@@ -20,15 +14,14 @@ Array = jax.Array
 
 
 class Beliefs(NamedTuple):
-  """Of a level in N states, one after the other.
+  """Of a level in N of its states.
 
   reward: that came with the state, as predicted, [N].
   continuation: predicted, [N].
   value: by reward stream, [N].
   goal: the decoded subgoal that it was given, [N, D] in symlog space; None at
     the top.
-  novelty: reward on arrival in the state, NaN in the first, [N]; None where
-    there is no such reward.
+  novelty: reward for the state, [N]; None where there is no such stream.
   observation: decoded, as the spaces encode it, by name, [N, ...].
   """
 
@@ -45,7 +38,6 @@ def examine(
   params: level_lib.Params,
   key: Array,
   state: world_model.State,
-  action: Array,
   code: Array | None,
 ) -> Beliefs:
   """Asks all heads of a level.
@@ -54,9 +46,8 @@ def examine(
     level: the level.
     params: all of its parameters.
     key: random key.
-    state: [N, ...], one after the other.
-    action: encoded, what was done in them, [N, A].
-    code: one-hot subgoals that it had, [N, G]; None at the top.
+    state: [N, ...].
+    code: one-hot subgoals that it has, [N, G]; None at the top.
   """
   prediction = level.world_model.predict(params.world_model, state)
   inputs = level.policy_inputs(prediction.features, code)
@@ -64,11 +55,7 @@ def examine(
   if level.autoencoder and code is not None:
     goal = level.autoencoder.decode(params.autoencoder, code)
   if level.has_novelty:
-    steps = exploration.Step(state.stoch, state.deter, action)
-    novelty = level.novelty(
-      params, key, jax.tree.map(lambda x: x[:-1], steps), state.deter[1:]
-    )
-    novelty = jnp.append(jnp.nan, novelty)
+    novelty = level.novelty(params, key, state.deter)
   return Beliefs(
     reward=prediction.reward,
     continuation=prediction.continuation,

@@ -1,9 +1,10 @@
 """What is not known yet: disagreement of several models (Plan2Explore).
 
 Sekar et al., "Planning to explore via self-supervised world models"
-(2005.05960, section 3). Several models of one step see the same replay and
-differ in how they began: where they agree there is nothing to be learned, be it
-certain or chance.
+(2005.05960, section 3). Several models of what a state will show, which is z,
+learn from the same replay and differ in how they began: where they agree there
+is nothing to be learned, be it certain or chance. They are told h, which has
+taken in the state before and what was done in it.
 """
 
 from collections.abc import Callable
@@ -13,30 +14,19 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.config import ExplorationConfig, WorldModelConfig
+from acme_hieros.config import ExplorationConfig
 from acme_hieros.models import distributions
 from acme_hieros.models.ops import linear, normalization
 
 Array = jax.Array
 
 
-class Step(NamedTuple):
-  """A state and what is done in it, [..., any].
-
-  stoch: z. deter: h. action: encoded.
-  """
-
-  stoch: linear.OneHots
-  deter: Array
-  action: Array
-
-
 class Ensemble(NamedTuple):
-  """Pure functions of E models of what comes next.
+  """Pure functions of E models of the z that a state will show.
 
-  init: (key, Step [..., any]) -> params.
-  predict: (params, Step [..., any]) -> log-probabilities of the next z,
-    [..., E, categoricals, classes].
+  init: (key, deter [..., D]) -> params.
+  predict: (params, deter [..., D]) -> log-probabilities of z, [..., E,
+    categoricals, classes].
   """
 
   init: Callable[..., hk.Params]
@@ -45,17 +35,22 @@ class Ensemble(NamedTuple):
 
 def make_ensemble(
   config: ExplorationConfig,
-  model: WorldModelConfig,
+  categoricals: int,
+  classes: int,
   dtype: jnp.dtype = jnp.float32,
 ) -> Ensemble:
-  """Builds the ensemble of a level whose world model is such."""
-  members, units = config.members, config.units
-  size = model.categoricals * model.classes
+  """Builds an ensemble.
 
-  def predict(step):
-    inputs = linear.cast(tuple(step), dtype)
+  Args:
+    config: its sizes.
+    categoricals, classes: of z.
+    dtype: of its arithmetic.
+  """
+  members, units, size = config.members, config.units, categoricals * classes
+
+  def predict(deter):
     # The first layers of all stand beside each other, as one.
-    x = linear.Linear(members * units, with_bias=False)(inputs)
+    x = linear.Linear(members * units, with_bias=False)(deter.astype(dtype))
     x = x.reshape((*x.shape[:-1], members, units))
     # Neither scaled nor shifted: that would be shared by the members.
     x = normalization.layer_norm(x, jnp.ones(units), jnp.zeros(units), True)
@@ -66,41 +61,30 @@ def make_ensemble(
     )
     bias = hk.get_parameter('b', (members, size), init=jnp.zeros)
     logits = jnp.einsum('...eu,eus->...es', x, weights.astype(dtype)) + bias
-    logits = logits.astype(jnp.float32)
-    logits = logits.reshape(
-      (*logits.shape[:-1], model.categoricals, model.classes)
-    )
-    return jax.nn.log_softmax(logits)
+    logits = logits.reshape((*logits.shape[:-1], categoricals, classes))
+    return jax.nn.log_softmax(logits.astype(jnp.float32))
 
   return Ensemble(*hk.without_apply_rng(hk.transform(predict)))
 
 
 def loss(
-  ensemble: Ensemble,
-  params: hk.Params,
-  step: Step,
-  following: Array,
-  counts: Array,
+  ensemble: Ensemble, params: hk.Params, deter: Array, log_probs: Array
 ) -> Array:
-  """Nats of the next z that the members do not know, their mean: [].
+  """Nats of z that the members do not know, their mean: [].
 
   Args:
     ensemble, params: the models.
-    step: [..., any].
-    following: log-probabilities of the z that came, [..., categoricals,
-      classes].
-    counts: whether anything came, [...].
+    deter: h [..., D], left alone.
+    log_probs: of the z that the observation showed, [..., categoricals,
+      classes], left alone.
   """
-  step, following = jax.lax.stop_gradient((step, following))
-  log_probs = ensemble.predict(params, step)
-  missing = jnp.mean(
-    distributions.kl_divergence(following[..., None, :, :], log_probs), -1
-  )
-  return jnp.sum(counts * missing) / jnp.maximum(jnp.sum(counts), 1.0)
+  deter, log_probs = jax.lax.stop_gradient((deter, log_probs))
+  told = ensemble.predict(params, deter)
+  return jnp.mean(distributions.kl_divergence(log_probs[..., None, :, :], told))
 
 
 def disagreement(log_probs: Array) -> Array:
-  """What the next z would tell of who is right, in nats: [...].
+  """What z would tell of who is right, in nats: [...].
 
   The entropy of the members' mean less the mean of their entropies, which is
   the mutual information of Plan2Explore (equation 3), of categoricals exactly.

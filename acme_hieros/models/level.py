@@ -41,7 +41,7 @@ class Params(NamedTuple):
   critics: by reward stream; a manager's as `MANAGER` begins them.
   autoencoder: empty without subgoals and novelty by its error.
   manager: the policy that sets subgoals; empty where another level does.
-  ensemble: whose disagreement is new; empty where that is no reward.
+  ensemble: whose disagreement is novelty; empty where it is not.
   """
 
   world_model: hk.Params
@@ -123,7 +123,7 @@ class Trajectory(NamedTuple):
   action: encoded, chosen in states 0..H-1, [H, N, A].
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
-  deter: of states 0..H, [H + 1, N, D].
+  deter: of states 1..H, [H, N, D].
   """
 
   inputs: linear.Inputs
@@ -225,7 +225,10 @@ class Level:
     self.ensemble = None
     if self.has_novelty and by_disagreement:
       self.ensemble = exploration.make_ensemble(
-        config.exploration, config.world_model, dtype
+        config.exploration,
+        config.world_model.categoricals,
+        config.world_model.classes,
+        dtype,
       )
     # Wanted even where the subgoal stream has no weight: subgoals are shown.
     self.autoencoder = None
@@ -267,18 +270,13 @@ class Level:
       manager, of_manager = self.manager.init(*manager_keys, features)
       critics.update(_as_manager(of_manager))
     autoencoder: hk.Params = {}
-    if self.autoencoder:
-      deter = jnp.zeros((1, self._config.world_model.deter_size))
-      autoencoder = self.autoencoder.init(coder_key, deter)
     ensemble: hk.Params = {}
+    deter = jnp.zeros((1, self._config.world_model.deter_size))
     if self.ensemble:
-      state = self.world_model.initial_context(1).state
-      ensemble = self.ensemble.init(
-        jax.random.fold_in(coder_key, 1),
-        exploration.Step(
-          state.stoch, state.deter, jnp.zeros((1, self.action_space.size))
-        ),
-      )
+      coder_key, ensemble_key = jax.random.split(coder_key)
+      ensemble = self.ensemble.init(ensemble_key, deter)
+    if self.autoencoder:
+      autoencoder = self.autoencoder.init(coder_key, deter)
     params = Params(
       world_model=self.world_model.init(model_key),
       actor=actor,
@@ -455,7 +453,7 @@ class Level:
       action=action,
       reward=reward,
       continuation=continuation,
-      deter=jnp.concatenate([start.deter[None], deter]),
+      deter=deter,
     )
     return trajectory, (state, features)
 
@@ -705,7 +703,7 @@ class Level:
       scales.update(_as_manager(more_scales))
       metrics.update(_as_manager(more))
     if self.autoencoder:
-      deter = trajectory.deter[1:]
+      deter = trajectory.deter
       if self._config.subgoals.learns_from == 'replay':
         deter, coder_key = start.deter, jax.random.fold_in(coder_key, 1)
       more_loss, more = self._autoencoder_loss(
@@ -717,8 +715,8 @@ class Level:
       loss += more_loss
       metrics.update(more)
     if self.ensemble:
-      metrics['ensemble_loss'] = self._ensemble_loss(
-        learned.ensemble, start, replayed
+      metrics['ensemble_loss'] = exploration.loss(
+        self.ensemble, learned.ensemble, start.deter, start.log_probs
       )
       loss += metrics['ensemble_loss']
     metrics['imagined_continuation'] = jnp.mean(trajectory.continuation)
@@ -785,33 +783,21 @@ class Level:
   ) -> dict[str, Array]:
     """Rewards [H, N] by stream."""
     rewards = {EXTRINSIC: trajectory.reward}
-    before, deter = trajectory.deter[:-1], trajectory.deter[1:]
     if self.autoencoder and code is not None:
       goal = self.autoencoder.decode(
         jax.lax.stop_gradient(learned.autoencoder), code
       )
-      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, deter)
+      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
     if self.has_novelty:
-      stoch = jax.tree.map(lambda x: x[:-1], trajectory.inputs)[0]
-      step = exploration.Step(stoch, before, trajectory.action)
-      rewards[NOVELTY] = self.novelty(learned, key, step, deter)
+      rewards[NOVELTY] = self.novelty(learned, key, trajectory.deter)
     return rewards
 
-  def novelty(
-    self, params: Params, key: Array, step: exploration.Step, deter: Array
-  ) -> Array:
-    """The reward for what a step leads to (docs/algorithm.md, 5.3).
-
-    Args:
-      params: of autoencoder or ensemble, which it leaves alone.
-      key: random key.
-      step: [..., any].
-      deter: h after it, [..., D].
-    """
+  def novelty(self, params: Params, key: Array, deter: Array) -> Array:
+    """The novelty reward for h [..., D]; leaves parameters alone: [...]."""
     params = jax.lax.stop_gradient(params)
     if self.ensemble:
       return exploration.disagreement(
-        self.ensemble.predict(params.ensemble, step)
+        self.ensemble.predict(params.ensemble, deter)
       )
     assert self.autoencoder
     seen = subgoals.reconstruct(
@@ -839,30 +825,6 @@ class Level:
       'autoencoder_loss': loss,
     }
     return loss, metrics
-
-  def _ensemble_loss(
-    self,
-    params: hk.Params,
-    states: world_model.State,
-    replayed: behaviour.Replayed,
-  ) -> Array:
-    """The loss on replayed steps; states are [B T, ...]."""
-    assert self.ensemble
-
-    def by_step(x):
-      return x.reshape(replayed.reward.shape + x.shape[1:])
-
-    stoch, deter, log_probs = jax.tree.map(
-      by_step, (states.stoch, states.deter, states.log_probs)
-    )
-    steps = exploration.Step(stoch, deter, replayed.action)
-    return exploration.loss(
-      self.ensemble,
-      params,
-      jax.tree.map(lambda x: x[:, :-1], steps),
-      log_probs[:, 1:],
-      ~replayed.start_of_episode[:, 1:],
-    )
 
   def _targets(self) -> dict[str, _Target]:
     """What each held weight holds."""

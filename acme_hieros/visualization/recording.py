@@ -179,8 +179,7 @@ class Recorder:
       code = code[step]
       proposed = np.arange(0, len(rewards), config.tick_period(i + 1))
       proposed = np.append(proposed, len(rewards))
-    action = memories[i].action[step]
-    padded = _pad((state, action, code), self._most_ticks(i))
+    padded = _pad((state, code), self._most_ticks(i))
     believed = jax.device_get(self._examine[i](params, key, *padded))
     if code is not None:
       # What the subgoal of one tick is worth shows at the next.
@@ -196,7 +195,9 @@ class Recorder:
       reward[level_lib.SUBGOAL] = earned
     if level_lib.NOVELTY in level.streams:
       reward[level_lib.NOVELTY] = believed.novelty
-    return LevelRecord(step, state, action, code, proposed, reward, believed)
+    return LevelRecord(
+      step, state, memories[i].action[step], code, proposed, reward, believed
+    )
 
   def _most_ticks(self, level: int) -> int:
     """Of a level in the longest recording, its last observation included."""

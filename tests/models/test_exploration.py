@@ -11,32 +11,23 @@ import pytest
 from acme_hieros import config as config_lib
 from acme_hieros.models import exploration, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
-from acme_hieros.models.ops import linear
 
-MEMBERS, CATEGORICALS, CLASSES, DETER, ACTIONS = 3, 2, 4, 5, 3
+MEMBERS, CATEGORICALS, CLASSES, DETER = 3, 2, 4, 5
 
 CONFIG = config_lib.ExplorationConfig(
   novelty='disagreement', members=MEMBERS, units=16
-)
-MODEL = config_lib.WorldModelConfig(
-  categoricals=CATEGORICALS, classes=CLASSES, deter_size=DETER
 )
 
 
 @pytest.fixture(scope='module')
 def ensemble():
-  return exploration.make_ensemble(CONFIG, MODEL)
+  return exploration.make_ensemble(CONFIG, CATEGORICALS, CLASSES)
 
 
-def steps(number, seed=0):
-  """Random ones, [N, ...]."""
-  rng = np.random.default_rng(seed)
-  chosen = jnp.asarray(rng.integers(CLASSES, size=(number, CATEGORICALS)))
-  return exploration.Step(
-    linear.one_hots(chosen, CLASSES),
-    jnp.asarray(rng.normal(size=(number, DETER)), jnp.float32),
-    jax.nn.one_hot(rng.integers(ACTIONS, size=number), ACTIONS),
-  )
+@pytest.fixture(scope='module')
+def deter():
+  rng = np.random.default_rng(0)
+  return jnp.asarray(rng.normal(size=(6, DETER)), jnp.float32)
 
 
 def entropy(p):
@@ -61,14 +52,13 @@ def test_who_is_sure_of_different_things_disagrees_and_who_is_unsure_does_not():
   np.testing.assert_allclose(measured, [np.log(MEMBERS), 0, 0], atol=1e-5)
 
 
-def test_the_members_are_networks_of_their_own(ensemble, draw):
-  step = steps(6)
-  params = draw(lambda key: ensemble.init(key, step))
-  log_probs = ensemble.predict(params, step)
+def test_the_members_are_networks_of_their_own(ensemble, deter, draw):
+  params = draw(lambda key: ensemble.init(key, deter))
+  log_probs = ensemble.predict(params, deter)
   assert log_probs.shape == (6, MEMBERS, CATEGORICALS, CLASSES)
   np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1.0, rtol=1e-5)
   first = jax.grad(
-    lambda params: jnp.sum(ensemble.predict(params, step)[:, 0, 0, 0])
+    lambda params: jnp.sum(ensemble.predict(params, deter)[:, 0, 0, 0])
   )(params)
   last = slice((MEMBERS - 1) * CONFIG.units, None)
   for name, parts in first.items():
@@ -81,81 +71,51 @@ def test_the_members_are_networks_of_their_own(ensemble, draw):
       assert not jnp.any(other), (name, part)
 
 
-def test_the_loss_is_the_mean_of_what_is_missing_where_anything_came(
-  ensemble, draw
-):
-  step = steps(6)
-  params = draw(lambda key: ensemble.init(key, step))
+def test_the_loss_is_the_mean_of_what_is_missing(ensemble, deter, draw):
+  params = draw(lambda key: ensemble.init(key, deter))
   rng = np.random.default_rng(1)
-  came = rng.dirichlet(np.ones(CLASSES), size=(6, CATEGORICALS))
-  counts = np.array([True, False, True, True, False, False])
-  log_probs = np.asarray(ensemble.predict(params, step), np.float64)
-  missing = np.sum(
-    came[:, None] * (np.log(came)[:, None] - log_probs), (-2, -1)
-  ).mean(-1)
-  loss = exploration.loss(
-    ensemble, params, step, jnp.log(came), jnp.asarray(counts)
-  )
-  np.testing.assert_allclose(loss, missing[counts].mean(), rtol=1e-4)
-  nothing = exploration.loss(
-    ensemble, params, step, jnp.log(came), jnp.zeros(6, bool)
-  )
-  assert nothing == 0
+  shown = rng.dirichlet(np.ones(CLASSES), size=(6, CATEGORICALS))
+  told = np.asarray(ensemble.predict(params, deter), np.float64)
+  missing = np.sum(shown[:, None] * (np.log(shown)[:, None] - told), (-2, -1))
+  loss = exploration.loss(ensemble, params, deter, jnp.log(shown))
+  np.testing.assert_allclose(loss, missing.mean(), rtol=1e-4)
 
 
-def test_the_loss_leaves_the_world_model_alone(ensemble, draw):
-  step = steps(6)
-  params = draw(lambda key: ensemble.init(key, step))
-  came = jnp.log(jnp.full((6, CATEGORICALS, CLASSES), 1.0 / CLASSES))
-
-  def loss(deter, value, came):
-    stoch = step.stoch._replace(value=value)
-    given = step._replace(deter=deter, stoch=stoch)
-    return exploration.loss(ensemble, params, given, came, jnp.ones(6, bool))
-
-  gradients = jax.grad(loss, (0, 1, 2))(step.deter, step.stoch.value, came)
+def test_the_loss_leaves_the_world_model_alone(ensemble, deter, draw):
+  params = draw(lambda key: ensemble.init(key, deter))
+  shown = jnp.log(jnp.full((6, CATEGORICALS, CLASSES), 1.0 / CLASSES))
+  gradients = jax.grad(exploration.loss, (2, 3))(ensemble, params, deter, shown)
   assert not any(jnp.any(x) for x in gradients)
 
 
-def test_what_was_learned_is_not_new_and_neither_is_chance(ensemble):
-  """Of 5 x 3 situations 3 never come; in 4 the next z is a coin's."""
+def test_what_was_learned_is_not_new_and_neither_is_chance():
+  """Of 15 situations 3 never come; in 4 what is shown is a coin's."""
   rng = np.random.default_rng(0)
-  place = np.repeat(np.arange(5), ACTIONS)
-  action = np.tile(np.arange(ACTIONS), 5)
-  chosen = np.stack([place % CLASSES, place // CLASSES], -1)
-  every = exploration.Step(
-    linear.one_hots(jnp.asarray(chosen), CLASSES),
-    jnp.asarray(np.eye(5)[place], jnp.float32),
-    jax.nn.one_hot(action, ACTIONS),
-  )
+  ensemble = exploration.make_ensemble(CONFIG, CATEGORICALS, CLASSES)
+  deter = jnp.asarray(rng.normal(size=(15, DETER)), jnp.float32)
   order = rng.permutation(15)
-  never, coins = order[:3], order[3:7]
-  following = rng.integers(CLASSES, size=(15, CATEGORICALS))
-  params = ensemble.init(jax.random.PRNGKey(0), every)
+  never, coins, known = order[:3], order[3:7], order[7:]
+  shown = rng.integers(CLASSES, size=(15, CATEGORICALS))
+  params = ensemble.init(jax.random.PRNGKey(0), deter)
   optimizer = optax.adam(1e-2)
-  counts = ~np.isin(np.arange(15), never)
+  met = np.concatenate([coins, known])
 
   @jax.jit
-  def learn(params, state, chosen):
+  def learn(params, state, shown):
+    log_probs = jax.nn.log_softmax(30.0 * jax.nn.one_hot(shown, CLASSES))
     gradient = jax.grad(exploration.loss, 1)(
-      ensemble,
-      params,
-      every,
-      jax.nn.log_softmax(30.0 * jax.nn.one_hot(chosen, CLASSES)),
-      jnp.asarray(counts),
+      ensemble, params, deter[met], log_probs
     )
     change, state = optimizer.update(gradient, state)
     return optax.apply_updates(params, change), state
 
   state = optimizer.init(params)
   for _ in range(600):
-    came = following.copy()
-    came[coins, 0] = rng.integers(2, size=len(coins))
-    params, state = learn(params, state, jnp.asarray(came))
+    shown[coins, 0] = rng.integers(2, size=len(coins))
+    params, state = learn(params, state, jnp.asarray(shown[met]))
   novelty = np.asarray(
-    exploration.disagreement(ensemble.predict(params, every))
+    exploration.disagreement(ensemble.predict(params, deter))
   )
-  known = np.setdiff1d(np.arange(15), np.concatenate([never, coins]))
   assert novelty[never].min() > 5 * novelty[known].max()
   assert novelty[never].min() > 3 * novelty[coins].max()
 
@@ -164,7 +124,7 @@ def test_what_was_learned_is_not_new_and_neither_is_chance(ensemble):
 
 
 SEEN = {'body': spaces.Vector((3,))}
-CHOICE = spaces.Discrete((), ACTIONS)
+CHOICE = spaces.Discrete((), 3)
 
 
 def largest(tree):
@@ -199,7 +159,7 @@ def batch():
   return level_lib.Batch(
     world_model.Sequence(
       observation={'body': rng.normal(size=(*shape, 3)).astype(np.float32)},
-      action=rng.integers(0, ACTIONS, shape).astype(np.int32),
+      action=rng.integers(0, 3, shape).astype(np.int32),
       reward=rng.normal(size=shape).astype(np.float32),
       discount=np.ones(shape, np.float32),
       start_of_episode=np.zeros(shape, bool),
@@ -237,18 +197,6 @@ def test_nothing_but_its_loss_teaches_the_ensemble(curious, batch, perturb):
     jnp.subtract, new.optimizers.actor, another.optimizers.actor
   )
   assert largest(change) > 0
-
-
-def test_the_first_step_of_an_episode_is_no_consequence_of_the_last(
-  curious, batch
-):
-  """Where each step starts an episode the ensemble has nothing to learn."""
-  level, state, update = curious
-  starts = jnp.ones_like(batch.sequence.start_of_episode)
-  sequence = batch.sequence._replace(start_of_episode=starts)
-  new, metrics = update(state, batch._replace(sequence=sequence))
-  assert metrics['ensemble_loss'] == 0
-  assert_equal(new.params.ensemble, state.params.ensemble)
 
 
 def test_without_novelty_there_is_no_ensemble(config, replace):

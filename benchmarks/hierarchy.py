@@ -94,6 +94,10 @@ TASKS = {
   'key': Task('sparse/key', {}, 0.281, 10.0),
   'corridor3': Task('sparse/corridor', {'rows': 3}, 0.0888, 10.0),
   'corridor4': Task('sparse/corridor', {'rows': 4}, 0.00234, 10.0),
+  # So far that random play never comes there, and a discounted reward hardly.
+  'corridor8': Task(
+    'sparse/corridor', {'rows': 8, 'side': 16, 'length': 400}, 0.0, 10.0
+  ),
 }
 
 _FLAT = {'subgoals.manager': 'level', 'actor_critic.extrinsic_weight': '1'}
@@ -113,6 +117,7 @@ _GUIDED = {
 
 _CURIOUS = {
   'exploration.novelty': 'disagreement',
+  'exploration.scale_floor': '1e-3',
   'actor_critic.advantage_scale': 'deviation',
   'actor_critic.scale_floor': '0.1',
 }

@@ -545,9 +545,10 @@ class ExplorationConfig(_Part):
   # Of 'disagreement': how many models, of one hidden layer of so many units.
   members: int = 5
   units: int = 64
-  # The least that counts of what its advantages are divided by. Novelty has no
-  # unit: where little is new, a little more counts.
-  scale_floor: float = 1e-3
+  # The least that counts of what its advantages are divided by, as
+  # `ActorCriticConfig.scale_floor`; but novelty has no unit, and the smaller
+  # this is the longer what little is new counts.
+  scale_floor: float = 1.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-3, 1e-6, 100.0)
 
   def _check(self):

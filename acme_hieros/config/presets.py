@@ -69,6 +69,7 @@ _SMALL = HierosConfig(
   subgoals=SubgoalConfig(
     decoder_units=128, optimizer=OptimizerConfig(3e-4, 1e-6, 100.0)
   ),
+  exploration=ExplorationConfig(scale_floor=0.1),
   replay=ReplayConfig(capacity=100_000, min_size=128, ratio=16.0),
 )
 
@@ -226,6 +227,7 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
       'actor_critic.advantage_scale': 'deviation',
       'actor_critic.scale_decay': 0.999,
       'actor_critic.scale_floor': 1e-3,
+      'exploration.scale_floor': 1e-3,
       'actor_critic.slow_target': True,
       'actor_critic.slow_scale': 0.0,
       'actor_critic.slow_rate': 1.0,

@@ -1,8 +1,8 @@
 """Tasks whose reward is rare: what a hierarchy should be good for.
 
-Boards of 8 x 8 cells on which a player walks. Random play hardly ever meets a
-reward, and a reward says little of the many steps that led to it: an agent has
-to find out how to get somewhere before it knows what for.
+Boards, of 8 x 8 cells or more, on which a player walks. Random play hardly ever
+meets a reward, and a reward says little of the many steps that led to it: an
+agent has to find out how to get somewhere before it knows what for.
 """
 
 import abc
@@ -28,26 +28,29 @@ Cell = tuple[int, int]
 
 
 class Board(base.EpisodicEnvironment):
-  """A player on a board of 8 x 8 cells; five actions, one of which is to stay.
+  """A player on a board of S x S cells; five actions, one of which is to stay.
 
-  Observations are images, uint8 [16, 16, 3], two pixels a cell, on which the
-  player is white and walls are gray. Or they are vectors, float32 [64 * n], of
+  Observations are images, uint8 [2 S, 2 S, 3], two pixels a cell, on which the
+  player is white and walls are gray. Or they are vectors, float32 [S S n], of
   zeros and ones: for each of n kinds of things that can change, the player
   last, where on the board it is. An episode is truncated after `length` steps.
   """
 
-  # Of what can change, but for the player: each [3], or [8, 8, 3] by place.
+  # Of what can change, but for the player: each [3], or [S, S, 3] by place.
   _colours: Sequence[np.ndarray]
 
-  def __init__(self, seed: int, length: int, observation: str):
+  def __init__(
+    self, seed: int, length: int, observation: str, side: int = SIDE
+  ):
+    self._side = side
     self._length = base.check_integer('length', length, 1)
     self._observation = base.check_choice(
       'observation', observation, ('image', 'vector')
     )
     self._rng = np.random.default_rng(seed)
-    self._walls = np.zeros((SIDE, SIDE), bool)
+    self._walls = np.zeros((side, side), bool)
     # What is seen where nothing that can change is.
-    self._ground = np.zeros((SIDE, SIDE, 3), np.uint8)
+    self._ground = np.zeros((side, side, 3), np.uint8)
     self._player: Cell = (0, 0)
 
   def _reset(self) -> np.ndarray:
@@ -58,7 +61,7 @@ class Board(base.EpisodicEnvironment):
   def _step(self, action: Any) -> base.Transition:
     self._steps += 1
     row, column = np.add(self._player, MOVES[int(action)]).tolist()
-    inside = 0 <= row < SIDE and 0 <= column < SIDE
+    inside = 0 <= row < self._side and 0 <= column < self._side
     if inside and not self._walls[row, column]:
       self._player = row, column
     reward, terminated = self._arrive()
@@ -74,14 +77,14 @@ class Board(base.EpisodicEnvironment):
 
   @abc.abstractmethod
   def _things(self) -> Sequence[np.ndarray]:
-    """Where each kind of thing of `_colours` is, bool [8, 8]."""
+    """Where each kind of thing of `_colours` is, bool [S, S]."""
 
   def _random_cell(self, allowed: np.ndarray) -> Cell:
     row, column = self._rng.choice(np.argwhere(allowed))
     return int(row), int(column)
 
   def _observe(self) -> np.ndarray:
-    things = [*self._things(), at(self._player)]
+    things = [*self._things(), at(self._player, self._side)]
     if self._observation == 'vector':
       return np.concatenate(things, None, dtype=np.float32)
     image = self._ground
@@ -91,18 +94,18 @@ class Board(base.EpisodicEnvironment):
 
   def observation_spec(self) -> specs.BoundedArray:
     if self._observation == 'vector':
-      shape = (SIDE * SIDE * (len(self._colours) + 1),)
+      shape = (self._side**2 * (len(self._colours) + 1),)
       return specs.BoundedArray(shape, np.float32, 0, 1, name='vector')
-    shape = (2 * SIDE, 2 * SIDE, 3)
+    shape = (2 * self._side, 2 * self._side, 3)
     return specs.BoundedArray(shape, np.uint8, 0, 255, name='image')
 
   def action_spec(self) -> specs.DiscreteArray:
     return specs.DiscreteArray(len(MOVES), np.int32, name='action')
 
 
-def at(cell: Cell) -> np.ndarray:
-  """A board with one thing, bool [8, 8]."""
-  board = np.zeros((SIDE, SIDE), bool)
+def at(cell: Cell, side: int = SIDE) -> np.ndarray:
+  """A board with one thing, bool [S, S]."""
+  board = np.zeros((side, side), bool)
   board[cell] = True
   return board
 
@@ -217,15 +220,15 @@ class Key(Board):
     """
     super().__init__(seed, length, observation)
     # How far to the right of the wall a cell is.
-    self._side = np.arange(SIDE).repeat(SIDE).reshape(SIDE, SIDE).T - SIDE // 2
-    self._ground[self._side == 0] = _WALL
+    self._beyond = np.tile(np.arange(SIDE), (SIDE, 1)) - SIDE // 2
+    self._ground[self._beyond == 0] = _WALL
 
   def _begin(self):
-    self._walls = self._side == 0
-    self._player = self._random_cell(self._side < 0)
-    self._key = at(self._random_cell((self._side < 0) & ~at(self._player)))
+    self._walls = self._beyond == 0
+    self._player = self._random_cell(self._beyond < 0)
+    self._key = at(self._random_cell((self._beyond < 0) & ~at(self._player)))
     self._door = at(self._random_cell(self._walls))
-    self._goal = at(self._random_cell(self._side > 0))
+    self._goal = at(self._random_cell(self._beyond > 0))
 
   def _arrive(self) -> tuple[float, bool]:
     if self._key[self._player]:
@@ -248,7 +251,9 @@ class Corridor(Board):
   A flat agent lacks what keeps it going: a random walk comes as far as the
   square root of its steps. Of 200 steps, random play comes to the end of the
   longest corridor, which are 34, in 0.023 % of episodes; of that with three
-  rows, 25, in 0.89 %.
+  rows, 25, in 0.89 %. On a board of 16 x 16 with 8 rows the end is 134 steps
+  away: nobody comes there by chance, and a reward there is worth little at the
+  beginning to whoever discounts each step.
   """
 
   _colours = (np.array((0, 255, 0)),)
@@ -259,27 +264,33 @@ class Corridor(Board):
     rows: int = 4,
     length: int = 200,
     observation: str = 'image',
+    side: int = SIDE,
   ):
     """Sets up the board.
 
     Args:
       seed: Decides nothing; all environments take one.
-      rows: Straight stretches of the corridor, of 8 cells and one between two:
-        from 1 to 4.
+      rows: Straight stretches of the corridor, as long as the board is wide,
+        and one cell between two: from 1 to half of that.
       length: The number of steps of the longest episodes.
       observation: 'image' or 'vector'.
+      side: Cells of a side of the board, at least 2.
     """
-    super().__init__(seed, length, observation)
+    base.check_integer('side', side, 2)
     base.check_integer('rows', rows, 1)
-    if 2 * rows > SIDE:
-      raise ValueError(f'rows={rows} is too much: a board has room for 4.')
+    if 2 * rows > side:
+      raise ValueError(
+        f'rows={rows} is too much: a board of side={side} has room for '
+        f'{side // 2}.'
+      )
+    super().__init__(seed, length, observation, side)
     self._walls[1::2] = True
     self._walls[2 * rows - 1 :] = True
     # The turns, at the right and at the left.
     self._walls[1 : 2 * rows - 2 : 4, -1] = False
     self._walls[3 : 2 * rows - 2 : 4, 0] = False
     self._ground[self._walls] = _WALL
-    self._goal = at((2 * rows - 2, 0 if rows % 2 == 0 else SIDE - 1))
+    self._goal = at((2 * rows - 2, 0 if rows % 2 == 0 else side - 1), side)
 
   def _begin(self):
     self._player = (0, 0)

@@ -27,9 +27,9 @@ FREE = [
 ]
 
 
-def walk(cell, action, walls=()):
+def walk(cell, action, walls=(), side=SIDE):
   row, column = cell[0] + MOVES[action][0], cell[1] + MOVES[action][1]
-  if (row, column) in walls or not (0 <= row < SIDE and 0 <= column < SIDE):
+  if (row, column) in walls or not (0 <= row < side and 0 <= column < side):
     return cell
   return row, column
 
@@ -95,19 +95,19 @@ class PadsModel:
     return value[-1]
 
 
-def corridor(rows):
+def corridor(rows, side=SIDE):
   """The cells of a corridor, in turn."""
   cells = []
   for i in range(rows):
-    stretch = [(2 * i, column) for column in range(SIDE)]
+    stretch = [(2 * i, column) for column in range(side)]
     cells += stretch[::-1] if i % 2 else stretch
     cells.append((2 * i + 1, cells[-1][1]))
   return cells[:-1]
 
 
-def corridor_value(rows, length):
+def corridor_value(rows, length, side=SIDE):
   """What random play brings: 10 times the chance to come to the end."""
-  cells = corridor(rows)
+  cells = corridor(rows, side)
   chance = np.eye(1, len(cells))[0]
   for _ in range(length):
     moved = np.zeros_like(chance)
@@ -115,9 +115,10 @@ def corridor_value(rows, length):
     for i, cell in enumerate(cells[:-1]):
       for action in range(5):
         walls = {
-          (row, column) for row in range(SIDE) for column in range(SIDE)
+          (row, column) for row in range(side) for column in range(side)
         } - set(cells)
-        moved[cells.index(walk(cell, action, walls))] += chance[i] / 5
+        there = walk(cell, action, walls, side)
+        moved[cells.index(there)] += chance[i] / 5
     chance = moved
   return 10 * chance[-1]
 
@@ -198,8 +199,8 @@ def cells(plane):
   return list(map(tuple, np.argwhere(plane)))
 
 
-def planes(step):
-  return step.observation.reshape((-1, SIDE, SIDE))
+def planes(step, side=SIDE):
+  return step.observation.reshape((-1, side, side))
 
 
 @pytest.mark.parametrize('order', [2, 3, 6])
@@ -284,31 +285,36 @@ def test_what_a_key_brings():
   assert key_value(100) == pytest.approx(10 * 0.028, rel=0.03)
 
 
-@pytest.mark.parametrize('rows', [1, 2, 3, 4])
-def test_a_corridor_leads_to_the_goal(rows):
+@pytest.mark.parametrize(
+  'rows,side', [(1, 8), (2, 8), (3, 8), (4, 8), (8, 16), (2, 5)]
+)
+def test_a_corridor_leads_to_the_goal(rows, side):
   environment = make_environment(
-    'sparse/corridor', rows=rows, observation='vector'
+    'sparse/corridor', rows=rows, side=side, observation='vector'
   )
-  way = corridor(rows)
-  assert len(way) == 9 * rows - 1
+  way = corridor(rows, side)
+  assert len(way) == (side + 1) * rows - 1
   step = environment.reset()
   for here, there in zip(way, way[1:]):
-    assert list(map(cells, planes(step))) == [[way[-1]], [here]]
+    assert list(map(cells, planes(step, side))) == [[way[-1]], [here]]
     assert step.reward in (None, 0)
     action = MOVES.index((there[0] - here[0], there[1] - here[1]))
     step = environment.step(np.int32(action))
   assert (step.reward, step.discount, step.last()) == (10, 0, True)
 
 
-def test_nobody_walks_through_the_walls_of_a_corridor():
-  environment = make_environment('sparse/corridor', observation='vector')
-  way = corridor(4)
-  walls = {(r, c) for r in range(SIDE) for c in range(SIDE)} - set(way)
+@pytest.mark.parametrize('rows,side', [(4, 8), (6, 14)])
+def test_nobody_walks_through_the_walls_of_a_corridor(rows, side):
+  environment = make_environment(
+    'sparse/corridor', rows=rows, side=side, observation='vector'
+  )
+  way = corridor(rows, side)
+  walls = {(r, c) for r in range(side) for c in range(side)} - set(way)
   steps, actions = play(environment, np.random.default_rng(0))
   cell = way[0]
   for step, action in zip(steps[1:], actions[1:]):
-    cell = walk(cell, action, walls)
-    assert cells(planes(step)[1]) == [cell]
+    cell = walk(cell, action, walls, side)
+    assert cells(planes(step, side)[1]) == [cell]
 
 
 def test_what_corridors_bring():
@@ -345,6 +351,8 @@ def test_images_tell_all_that_vectors_tell(task):
     ('pads', {'order': 1}, 'order'),
     ('pads', {'order': 7}, 'there are 6 pads'),
     ('corridor', {'rows': 5}, 'has room for 4'),
+    ('corridor', {'side': 1}, 'side'),
+    ('corridor', {'side': 1.5}, 'side'),
     ('key', {'length': 0}, 'length'),
     ('key', {'observation': 'text'}, 'observation'),
     ('maze', {}, "'sparse/maze'"),

@@ -55,7 +55,7 @@ def examine(
   if level.autoencoder and code is not None:
     goal = level.autoencoder.decode(params.autoencoder, code)
   if level.has_novelty:
-    novelty = level.novelty(params, key, state.deter)
+    novelty = level.novelty(params, key, state.deter, state.output)
   return Beliefs(
     reward=prediction.reward,
     continuation=prediction.continuation,

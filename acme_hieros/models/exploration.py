@@ -3,8 +3,9 @@
 Sekar et al., "Planning to explore via self-supervised world models"
 (2005.05960, section 3). Several models of what a state will show, which is z,
 learn from the same replay and differ in how they began: where they agree there
-is nothing to be learned, be it certain or chance. They are told h, which has
-taken in the state before and what was done in it.
+is nothing to be learned, be it certain or chance. They are told what the prior
+is told: the output of the core, which has taken in the state before and what
+was done in it.
 """
 
 from collections.abc import Callable
@@ -24,8 +25,8 @@ Array = jax.Array
 class Ensemble(NamedTuple):
   """Pure functions of E models of the z that a state will show.
 
-  init: (key, deter [..., D]) -> params.
-  predict: (params, deter [..., D]) -> log-probabilities of z, [..., E,
+  init: (key, output [..., width]) -> params.
+  predict: (params, output [..., width]) -> log-probabilities of z, [..., E,
     categoricals, classes].
   """
 
@@ -48,9 +49,9 @@ def make_ensemble(
   """
   members, units, size = config.members, config.units, categoricals * classes
 
-  def predict(deter):
+  def predict(output):
     # The first layers of all stand beside each other, as one.
-    x = linear.Linear(members * units, with_bias=False)(deter.astype(dtype))
+    x = linear.Linear(members * units, with_bias=False)(output.astype(dtype))
     x = x.reshape((*x.shape[:-1], members, units))
     # Neither scaled nor shifted: that would be shared by the members.
     x = normalization.layer_norm(x, jnp.ones(units), jnp.zeros(units), True)
@@ -68,18 +69,18 @@ def make_ensemble(
 
 
 def loss(
-  ensemble: Ensemble, params: hk.Params, deter: Array, log_probs: Array
+  ensemble: Ensemble, params: hk.Params, output: Array, log_probs: Array
 ) -> Array:
   """Nats of z that the members do not know, their mean: [].
 
   Args:
     ensemble, params: the models.
-    deter: h [..., D], left alone.
+    output: of the core, [..., width], left alone.
     log_probs: of the z that the observation showed, [..., categoricals,
       classes], left alone.
   """
-  deter, log_probs = jax.lax.stop_gradient((deter, log_probs))
-  told = ensemble.predict(params, deter)
+  output, log_probs = jax.lax.stop_gradient((output, log_probs))
+  told = ensemble.predict(params, output)
   return jnp.mean(distributions.kl_divergence(log_probs[..., None, :, :], told))
 
 

@@ -124,6 +124,7 @@ class Trajectory(NamedTuple):
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
+  output: of the core before states 1..H, [H, N, width].
   """
 
   inputs: linear.Inputs
@@ -131,6 +132,7 @@ class Trajectory(NamedTuple):
   reward: Array
   continuation: Array
   deter: Array
+  output: Array
 
 
 class Managed(NamedTuple):
@@ -274,7 +276,8 @@ class Level:
     deter = jnp.zeros((1, self._config.world_model.deter_size))
     if self.ensemble:
       coder_key, ensemble_key = jax.random.split(coder_key)
-      ensemble = self.ensemble.init(ensemble_key, deter)
+      output = self.world_model.initial_context(1).state.output
+      ensemble = self.ensemble.init(ensemble_key, output)
     if self.autoencoder:
       autoencoder = self.autoencoder.init(coder_key, deter)
     params = Params(
@@ -441,12 +444,13 @@ class Level:
         prediction.reward,
         prediction.continuation,
         state.deter,
+        state.output,
       )
 
     (state, features, _), steps = jax.lax.scan(
       step, (start, start_features, memory), jax.random.split(key, horizon)
     )
-    inputs, action, reward, continuation, deter = steps
+    inputs, action, reward, continuation, deter, output = steps
     last = self.policy_inputs(features, code)
     trajectory = Trajectory(
       inputs=_append(inputs, last),
@@ -454,6 +458,7 @@ class Level:
       reward=reward,
       continuation=continuation,
       deter=deter,
+      output=output,
     )
     return trajectory, (state, features)
 
@@ -716,7 +721,7 @@ class Level:
       metrics.update(more)
     if self.ensemble:
       metrics['ensemble_loss'] = exploration.loss(
-        self.ensemble, learned.ensemble, start.deter, start.log_probs
+        self.ensemble, learned.ensemble, start.output, start.log_probs
       )
       loss += metrics['ensemble_loss']
     metrics['imagined_continuation'] = jnp.mean(trajectory.continuation)
@@ -789,15 +794,25 @@ class Level:
       )
       rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
     if self.has_novelty:
-      rewards[NOVELTY] = self.novelty(learned, key, trajectory.deter)
+      rewards[NOVELTY] = self.novelty(
+        learned, key, trajectory.deter, trajectory.output
+      )
     return rewards
 
-  def novelty(self, params: Params, key: Array, deter: Array) -> Array:
-    """The novelty reward for h [..., D]; leaves parameters alone: [...]."""
+  def novelty(
+    self, params: Params, key: Array, deter: Array, output: Array
+  ) -> Array:
+    """The novelty reward of states: [...]; leaves parameters alone.
+
+    Args:
+      params: of autoencoder or ensemble.
+      key: random key.
+      deter, output: of the states, [..., any].
+    """
     params = jax.lax.stop_gradient(params)
     if self.ensemble:
       return exploration.disagreement(
-        self.ensemble.predict(params.ensemble, deter)
+        self.ensemble.predict(params.ensemble, output)
       )
     assert self.autoencoder
     seen = subgoals.reconstruct(

@@ -43,12 +43,14 @@ class State(NamedTuple):
   log_probs: the distribution z was drawn from, like its values: the posterior
     where an observation was seen, the prior in imagination.
   deter: h, float32 [..., deter_size].
+  output: of the core, of which the prior of z is told, float32 [..., width].
   memory: of the core; in `observe`'s answer its trace.
   """
 
   stoch: linear.OneHots
   log_probs: Array
   deter: Array
+  output: Array
   memory: base.Memory
 
 
@@ -247,6 +249,7 @@ def _initial_context(
     stoch=stoch,
     log_probs=jnp.zeros_like(stoch.value),
     deter=jnp.zeros((batch_size, config.deter_size)),
+    output=jnp.zeros((batch_size, core.width)),
     memory=memory,
   )
   return Context(state, younger, age)
@@ -441,16 +444,13 @@ class _WorldModel(hk.Module):
       'observation': self._follow_observations,
       'history': self._follow_history,
     }
-    state, output, told = follow[self._config.posterior](*inputs)
-    return state, self._foresee(output, told)
+    state, told = follow[self._config.posterior](*inputs)
+    return state, self._foresee(state.output, told)
 
   def _follow_observations(
     self, seen, previous_action, reset, start
-  ) -> tuple[State, Array, _Told | None]:
-    """All z at once; then the core over all of them, whose outputs [B, T, any].
-
-    Also what the priors are told.
-    """
+  ) -> tuple[State, _Told | None]:
+    """All z at once, then the core over them. Also what priors are told."""
     log_probs = self._infer(seen)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     # What stands for the step before the first is reset.
@@ -460,11 +460,12 @@ class _WorldModel(hk.Module):
     empty = self._core.initial_state(len(u))
     output, trace = self._memory.scan(u, reset, empty)
     deter = self._memory.deter(output, trace)
-    return State(stoch, log_probs, deter, trace), output, told
+    output = output.astype(jnp.float32)
+    return State(stoch, log_probs, deter, output, trace), told
 
   def _follow_history(
     self, seen, previous_action, reset, start
-  ) -> tuple[State, Array, _Told | None]:
+  ) -> tuple[State, _Told | None]:
     """The same step by step: each z is told of by the h before it."""
 
     def step(carry, inputs):
@@ -475,8 +476,9 @@ class _WorldModel(hk.Module):
       deter = self._memory.deter(output, memory)
       log_probs = self._infer(seen, deter)
       stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-      state = State(stoch, log_probs, deter, memory)
-      return (stoch, memory), (state, output, told)
+      output = output.astype(jnp.float32)
+      state = State(stoch, log_probs, deter, output, memory)
+      return (stoch, memory), (state, told)
 
     batch = len(previous_action)
     first = no_choices(self._config, batch), self._core.initial_state(batch)
@@ -511,7 +513,8 @@ class _WorldModel(hk.Module):
       self._encoder(observation), deter if history else None
     )
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    state = State(stoch, log_probs, deter, memory)
+    output = output.astype(jnp.float32)
+    state = State(stoch, log_probs, deter, output, memory)
     return Context(state, younger, memories.age)
 
   def imagine_step(self, state, action) -> State:
@@ -519,7 +522,9 @@ class _WorldModel(hk.Module):
     output, memory = self._memory.step(u, None, state.memory)
     log_probs = self._foresee(output, told)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    return State(stoch, log_probs, self._memory.deter(output, memory), memory)
+    deter = self._memory.deter(output, memory)
+    output = output.astype(jnp.float32)
+    return State(stoch, log_probs, deter, output, memory)
 
   def _heads(self, state: State) -> tuple[Prediction, Array, Array]:
     latent = _latent(state)

@@ -12,7 +12,7 @@ from acme_hieros import config as config_lib
 from acme_hieros.models import exploration, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 
-MEMBERS, CATEGORICALS, CLASSES, DETER = 3, 2, 4, 5
+MEMBERS, CATEGORICALS, CLASSES, WIDTH = 3, 2, 4, 5
 
 CONFIG = config_lib.ExplorationConfig(
   novelty='disagreement', members=MEMBERS, units=16
@@ -25,9 +25,9 @@ def ensemble():
 
 
 @pytest.fixture(scope='module')
-def deter():
+def output():
   rng = np.random.default_rng(0)
-  return jnp.asarray(rng.normal(size=(6, DETER)), jnp.float32)
+  return jnp.asarray(rng.normal(size=(6, WIDTH)), jnp.float32)
 
 
 def entropy(p):
@@ -52,13 +52,13 @@ def test_who_is_sure_of_different_things_disagrees_and_who_is_unsure_does_not():
   np.testing.assert_allclose(measured, [np.log(MEMBERS), 0, 0], atol=1e-5)
 
 
-def test_the_members_are_networks_of_their_own(ensemble, deter, draw):
-  params = draw(lambda key: ensemble.init(key, deter))
-  log_probs = ensemble.predict(params, deter)
+def test_the_members_are_networks_of_their_own(ensemble, output, draw):
+  params = draw(lambda key: ensemble.init(key, output))
+  log_probs = ensemble.predict(params, output)
   assert log_probs.shape == (6, MEMBERS, CATEGORICALS, CLASSES)
   np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1.0, rtol=1e-5)
   first = jax.grad(
-    lambda params: jnp.sum(ensemble.predict(params, deter)[:, 0, 0, 0])
+    lambda params: jnp.sum(ensemble.predict(params, output)[:, 0, 0, 0])
   )(params)
   last = slice((MEMBERS - 1) * CONFIG.units, None)
   for name, parts in first.items():
@@ -71,20 +71,22 @@ def test_the_members_are_networks_of_their_own(ensemble, deter, draw):
       assert not jnp.any(other), (name, part)
 
 
-def test_the_loss_is_the_mean_of_what_is_missing(ensemble, deter, draw):
-  params = draw(lambda key: ensemble.init(key, deter))
+def test_the_loss_is_the_mean_of_what_is_missing(ensemble, output, draw):
+  params = draw(lambda key: ensemble.init(key, output))
   rng = np.random.default_rng(1)
   shown = rng.dirichlet(np.ones(CLASSES), size=(6, CATEGORICALS))
-  told = np.asarray(ensemble.predict(params, deter), np.float64)
+  told = np.asarray(ensemble.predict(params, output), np.float64)
   missing = np.sum(shown[:, None] * (np.log(shown)[:, None] - told), (-2, -1))
-  loss = exploration.loss(ensemble, params, deter, jnp.log(shown))
+  loss = exploration.loss(ensemble, params, output, jnp.log(shown))
   np.testing.assert_allclose(loss, missing.mean(), rtol=1e-4)
 
 
-def test_the_loss_leaves_the_world_model_alone(ensemble, deter, draw):
-  params = draw(lambda key: ensemble.init(key, deter))
+def test_the_loss_leaves_the_world_model_alone(ensemble, output, draw):
+  params = draw(lambda key: ensemble.init(key, output))
   shown = jnp.log(jnp.full((6, CATEGORICALS, CLASSES), 1.0 / CLASSES))
-  gradients = jax.grad(exploration.loss, (2, 3))(ensemble, params, deter, shown)
+  gradients = jax.grad(exploration.loss, (2, 3))(
+    ensemble, params, output, shown
+  )
   assert not any(jnp.any(x) for x in gradients)
 
 
@@ -92,11 +94,11 @@ def test_what_was_learned_is_not_new_and_neither_is_chance():
   """Of 15 situations 3 never come; in 4 what is shown is a coin's."""
   rng = np.random.default_rng(0)
   ensemble = exploration.make_ensemble(CONFIG, CATEGORICALS, CLASSES)
-  deter = jnp.asarray(rng.normal(size=(15, DETER)), jnp.float32)
+  output = jnp.asarray(rng.normal(size=(15, WIDTH)), jnp.float32)
   order = rng.permutation(15)
   never, coins, known = order[:3], order[3:7], order[7:]
   shown = rng.integers(CLASSES, size=(15, CATEGORICALS))
-  params = ensemble.init(jax.random.PRNGKey(0), deter)
+  params = ensemble.init(jax.random.PRNGKey(0), output)
   optimizer = optax.adam(1e-2)
   met = np.concatenate([coins, known])
 
@@ -104,7 +106,7 @@ def test_what_was_learned_is_not_new_and_neither_is_chance():
   def learn(params, state, shown):
     log_probs = jax.nn.log_softmax(30.0 * jax.nn.one_hot(shown, CLASSES))
     gradient = jax.grad(exploration.loss, 1)(
-      ensemble, params, deter[met], log_probs
+      ensemble, params, output[met], log_probs
     )
     change, state = optimizer.update(gradient, state)
     return optax.apply_updates(params, change), state
@@ -114,7 +116,7 @@ def test_what_was_learned_is_not_new_and_neither_is_chance():
     shown[coins, 0] = rng.integers(2, size=len(coins))
     params, state = learn(params, state, jnp.asarray(shown[met]))
   novelty = np.asarray(
-    exploration.disagreement(ensemble.predict(params, deter))
+    exploration.disagreement(ensemble.predict(params, output))
   )
   assert novelty[never].min() > 5 * novelty[known].max()
   assert novelty[never].min() > 3 * novelty[coins].max()

@@ -404,7 +404,7 @@ def one_step_world(reward, config, action_size):
   def state_of(deter):
     batch = deter.shape[:-1]
     stoch = linear.one_hots(jnp.zeros((*batch, 1)), 1)
-    return world_model.State(stoch, stoch.value, deter, (stoch.value,))
+    return world_model.State(stoch, stoch.value, deter, deter, (stoch.value,))
 
   def predict(params, state):
     batch = state.deter.shape[:-1]

@@ -209,6 +209,7 @@ def test_the_first_step_of_a_sequence_in_mid_episode_is_no_start(
     stoch=world_model.no_choices(config.world_model, BATCH),
     log_probs=None,
     deter=None,
+    output=None,
     memory=jax.tree.map(jnp.zeros_like, at_start[1]),
   )
   module = 'world_model/~/input/linear'

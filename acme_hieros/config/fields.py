@@ -542,7 +542,7 @@ class ExplorationConfig(_Part):
   # The error of the subgoal 'autoencoder' (Director), or the 'disagreement' of
   # several models of the next z (Plan2Explore, 2005.05960).
   novelty: str = 'autoencoder'
-  # Of 'disagreement': how many models, of one hidden layer of so many units.
+  # Of 'disagreement': how many models, of one layer of so many units each.
   members: int = 5
   units: int = 64
   # The least that counts of what its advantages are divided by, as

@@ -703,8 +703,11 @@ def test_floors_follow_the_scale_of_a_level_s_rewards(
   config = dataclasses.replace(config, reward_aggregation=aggregation)
   levels = hierarchy.Hierarchy(config, SEEN, CHOICE).levels
   for level, floor in zip(levels, extrinsic):
-    others = {name: 8.0 for name in level.streams if name != 'extrinsic'}
-    assert level.behaviour.floors == {'extrinsic': floor, **others}
+    floors = dict(level.behaviour.floors)
+    # Novelty has no unit, and a floor of its own.
+    assert floors.pop('novelty') == config.exploration.scale_floor == 1.0
+    others = dict.fromkeys(floors, 8.0)
+    assert floors == {**others, 'extrinsic': floor}
 
 
 @pytest.mark.parametrize('novelty', [(0.0, 0.1), (0.2,)])

@@ -115,13 +115,6 @@ _GUIDED = {
   'actor_critic.subgoal_weight': '1',
 }
 
-_CURIOUS = {
-  'exploration.novelty': 'disagreement',
-  'exploration.scale_floor': '1e-3',
-  'actor_critic.advantage_scale': 'deviation',
-  'actor_critic.scale_floor': '0.1',
-}
-
 # Of each a system, and the fields that it changes.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   'depth1': ('hieros', {'depth': '1'}),
@@ -145,17 +138,14 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
   'guided': ('hieros', _GUIDED | {'actor_critic.novelty_weight': '0'}),
   # What an ensemble does not know yet rewards: the flat agent itself, the level
   # above it, or the manager.
-  'curious': (
-    'hieros',
-    _CURIOUS | {'depth': '1', 'actor_critic.novelty_weight': '0.3'},
-  ),
+  'curious': ('curious', {}),
   'curious2': (
-    'hieros',
-    _CURIOUS | {'depth': '2', 'actor_critic.novelty_weight': '0,0.3'},
+    'curious',
+    {'depth': '2', 'actor_critic.novelty_weight': '0,0.3'},
   ),
   'curious_guided': (
-    'hieros',
-    _CURIOUS | _GUIDED | {'actor_critic.novelty_weight': '0,0.3'},
+    'curious',
+    _GUIDED | {'actor_critic.novelty_weight': '0,0.3'},
   ),
   # The director without one of what makes it.
   'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),

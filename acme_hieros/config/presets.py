@@ -170,6 +170,16 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
     'hieros': {},
     # Its lowest level alone.
     'flat': {'depth': 1},
+    # The same, and it explores what an ensemble does not know yet
+    # (Plan2Explore), for tasks whose rewards are rare.
+    'curious': {
+      'depth': 1,
+      'exploration.novelty': 'disagreement',
+      'exploration.scale_floor': 1e-3,
+      'actor_critic.novelty_weight': (0.3,),
+      'actor_critic.advantage_scale': 'deviation',
+      'actor_critic.scale_floor': 0.1,
+    },
     # Hieros that samples uniformly, for a look at ETBS.
     'uniform': {'replay.sampler': 'uniform'},
     # Hieros on RSSM, its ablation. In the released code h hears of z_{t-1} and

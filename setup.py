@@ -98,6 +98,9 @@ EXTRAS_REQUIRE = {
   'popgym': POPGYM,
   # hieros report, and acme_hieros.read_runs.
   'report': REPORT,
+  # hieros train --track=wandb; nodes that are threads of one process need runs
+  # beside each other, which older ones do not have.
+  'wandb': ['wandb>=0.25,<1'],
   # Selenium opens a report in a browser.
   'test': [
     *BSUITE,

@@ -129,6 +129,13 @@ _PICTURE_MINUTES = flags.DEFINE_float(
   'none. One process also draws at its end; a program needs an evaluator.',
   flag_values=FLAGS,
 )
+_TRACK = flags.DEFINE_string(
+  'track',
+  '',
+  'wandb: tell Weights & Biases, too, all that is logged, in the project '
+  'acme_hieros or WANDB_PROJECT; WANDB_MODE=offline keeps it in --workdir.',
+  flag_values=FLAGS,
+)
 _COMPILATION_CACHE = flags.DEFINE_string(
   'compilation_cache',
   None,
@@ -159,6 +166,7 @@ _EXTENT: Mapping[str, flags.FlagHolder] = {
   'num_actors': _NUM_ACTORS,
   'num_evaluators': _NUM_EVALUATORS,
   'envs_per_actor': _ENVS_PER_ACTOR,
+  'track': _TRACK,
 }
 
 

@@ -1,17 +1,17 @@
 """Logs that a run can do without: a full disk costs some lines, not the run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import contextlib
+import functools
 import math
 import os
 from typing import Any
 
 from acme.utils import loggers
-from acme.utils.loggers import tf_summary
-import numpy as np
-from PIL import Image
 import tensorflow as tf
 
+from acme_hieros.agent import learning
+from acme_hieros.experiments import runs, tensorboard, tracking
 from acme_hieros.storage import json_lines, workdirs
 
 # The metrics of a level's updates are logged once in so many of them.
@@ -24,24 +24,40 @@ _ERRORS = (OSError, tf.errors.OpError)
 class RunLoggers:
   """Makes the loggers of a run, and closes them all.
 
-  Each writes to a file in the work directory and to TensorBoard, while it can.
+  Each writes to a file in the work directory and to TensorBoard, while it can,
+  to whatever tracks the run, and to what the run's `logger_factory` makes.
   """
 
-  def __init__(self, workdir: workdirs.Workdir, warn: Callable[[str], None]):
-    """Creates it; nothing is opened yet.
+  def __init__(
+    self,
+    run: runs.Run,
+    workdir: workdirs.Workdir,
+    warn: Callable[[str], None],
+    part: str = '',
+  ):
+    """Creates it, and has the run tracked; no file is opened yet.
 
     Args:
-      workdir: of the run.
+      run: says what tracks it.
+      workdir: of the run, open.
       warn: is told, in a sentence, what cannot be written.
+      part: of the run that is logged, where each has a process of its own.
     """
     self._workdir = workdir
     self._warn = warn
     self._closing = contextlib.ExitStack()
+    self._tracker = tracking.begin(
+      run.track, run.hyperparameters(), workdir, warn, part
+    )
+    self._closing.callback(self._tracker.close)
+    self._factories: list[learning.LoggerFactory] = [self._tracker.make_logger]
+    if run.logger_factory:
+      self._factories.append(functools.partial(_make_own, run.logger_factory))
 
   def make_logger(self, label: str, period: int = 1) -> loggers.Logger:
-    """Writes every `period`-th record to logs/<label>.csv and TensorBoard."""
+    """Writes every `period`-th record to logs/<label>.csv and elsewhere."""
     path = os.path.join(self._workdir.logs, f'{label}.csv')
-    logger = self._with_tensorboard(label, lambda: _CsvLogger(path), path)
+    logger = self._with_others(label, lambda: _CsvLogger(path), path)
     return loggers.GatedFilter.periodic(logger, period)
 
   def make_learner_logger(self, label: str) -> loggers.Logger:
@@ -50,31 +66,55 @@ class RunLoggers:
     return self.make_logger(label, 1 if seldom else _LOG_PERIOD)
 
   def make_evaluator_logger(self) -> loggers.Logger:
-    """Writes to evaluation/evaluator.jsonl and TensorBoard."""
+    """Writes to evaluation/evaluator.jsonl and elsewhere."""
     path = self._workdir.evaluation_file('evaluator', 'jsonl')
-    return self._with_tensorboard(
-      'evaluation', lambda: JsonLinesLogger(path), path
-    )
+    return self._with_others('evaluation', lambda: JsonLinesLogger(path), path)
 
-  def _with_tensorboard(
+  def log_hyperparameters(self, run: runs.Run):
+    """Has them stand beside the results in TensorBoard."""
+    self._try(tensorboard.log_hyperparameters, run.hyperparameters())
+
+  def log_results(self, returns: Mapping[str, float | None], steps: int):
+    """Has stand beside the hyper-parameters what came of the run.
+
+    Args:
+      returns: as of `EpisodeLog.summary`; None where there are none.
+      steps: of actors, so far.
+    """
+    results = {
+      name: returns[name]
+      for name in ('mean_return', 'best_return')
+      if returns[name] is not None
+    }
+    self._try(tensorboard.log_results, results, steps)
+    self._tracker.log_results(results)
+
+  def _try(self, log: Callable[..., None], *args: Any):
+    try:
+      log(self._workdir.tensorboard, *args)
+    except _ERRORS as error:
+      self._warn(
+        f'{self._workdir.tensorboard} cannot be written ({_reason(error)}); '
+        'the run goes on without.'
+      )
+
+  def _with_others(
     self, label: str, make_logger: Callable[[], loggers.Logger], path: str
   ) -> loggers.Logger:
-    tensorboard = self._workdir.tensorboard
+    directory = self._workdir.tensorboard
 
     def make_tensorboard():
-      return _TensorBoardLogger(tensorboard, label, steps_key='actor_steps')
+      return tensorboard.Logger(directory, label)
 
-    both = loggers.Dispatcher(
+    several = loggers.Dispatcher(
       [
-        BestEffortLogger(make, place, self._warn)
-        for make, place in (
-          (make_logger, path),
-          (make_tensorboard, tensorboard),
-        )
+        BestEffortLogger(make_logger, path, self._warn),
+        BestEffortLogger(make_tensorboard, directory, self._warn),
+        *(make(label) for make in self._factories),
       ]
     )
-    self._closing.callback(both.close)
-    return both
+    self._closing.callback(several.close)
+    return several
 
   def close(self):
     """Closes all loggers."""
@@ -114,12 +154,9 @@ class BestEffortLogger(loggers.Logger):
       self._failing = False
     except _ERRORS as error:
       if not self._failing:
-        reason = (
-          getattr(error, 'strerror', None) or str(error).partition('\n')[0]
-        )
         self._warn(
-          f'{self._path} cannot be written ({reason}); the run goes on, and '
-          'tries again with each line.'
+          f'{self._path} cannot be written ({_reason(error)}); the run goes '
+          'on, and tries again with each line.'
         )
       self._failing = True
 
@@ -128,6 +165,22 @@ class BestEffortLogger(loggers.Logger):
       with contextlib.suppress(*_ERRORS):
         self._logger.close()
     self._logger = None
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, 'strerror', None) or str(error).partition('\n')[0]
+
+
+def _make_own(make: learning.LoggerFactory, label: str) -> loggers.Logger:
+  """What a user's function makes for a label, checked."""
+  logger = make(label)
+  for method in ('write', 'close'):
+    if not callable(getattr(logger, method, None)):
+      raise ValueError(
+        f'logger_factory({label!r}) returned {logger!r}, which has no '
+        f'{method}(): return an acme.utils.loggers.Logger.'
+      )
+  return logger
 
 
 class JsonLinesLogger(loggers.Logger):
@@ -153,53 +206,3 @@ class _CsvLogger(loggers.CSVLogger):
   def close(self):
     with contextlib.closing(self._file):
       super().close()
-
-
-class _TensorBoardLogger(tf_summary.TFSummaryLogger):
-  """Acme's, but for a leak: TensorFlow keeps each Python number it is given."""
-
-  def write(self, values: loggers.LoggingData):
-    super().write({name: np.asarray(value) for name, value in values.items()})
-
-
-def log_pictures(workdir: workdirs.Workdir, paths: Sequence[str], steps: int):
-  """Shows PNG and GIF files in TensorBoard, under their names."""
-  writer = tf.summary.create_file_writer(
-    _picture_events(workdir), filename_suffix=_event_suffix(steps)
-  )
-  with contextlib.closing(writer), writer.as_default():
-    for path in paths:
-      with open(path, 'rb') as file:
-        encoded = file.read()
-      with Image.open(path) as picture:
-        width, height = picture.size
-      # The only way in for an animation: a picture that is encoded already.
-      image = tf.compat.v1.Summary.Image(
-        encoded_image_string=encoded, width=width, height=height
-      )
-      name = f'pictures/{os.path.basename(path)}'
-      summary = tf.compat.v1.Summary(
-        value=[tf.compat.v1.Summary.Value(tag=name, image=image)]
-      )
-      tf.summary.experimental.write_raw_pb(summary.SerializeToString(), steps)
-
-
-def picture_event_files(workdir: workdirs.Workdir, steps: int) -> list[str]:
-  """TensorBoard's files of the pictures after so many steps."""
-  directory = _picture_events(workdir)
-  if not os.path.isdir(directory):
-    return []
-  return [
-    os.path.join(directory, name)
-    for name in os.listdir(directory)
-    if name.endswith(_event_suffix(steps))
-  ]
-
-
-def _picture_events(workdir: workdirs.Workdir) -> str:
-  return os.path.join(workdir.tensorboard, 'pictures')
-
-
-def _event_suffix(steps: int) -> str:
-  """Ends the names of TensorBoard's files, as '.v2' does those of others."""
-  return f'.{steps:09d}.v2'

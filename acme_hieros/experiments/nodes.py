@@ -156,9 +156,14 @@ class Coordinator:
     with _node(run, COORDINATOR):
       self._run = run
       self._workdir = workdirs.Workdir(run.workdir)
-      self._loggers = loggers.RunLoggers(self._workdir, self.warn)
       # Held by whoever changes anything, from the first change to the last.
       self._lock = threading.RLock()
+      self._warnings = collections.deque(maxlen=_MOST_WARNINGS)
+      self._num_warnings = 0
+      self._loggers = loggers.RunLoggers(
+        run, self._workdir, self.warn, COORDINATOR
+      )
+      self._loggers.log_hyperparameters(run)
       self._counts = dict(runs.NO_COUNTS)
       self._episodes = episodes.EpisodeLog(
         self._loggers.make_logger('episodes')
@@ -173,8 +178,6 @@ class Coordinator:
         self._counts.update(metadata['counts'])
         self._episodes.restore(metadata)
         self._seconds_before = metadata['seconds']
-      self._warnings = collections.deque(maxlen=_MOST_WARNINGS)
-      self._num_warnings = 0
       self._saved = None
       self._start = time.monotonic()
       self._heard = {}  # When, of those that have something to do.
@@ -255,6 +258,10 @@ class Coordinator:
       while not lp.wait_for_stop(_REPORT_SECONDS):
         self._write_progress()
       self._write_progress()
+      with self._lock:
+        self._loggers.log_results(
+          self._episodes.summary(), self._counts['actor_steps']
+        )
       self._loggers.close()
     _leave_process()
 
@@ -311,7 +318,9 @@ class LearnerNode(core.VariableSource):
       self._replay = replay
       self._coordinator = coordinator
       self._workdir = workdirs.Workdir(run.workdir)
-      self._loggers = loggers.RunLoggers(self._workdir, coordinator.warn)
+      self._loggers = loggers.RunLoggers(
+        run, self._workdir, coordinator.warn, LEARNER
+      )
       self._checkpoints = runs.make_checkpoints(run)
       builder = _make_builder(run, self._loggers.make_learner_logger)
       self._dataset = builder.make_dataset_iterator(replay)

@@ -8,7 +8,7 @@ import time
 
 import jax
 
-from acme_hieros.experiments import environment_loop, loggers, runs
+from acme_hieros.experiments import environment_loop, runs, tensorboard
 from acme_hieros.models import hierarchy
 from acme_hieros.storage import thinning, workdirs
 from acme_hieros.visualization import drawing, recording
@@ -87,7 +87,7 @@ class PeriodicPictures:
       self._visualizer.draw(params, environment, key, path)
     finally:
       environment_loop.close(environment, self._report)
-    loggers.log_pictures(self._workdir, drawing.files(path), steps)
+    tensorboard.log_pictures(self._workdir, drawing.files(path), steps)
     self._thin()
 
   def _thin(self):
@@ -101,7 +101,7 @@ class PeriodicPictures:
           ours.append(int(name))
     for steps in thinning.superfluous(ours, MOST_SETS):
       shutil.rmtree(self._workdir.pictures_of(steps), ignore_errors=True)
-      for path in loggers.picture_event_files(self._workdir, steps):
+      for path in tensorboard.picture_event_files(self._workdir, steps):
         with contextlib.suppress(OSError):
           os.remove(path)
 

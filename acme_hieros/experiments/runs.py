@@ -29,6 +29,7 @@ from acme_hieros.experiments import (
   checkpoints,
   environment_loop,
   provenance,
+  tracking,
   trust,
 )
 from acme_hieros.models import hierarchy, spaces
@@ -67,6 +68,11 @@ class Run:
   keep_checkpoints: of so many the newest stay.
   picture_minutes: time between two drawings of the agent; 0 for none. Of a
     program the first evaluator draws, from checkpoints.
+  track: what else is told all that is logged: 'wandb' (Weights & Biases) or
+    nothing.
+  logger_factory: makes the loggers of the user's own: 'episodes', 'level_0',
+    'level_0_diagnostics', ..., 'evaluation' to an `acme.utils.loggers.Logger`,
+    which is told what the file of that name is.
   """
 
   environment: str | Callable[..., Any]
@@ -86,6 +92,8 @@ class Run:
   checkpoint_minutes: float = 10.0
   keep_checkpoints: int = 2
   picture_minutes: float = 0.0
+  track: str = ''
+  logger_factory: learning.LoggerFactory | None = None
 
   def __post_init__(self):
     config_lib.make_plain(self)
@@ -107,6 +115,20 @@ class Run:
       # Shows later whose run it is, where that matters.
       'signature': foreign_module(self.environment_name)
       and trust.sign(self.environment_name),
+    }
+
+  def hyperparameters(self) -> dict[str, str | bool | int | float]:
+    """All that says how it came out, by name, for those who compare runs."""
+    values = {
+      'environment': self.environment_name,
+      **{f'environment.{n}': x for n, x in self.environment_options.items()},
+      'seed': self.seed,
+      **{name: getattr(self, name) for name in _EXTENT if name != 'track'},
+      **config_lib.fields_by_name(self.config),
+    }
+    return {
+      name: value if isinstance(value, (bool, int, float)) else str(value)
+      for name, value in values.items()
     }
 
   def is_over(self, steps: int, cpu_seconds: float) -> bool:
@@ -136,6 +158,7 @@ _EXTENT = {
   'num_actors': int,
   'num_evaluators': int,
   'envs_per_actor': int,
+  'track': str,
 }
 
 
@@ -161,8 +184,8 @@ def read_run(
   found = directory.read_config()
   if found is None:
     raise ValueError(f'{workdir} holds no run: it has no config.json.')
-  # Runs once had no such end.
-  found = {'cpu_minutes': 0.0, **found}
+  # Runs once had no such end, and were not tracked.
+  found = {'cpu_minutes': 0.0, 'track': '', **found}
   kinds = {
     'environment': str,
     'environment_options': dict,
@@ -561,8 +584,15 @@ def _check(run: Run):
       'The environment option seed will not do: the seed of the run decides '
       'the seeds of its environments.'
     )
+  tracking.check(run.track)
+  if not (run.logger_factory is None or callable(run.logger_factory)):
+    raise ValueError(
+      f'logger_factory={run.logger_factory!r} must be a function that makes a '
+      "logger for a name, as 'episodes'."
+    )
   if run.launch == 'local_mp':
-    _check_is_sent(run)
+    _check_is_sent(f'The environment {run.environment_name}', run.environment)
+    _check_is_sent('logger_factory', run.logger_factory)
   for name, value in run.environment_options.items():
     if not _is_plain(value):
       raise ValueError(
@@ -575,13 +605,13 @@ def _check(run: Run):
   learning.check_devices(run.config.batch_size)
 
 
-def _check_is_sent(run: Run):
-  """Raises ValueError if other processes cannot get the environment."""
+def _check_is_sent(what: str, value: Any):
+  """Raises ValueError if other processes cannot get what the user gave."""
   try:
-    cloudpickle.dumps(run.environment)
+    cloudpickle.dumps(value)
   except Exception as error:  # Each type has its own way to refuse.
     raise ValueError(
-      f'The environment {run.environment_name} cannot be sent to other '
+      f'{what} cannot be sent to other '
       f'processes ({environment_loop.in_one_line(error)}): let the function '
       'make all that it needs, or use launch=local or local_mt.'
     ) from error

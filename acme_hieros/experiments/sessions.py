@@ -39,6 +39,8 @@ def train(
   checkpoint_minutes: float = 10.0,
   keep_checkpoints: int = 2,
   picture_minutes: float = 30.0,
+  track: str = '',
+  logger_factory: learning.LoggerFactory | None = None,
   **overrides: Any,
 ) -> runs.Summary:
   """Trains an agent, as `hieros train` does.
@@ -62,7 +64,8 @@ def train(
     seed: of environments, parameters, actions and updates.
     environment_options: of the environment.
     launch, num_actors, num_evaluators, envs_per_actor, cpu_minutes,
-      checkpoint_minutes, keep_checkpoints, picture_minutes: see `runs.Run`.
+      checkpoint_minutes, keep_checkpoints, picture_minutes, track,
+      logger_factory: see `runs.Run`.
     **overrides: fields of the configuration, with two underscores for a dot:
       `world_model__deter_size=128`.
 
@@ -95,6 +98,8 @@ def train(
     checkpoint_minutes=checkpoint_minutes,
     keep_checkpoints=keep_checkpoints,
     picture_minutes=picture_minutes,
+    track=track,
+    logger_factory=logger_factory,
   )
   summary = begin(run).train()
   print(summary)

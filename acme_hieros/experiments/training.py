@@ -43,7 +43,10 @@ class Trainer:
     self._workdir = prepared.workdir
     self._checkpoints = prepared.checkpoints
     self._warnings = []
-    self._loggers = loggers.RunLoggers(self._workdir, self._warnings.append)
+    self._loggers = loggers.RunLoggers(
+      run, self._workdir, self._warnings.append
+    )
+    self._loggers.log_hyperparameters(run)
     self.notes = prepared.notes
     self.parameter_counts = prepared.parameter_counts()
     restored = prepared.restored
@@ -200,6 +203,7 @@ class Trainer:
     )
 
   def _close(self):
+    self._loggers.log_results(self._episodes.summary(), self.steps)
     self._loggers.close()
     self._workdir.close()
     for adder in self._adders:

@@ -570,7 +570,7 @@ def test_the_agent_of_a_program_can_be_read_and_plays(tmp_path):
 def make_log(workdir):
   run = runs.read_run(str(workdir)).replace(num_evaluators=2)
   directory = workdirs.Workdir(str(workdir))
-  logger = loggers.RunLoggers(directory, print).make_evaluator_logger()
+  logger = loggers.RunLoggers(run, directory, print).make_evaluator_logger()
   return evaluation.EvaluatorLog(run, directory, logger)
 
 
@@ -616,7 +616,8 @@ def test_evaluators_write_the_same_and_who_played(workdir):
   events = b''.join(
     file.read_bytes() for file in (workdir / 'tensorboard').iterdir()
   )
-  assert b'evaluation/EpisodeReturn' in events
+  assert b'evaluation/episode_return' in events
+  assert b'evaluation/learner_steps' not in events
 
 
 def test_an_evaluator_samples_its_actions_as_actors_do(echo, monkeypatch):

@@ -3,6 +3,7 @@
 from acme_hieros import compat  # noqa: F401, I001  Comes before Acme.
 
 import os
+import threading
 
 import pytest
 import untrained
@@ -87,6 +88,12 @@ def test_a_run_goes_on_where_there_is_one(trained, capsys):
     ({'num_steps': 1}, '1 steps'),
     ({'launch': 'rocket'}, 'local_mp'),
     ({'num_actors': 2}, 'num_actors=2'),
+    ({'track': 'mlflow'}, "'mlflow' is unknown; known: wandb"),
+    ({'logger_factory': 3}, 'logger_factory=3'),
+    (
+      {'logger_factory': threading.Lock().acquire, 'launch': 'local_mp'},
+      'logger_factory cannot be sent',
+    ),
   ],
 )
 def test_what_cannot_be_run_gets_a_sentence_and_leaves_nothing(

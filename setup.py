@@ -98,6 +98,8 @@ EXTRAS_REQUIRE = {
   'popgym': POPGYM,
   # hieros report, and acme_hieros.read_runs.
   'report': REPORT,
+  # hieros evaluate --video.
+  'video': ['imageio-ffmpeg>=0.6,<1'],
   # hieros train --track=wandb; nodes that are threads of one process need runs
   # beside each other, which older ones do not have.
   'wandb': ['wandb>=0.25,<1'],

@@ -18,7 +18,7 @@ import tree
 from acme_hieros.agent import networks as hieros_networks
 from acme_hieros.agent.adders import Extras
 from acme_hieros.environments import checking
-from acme_hieros.models import spaces
+from acme_hieros.models import hierarchy, spaces
 from acme_hieros.models.ops import backend
 
 # Actors work on the CPU, wherever the learner works.
@@ -126,6 +126,11 @@ class BatchActor:
     init = jax.jit(policy.init, static_argnums=1, backend=_BACKEND)
     self._state = init(random_key, len(adders))
     self._starting = np.ones(len(adders), bool)
+
+  @property
+  def state(self) -> hierarchy.ActorState:
+    """What it remembers of all environments, after its last actions."""
+    return self._state
 
   def observe_first(self, index: int, timestep: dm_env.TimeStep):
     """An episode starts in one of the environments."""

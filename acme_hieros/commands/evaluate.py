@@ -59,6 +59,13 @@ _SEED = flags.DEFINE_integer(
   'Random seed: with it and --envs the same episodes are played again.',
   flag_values=FLAGS,
 )
+_VIDEO = flags.DEFINE_bool(
+  'video',
+  False,
+  'Film the episodes of the first environment, what is imagined beside what '
+  'came: an MP4 file beside the others.',
+  flag_values=FLAGS,
+)
 
 
 def main(argv: Sequence[str]):
@@ -86,7 +93,7 @@ def main(argv: Sequence[str]):
       f'updates), {"likeliest" if settings.deterministic else "sampled"} '
       f'actions; the checkpoint was written by {learned.written_by}'
     )
-    outcome = evaluation.evaluate(learned, settings)
+    outcome = evaluation.evaluate(learned, settings, _VIDEO.value)
   except (ValueError, environment_loop.BrokenEnvironmentError) as error:
     sys.exit(f'{program}: {error}')
   except KeyboardInterrupt:

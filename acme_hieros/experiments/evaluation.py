@@ -20,6 +20,7 @@ from acme_hieros.experiments import (
   console,
   environment_loop,
   episodes,
+  filming,
   loggers,
   runs,
 )
@@ -27,6 +28,7 @@ from acme_hieros.models import level as level_lib
 from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import references, statistics
 from acme_hieros.storage import files, json_lines, reading, workdirs
+from acme_hieros.visualization import videos
 
 _MOST_ENVIRONMENTS = 10_000
 
@@ -162,7 +164,7 @@ class Outcome:
 
   def __str__(self) -> str:
     if self.summary:
-      return f'{self.summary}\nEpisodes and summary: {", ".join(self.paths)}'
+      return f'{self.summary}\nWritten: {", ".join(self.paths)}'
     if not self.played:
       return 'Interrupted before an episode had ended; nothing was written.'
     return (
@@ -171,7 +173,9 @@ class Outcome:
     )
 
 
-def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
+def evaluate(
+  learned: runs.Learned, settings: Settings, video: bool = False
+) -> Outcome:
   """Plays to the last episode or to Ctrl-C, and writes what was played.
 
   It goes to the run's work directory: evaluation/000012.jsonl, or
@@ -179,7 +183,15 @@ def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
   Older ones stay until the last episode has ended. If it never does, the lines
   of those that have are in 000012.jsonl.incomplete.
 
+  Args:
+    learned: what to play by.
+    settings: how.
+    video: film the episodes of the first environment, from beginning to end,
+      in 000012.mp4; see `filming`. What is played is the same. Without the last
+      episode it is 000012.incomplete.mp4.
+
   Raises:
+    ValueError: there is nothing to film, or not what it takes.
     workdirs.WorkdirError: the files cannot be written.
     environment_loop.BrokenEnvironmentError: rebuilding one does not help.
   """
@@ -189,6 +201,9 @@ def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
   incomplete = path + '.incomplete'
   # Somebody else may be evaluating the same checkpoint.
   under_way = f'{path}.{uuid.uuid4().hex[:8]}'
+  film_path = workdir.evaluation_file(label, 'mp4')
+  film_under_way = f'{under_way}.mp4'
+  film = filming.begin(learned, film_under_way) if video else None
   records, summary = [], None
   with contextlib.ExitStack() as stack:
     stack.enter_context(
@@ -199,7 +214,11 @@ def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
     os.makedirs(workdir.evaluation, exist_ok=True)
     logger = loggers.JsonLinesLogger(under_way)
     stack.callback(logger.close)
-    played = stack.enter_context(contextlib.closing(_play(learned, settings)))
+    if film:
+      stack.callback(film.close)
+    played = stack.enter_context(
+      contextlib.closing(_play(learned, settings, film))
+    )
     try:
       for number, episode in played:
         records.append({'episode': number, **episode._asdict()})
@@ -217,14 +236,27 @@ def evaluate(learned: runs.Learned, settings: Settings) -> Outcome:
         os.replace(under_way, incomplete)
       else:
         os.remove(under_way)
+      if film:
+        film.close()
+        _keep(film_under_way, film_path, bool(summary))
   if summary:
     files.remove(incomplete)
-    return Outcome(summary, len(records), [path, summary_path])
+    paths = [path, summary_path, *([film_path] if film else [])]
+    return Outcome(summary, len(records), paths)
   return Outcome(None, len(records), [incomplete] if records else [])
 
 
+def _keep(film: str, path: str, complete: bool):
+  """Gives a film its name; without a frame it is not there."""
+  incomplete = path.removesuffix('.mp4') + '.incomplete.mp4'
+  if os.path.exists(film):
+    os.replace(film, path if complete else incomplete)
+  if complete:
+    files.remove(incomplete)
+
+
 def _play(
-  learned: runs.Learned, settings: Settings
+  learned: runs.Learned, settings: Settings, film: videos.Film | None
 ) -> Iterator[tuple[int, episodes.Episode]]:
   """Yields episodes, with their numbers, as they end; less after Ctrl-C."""
   shares = settings.shares()
@@ -235,6 +267,8 @@ def _play(
     [None] * len(shares),
     _Constant(learned.state),
   )
+  if film:
+    actor = filming.FilmingActor(actor, learned, film, settings.seed)
   with contextlib.ExitStack() as stack:
     interruption = stack.enter_context(console.Interruption())
     line = stack.enter_context(console.EpisodesLine(settings.episodes))

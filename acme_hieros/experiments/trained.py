@@ -91,7 +91,7 @@ class Agent(policy.Policy):
     return self.learned.run.make_environment(seed)
 
   def evaluate(
-    self, episodes: int = 100, environments: int = 8
+    self, episodes: int = 100, environments: int = 8, video: bool = False
   ) -> evaluation.Summary | None:
     """Plays episodes of its own, as `hieros evaluate` does.
 
@@ -101,18 +101,19 @@ class Agent(policy.Policy):
     Args:
       episodes: to play.
       environments: that are played in at once.
+      video: film the episodes of the first one, an MP4 file beside the rest.
 
     Returns:
       How well that went; None if Ctrl-C has ended it.
 
     Raises:
-      ValueError: a number that cannot be.
+      ValueError: a number that cannot be, or nothing can be filmed.
       environment_loop.BrokenEnvironmentError: one that breaks down for good.
     """
     settings = evaluation.Settings(
       episodes, environments, self._deterministic, self._seed
     )
-    return evaluation.evaluate(self.learned, settings).summary
+    return evaluation.evaluate(self.learned, settings, video).summary
 
   def imagine(self, steps: int = 15, environment: int = 0) -> Imagined:
     """What it expects after its last action if it goes on as it would.

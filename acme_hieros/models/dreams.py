@@ -1,12 +1,12 @@
 """What level 0 expects if it goes on as it would, without looking."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from acme_hieros.models import distributions, hierarchy, spaces
+from acme_hieros.models import distributions, hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 
 Array = jax.Array
@@ -80,6 +80,30 @@ def dream(
     reward=prediction.reward,
     continuation=prediction.continuation,
   )
+
+
+def follow(
+  level: level_lib.Level,
+  params: Any,
+  key: Array,
+  state: world_model.State,
+  action: Array,
+) -> tuple[world_model.State, dict[str, Array]]:
+  """One step of `diagnostics.forecast`: what an action is expected to lead to.
+
+  Args:
+    level: the lowest.
+    params: of its world model.
+    key: random key.
+    state: that it is in, or is expected to be in, [N, ...].
+    action: that was taken there, encoded, [N, A].
+
+  Returns:
+    The next state, and what it would show, by name, [N, ...].
+  """
+  state = level.world_model.imagine_step(params, key, state, action)
+  decoded = level.world_model.decode(params, state)
+  return state, as_shown(level.observation_spaces, decoded)
 
 
 def as_shown(

@@ -1,6 +1,10 @@
-"""Recorded episodes as animations (GIF: browsers and TensorBoard play them)."""
+"""Episodes as animations (GIF, which TensorBoard plays) and films (MP4)."""
 
 from collections.abc import Iterable, Iterator
+import contextlib
+import errno
+import subprocess
+import tempfile
 from typing import Any
 
 from matplotlib.backends import backend_agg
@@ -18,6 +22,10 @@ _GAP = 8
 _HEADER = 16
 
 FRAMES_PER_SECOND = 10
+
+# Of a film: as Atari's games are played, with four of 60 frames a step.
+FILM_FRAMES_PER_SECOND = 15
+_BLOCK = 16
 
 # Of the figure beside the frame.
 _DPI = 65
@@ -38,6 +46,112 @@ def write(path: str, frames: Iterable[np.ndarray]):
     duration=1000 // FRAMES_PER_SECOND,
     loop=0,
   )
+
+
+class Film:
+  """An MP4 file (H.264, which browsers play) that frames are written to.
+
+  Nothing is kept in memory.
+  """
+
+  def __init__(self, path: str):
+    """Creates it; the file is begun with the first frame.
+
+    Args:
+      path: of the file; an older one is replaced.
+
+    Raises:
+      ModuleNotFoundError: the package imageio-ffmpeg is missing.
+      ValueError: it brings no ffmpeg for this machine, and there is no other.
+    """
+    import imageio_ffmpeg
+
+    try:
+      self._program = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+      raise ValueError(
+        'Films need ffmpeg, which imageio-ffmpeg does not bring for this '
+        'machine: install it, or name it in IMAGEIO_FFMPEG_EXE.'
+      ) from error
+    self._path = path
+    self._process: subprocess.Popen | None = None
+    self._said = tempfile.TemporaryFile()
+
+  def write(self, frame: np.ndarray):
+    """Appends a frame, uint8 [H, W, 3], all of one size.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    # H.264 is made of blocks.
+    height, width = (-(-side // _BLOCK) * _BLOCK for side in frame.shape[:2])
+    whole = np.full((height, width, 3), 255, np.uint8)
+    whole[: frame.shape[0], : frame.shape[1]] = frame
+    if self._process is None:
+      self._process = self._begin(width, height)
+    try:
+      self._process.stdin.write(whole.tobytes())
+    except BrokenPipeError:
+      self.close()
+
+  def close(self):
+    """Makes the file whole; without a frame there is none.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    process, self._process = self._process, None
+    if process is None:
+      return
+    with contextlib.suppress(BrokenPipeError):
+      process.stdin.close()
+    if process.wait():
+      self._said.seek(0)
+      said = self._said.read().decode(errors='replace').strip()
+      last = said.rpartition('\n')[2]
+      raise OSError(errno.EIO, f'ffmpeg: {last or "it has ended"}')
+
+  def _begin(self, width: int, height: int) -> subprocess.Popen:
+    # imageio_ffmpeg has its child run Python before ffmpeg, which can hang
+    # where there are threads, as JAX's.
+    return subprocess.Popen(
+      [
+        *(self._program, '-y', '-loglevel', 'error'),
+        *('-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', f'{width}x{height}'),
+        *('-r', str(FILM_FRAMES_PER_SECOND), '-i', '-', '-an'),
+        # Colours that all players have.
+        *('-codec:v', 'libx264', '-pix_fmt', 'yuv420p'),
+        # Whatever the file is called; and playable while it is loaded.
+        *('-f', 'mp4', '-movflags', '+faststart', self._path),
+      ],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.DEVNULL,
+      stderr=self._said,
+      # Ctrl-C is for the evaluation, which ends the film.
+      start_new_session=True,
+    )
+
+
+def compared(
+  title: str, real: np.ndarray, expected: np.ndarray, ahead: int
+) -> np.ndarray:
+  """A frame of a film: what came beside what was imagined.
+
+  Args:
+    title: of the frame.
+    real, expected: uint8 [H, W, 3].
+    ahead: steps since the model has last looked; 0 where it has.
+  """
+  pictured = _side_by_side(
+    {
+      'real': real,
+      f'imagined {ahead} ahead' if ahead else 'seen': expected,
+      'error': pictures.error_image(real, expected),
+    }
+  )
+  line = Image.new('RGB', (pictured.shape[1], _HEADER), 'white')
+  ImageDraw.Draw(line).text((_GAP, 2), title, fill='black')
+  return np.concatenate([np.asarray(line), pictured])
 
 
 def ahead(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

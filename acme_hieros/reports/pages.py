@@ -400,7 +400,10 @@ def _pictures(
       others += 1
       continue
     figures = []
+    moving = _moving(entry['files'])
     for path in entry['files']:
+      if path in moving.values():
+        continue
       name = reading_lib.printable('/'.join(path.split(os.sep)[-3:]))
       try:
         figure, length = _picture(entry, path)
@@ -418,6 +421,11 @@ def _pictures(
         )
         continue
       size += length
+      if path in moving:
+        other = reading_lib.printable('/'.join(moving[path].split(os.sep)[-3:]))
+        figure = figure._replace(
+          reading=f'{figure.reading} It moves in {other} of the run.'
+        )
       figures.append(figure)
     heading = (
       f'{entry["system"]} in {entry["environment"]}, seed {entry["seed"]}, '
@@ -430,6 +438,16 @@ def _pictures(
       'their pictures are in their directories.'
     )
   return [entry for entry in shown.values() if entry[1]], not_shown
+
+
+def _moving(paths: Sequence[str]) -> Mapping[str, str]:
+  """PNG files, to the animations (GIF) of what they show."""
+  stems = {os.path.splitext(path): path for path in paths}
+  return {
+    path: stems[stem, '.gif']
+    for (stem, kind), path in stems.items()
+    if kind == '.png' and (stem, '.gif') in stems
+  }
 
 
 def _picture(entry: Mapping[str, Any], path: str) -> tuple[Figure, int]:

@@ -109,6 +109,8 @@ def draw_learning(
         color=colour,
         lw=1.0,
         ls=(0, (1, 1.2)),
+        marker=_marker(system.evaluator.mean),
+        ms=3,
       )
     for steps, mean, error, deterministic in system.evaluations:
       axes.errorbar(
@@ -232,8 +234,7 @@ def draw_measured(
   for line in lines:
     colour = _colour(line.index)
     dash = _dash(columns.index(line.column), 1)
-    # A line of a single point cannot be seen.
-    marker = 'o' if points or len(line.x) == 1 else None
+    marker = 'o' if points else _marker(line.mean)
     axes.plot(
       line.x, line.mean, color=colour, ls=dash, lw=1.8, marker=marker, ms=4
     )
@@ -245,6 +246,11 @@ def draw_measured(
   _thousands(axes)
   _legend(figure, entries)
   return _png(figure)
+
+
+def _marker(values: np.ndarray) -> str | None:
+  """A line of a single point cannot be seen."""
+  return 'o' if np.isfinite(values).sum() == 1 else None
 
 
 def _colour(index: int) -> str:

@@ -9,9 +9,10 @@ from matplotlib import colors
 from matplotlib import figure as figure_lib
 import numpy as np
 
+from acme_hieros.command_line import counted
 from acme_hieros.config import HierosConfig
+from acme_hieros.models import distributions, spaces
 from acme_hieros.models import level as level_lib
-from acme_hieros.models import spaces
 from acme_hieros.models.cores import ssm
 from acme_hieros.visualization import recording as recording_lib
 
@@ -28,6 +29,11 @@ STREAM_COLORS = {
 
 # Steps ahead that are shown of the first prediction.
 _AHEAD = (0, 1, 2, 5, 10, 20, 30, 50)
+
+_PROBABILITY = 'probability to go on'
+
+# Streams whose largest values differ by more have scales of their own.
+_APART = 5.0
 
 _MOST_COMPONENTS = 4
 _MOST_FRAMES = 12
@@ -91,8 +97,9 @@ def open_loop(
   horizon = forecast.reward.shape[1]
   names = images(observation_spaces)
   components = _components(observation_spaces)
-  rows = 3 * len(names) + len(components) + 2
-  ratios = [1.0] * (3 * len(names)) + [1.2] * (len(components) + 2)
+  rows = len(names) + len(components) + 2
+  # Three pictures below each other, and what is above them.
+  ratios = [3.3] * len(names) + [1.2] * (len(components) + 2)
   figure = Figure(figsize=(10, 1.15 * sum(ratios) + 0.6), layout='constrained')
   grid = figure.add_gridspec(rows, 1, height_ratios=ratios)
   row = 0
@@ -105,24 +112,27 @@ def open_loop(
     start = recording.levels[0].beliefs.observation[name][:1]
     expected = np.concatenate([start, forecast.observation[name][0]])[ahead]
     expected = decoded_image(expected)
-    for label, strip in (
-      (f'{name}\nreal', true),
-      ('expected', expected),
-      ('error', error_image(true, expected)),
+    # One grid: what belongs together has one size and stands below each other.
+    cells = grid[row].subgridspec(3, len(ahead))
+    for j, (label, strip) in enumerate(
+      (
+        (f'{name}\nreal', true),
+        ('expected', expected),
+        ('error', error_image(true, expected)),
+      )
     ):
-      cells = grid[row].subgridspec(1, len(ahead))
       for i, (h, picture) in enumerate(zip(ahead, strip)):
-        cell = figure.add_subplot(cells[i])
+        cell = figure.add_subplot(cells[j, i])
         _show(cell, picture)
-        if label != 'expected' and label != 'error':
-          cell.set_title('seen' if not h else f'{h} ahead', fontsize=9)
+        if not j:
+          cell.set_title(f'{h} ahead' if h else 'seen', fontsize=9)
         if not i:
           cell.set_ylabel(label, fontsize=9)
-      row += 1
+    row += 1
   x = starts[:, None] + 1 + np.arange(horizon)
   first = None
   for label, real, expected, seen in (
-    *_component_lines(components, recording, forecast),
+    *_component_lines(observation_spaces, components, recording, forecast),
     (
       'reward',
       np.concatenate([[np.nan], recording.reward]),
@@ -130,7 +140,7 @@ def open_loop(
       recording.levels[0].beliefs.reward,
     ),
     (
-      'probability to go on',
+      _PROBABILITY,
       np.concatenate([[np.nan], recording.discount > 0]),
       forecast.continuation,
       recording.levels[0].beliefs.continuation,
@@ -162,11 +172,15 @@ def open_loop(
       lines.axvline(start, color='#bbbbbb', lw=0.8, zorder=0)
     lines.set_ylabel(label, fontsize=9)
     _tidy(lines, steps)
+    if label == _PROBABILITY:
+      lines.set_ylim(-0.05, 1.05)
     row += 1
   _name_lines(first)
   lines.set_xlabel('environment step; grey: where a prediction starts')
   figure.suptitle(
-    f'Open loop: up to {furthest} steps ahead of what was seen', fontsize=11
+    f'Open loop: up to {furthest} steps ahead of what was seen; '
+    f'{_extent(recording)}',
+    fontsize=11,
   )
   return figure
 
@@ -282,31 +296,12 @@ def episode(
     if record.code is not None:
       _codes(timeline(f'level {i}\nsubgoal code'), config, record)
     lines = timeline(f'level {i}\nreward')
-    for stream, reward in record.reward.items():
-      lines.plot(
-        record.step,
-        reward,
-        # It came with the state, over the steps before.
-        drawstyle='steps-pre',
-        color=STREAM_COLORS[stream],
-        lw=1.2,
-        marker='.',
-        ms=3,
-        label=stream,
-      )
+    # It came with the state, over the steps before.
+    _streams(lines, record.step, record.reward, drawstyle='steps-pre')
     _tidy(lines, steps)
     _name_lines(lines)
     lines = timeline(f'level {i}\nvalue')
-    for stream, value in record.beliefs.value.items():
-      lines.plot(
-        record.step,
-        value,
-        color=STREAM_COLORS[stream],
-        lw=1.2,
-        marker='.',
-        ms=3,
-        label=stream,
-      )
+    _streams(lines, record.step, record.beliefs.value)
     # The level's ticks.
     lines.plot(
       record.step,
@@ -321,10 +316,52 @@ def episode(
     _name_lines(lines)
   lines.set_xlabel('environment step; marks on an axis: ticks of the level')
   total = recording.reward.sum()
+  extent = _extent(recording)
   figure.suptitle(
-    f'An episode of {steps} steps; sum of rewards {total:.4g}', fontsize=11
+    f'{extent[0].upper()}{extent[1:]}; sum of rewards {total:.4g}', fontsize=11
   )
   return figure, timelines
+
+
+def _extent(recording: recording_lib.Recording) -> str:
+  """What was recorded, in words."""
+  steps = counted(len(recording.reward), 'step')
+  if recording.ended:
+    return f'a whole episode of {steps}'
+  return f'the first {steps} of an episode that goes on'
+
+
+def _streams(
+  lines: axes_lib.Axes,
+  step: np.ndarray,
+  streams: Mapping[str, np.ndarray],
+  **style: Any,
+):
+  """Lines of several streams, of which none makes another one flat.
+
+  Where one is much smaller than another each is drawn as shares of its own
+  largest value, which stands beside its name.
+  """
+  largest = {
+    stream: float(np.nanmax(np.abs(values), initial=0.0))
+    for stream, values in streams.items()
+  }
+  some = [size for size in largest.values() if size > 0]
+  apart = bool(some) and max(some) > _APART * min(some)
+  for stream, values in streams.items():
+    size = largest[stream] or 1.0
+    lines.plot(
+      step,
+      values / size if apart else values,
+      color=STREAM_COLORS[stream],
+      lw=1.2,
+      marker='.',
+      ms=3,
+      label=f'{stream}\n(1 is {size:.3g})' if apart else stream,
+      **style,
+    )
+  if apart:
+    lines.set_ylabel(f'{lines.get_ylabel()},\nshares', fontsize=9)
 
 
 def eigenvalues(params: Sequence[level_lib.Params]) -> Figure | None:
@@ -415,18 +452,29 @@ def _components(observation_spaces: Spaces) -> list[tuple[str, int]]:
 
 
 def _component_lines(
+  observation_spaces: Spaces,
   components: Sequence[tuple[str, int]],
   recording: recording_lib.Recording,
   forecast: Any,
 ):
-  """(label, real, expected, seen) of each, in the units of their encoding."""
+  """(label, real, expected, seen) of each, as the environment has it.
+
+  Of choices it is whether one of them is made, from 0 to 1.
+  """
   for name, i in components:
-    yield (
-      f'{name}[{i}]',
+    space = observation_spaces[name]
+    lines = (
       recording.encoded[name][:, i],
       forecast.observation[name][..., i],
       recording.levels[0].beliefs.observation[name][:, i],
     )
+    if isinstance(space, spaces.OneHot):
+      yield f'{name}[{i // space.classes}]\nis {i % space.classes}', *lines
+    else:
+      yield (
+        f'{name}[{i}]',
+        *(np.asarray(distributions.symexp(x)) for x in lines),
+      )
 
 
 def _codes(

@@ -53,6 +53,7 @@ class Recording(NamedTuple):
   action: as the environment took it, [S, ...]; nested if it is joint.
   reward, discount: what it led to, [S].
   levels: each level's part.
+  ended: whether the episode did, or goes on after what is recorded.
   """
 
   observation: dict[str, np.ndarray]
@@ -61,6 +62,7 @@ class Recording(NamedTuple):
   reward: np.ndarray
   discount: np.ndarray
   levels: Sequence[LevelRecord]
+  ended: bool
 
 
 class Recorder:
@@ -160,6 +162,7 @@ class Recorder:
           jax.random.split(look_key, len(self._networks.levels))
         )
       ],
+      ended=timestep.last(),
     )
 
   def _look(

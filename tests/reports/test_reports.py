@@ -20,6 +20,7 @@ from acme_hieros.reports import (
   contents,
   curves,
   pages,
+  plots,
   published,
   results,
 )
@@ -750,6 +751,38 @@ def test_every_plot_shows_something_in_colour(page):
     # Not cut off: white all around.
     for side in (image[0], image[-1], image[:, 0], image[:, -1]):
       assert np.all(side > 250), attributes['alt']
+
+
+def test_what_moves_is_there_once(tmp_path):
+  folder = tmp_path / 'pictures' / '000000500'
+  folder.mkdir(parents=True)
+  image = Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30))
+  names = ['episode.gif', 'episode.png', 'open_loop.gif', 'subgoals.png']
+  for name in names:
+    image.save(folder / name)
+  entry = {
+    'system': 'tiny',
+    'environment': 'debug/catch',
+    'seed': 0,
+    'path': str(tmp_path),
+    'steps': 500,
+    'files': [str(folder / name) for name in names],
+  }
+  ((_, figures),), not_shown = pages._pictures([entry])
+  kinds = [figure.uri.partition(';')[0] for figure in figures]
+  assert kinds == ['data:image/png', 'data:image/gif', 'data:image/png']
+  moving = 'It moves in pictures/000000500/episode.gif of the run.'
+  assert [moving in figure.reading for figure in figures] == [1, 0, 0]
+  assert not not_shown
+
+
+def test_a_line_of_one_point_is_a_point():
+  values = np.full((2, 5), np.nan)
+  assert plots._marker(values[0]) is None
+  values[:, 4] = 1.0
+  assert plots._marker(values[0]) == 'o'
+  values[:, 3] = 1.0
+  assert plots._marker(values[0]) is None
 
 
 def test_sections_without_content_are_not_there(tmp_path):

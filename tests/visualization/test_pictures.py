@@ -83,6 +83,86 @@ def test_no_figure_is_empty_or_without_labels(catch):
   assert len(figure.subfigs) == 2
 
 
+def titles_of(catch, episode):
+  networks, _, _, _, starts, forecast = catch
+  observation = networks.observation_spaces
+  figure, _ = pictures.episode(networks.config, observation, episode)
+  other = pictures.open_loop(observation, episode, starts, forecast)
+  return figure.get_suptitle(), other.get_suptitle()
+
+
+def test_an_episode_that_was_cut_says_so(catch):
+  networks, params, _, episode, _, _ = catch
+  first, second = titles_of(catch, episode)
+  assert first.startswith('A whole episode of 8 steps;')
+  assert second.endswith('; a whole episode of 8 steps')
+  # That it ends with the last step that is recorded does not cut it.
+  environment = debug.Catch(rows=9, columns=5)
+  for most, ended in ((8, True), (7, False)):
+    shorter = recording.Recorder(networks, most).record(
+      params, environment, jax.random.PRNGKey(0)
+    )
+    assert len(shorter.reward) == most and shorter.ended == ended
+  first, second = titles_of(catch, episode._replace(ended=False))
+  assert first.startswith('The first 8 steps of an episode that goes on;')
+  assert second.endswith('; the first 8 steps of an episode that goes on')
+
+
+def test_probabilities_are_drawn_between_nothing_and_all(catch):
+  networks, _, _, episode, starts, forecast = catch
+  figure = pictures.open_loop(
+    networks.observation_spaces, episode, starts, forecast
+  )
+  (axes,) = (a for a in figure.axes if 'probability' in a.get_ylabel())
+  assert axes.get_ylim() == (-0.05, 1.05)
+
+
+def test_strips_are_of_one_size_and_stand_below_each_other(catch):
+  networks, _, _, episode, starts, forecast = catch
+  figure = pictures.open_loop(
+    networks.observation_spaces, episode, starts, forecast
+  )
+  figure.savefig(io.BytesIO())  # Which lays it out.
+  boxes = np.array(
+    [axes.get_position().bounds for axes in figure.axes if axes.images]
+  ).reshape(3, -1, 4)
+  for i in (0, 2, 3):  # Left, width and height.
+    np.testing.assert_allclose(boxes[..., i], boxes[:1, :, i], atol=1e-6)
+  np.testing.assert_allclose(np.ptp(boxes[..., 1], axis=1), 0, atol=1e-6)
+
+
+def test_no_stream_makes_another_flat(catch):
+  networks, _, _, episode, _, _ = catch
+  level = episode.levels[0]
+  small = 0.01 * np.sin(np.arange(9.0))
+  large = np.append(np.nan, np.full(8, -500.0))
+  assert set(level.reward) == {'extrinsic', 'subgoal'}
+
+  def drawn(**reward):
+    changed = level._replace(reward=reward)
+    figure, timelines = pictures.episode(
+      networks.config,
+      networks.observation_spaces,
+      episode._replace(levels=[changed, *episode.levels[1:]]),
+    )
+    (axes,) = (
+      a for a in timelines if a.get_ylabel().startswith('level 0\nreward')
+    )
+    return axes, {line.get_label(): line.get_ydata() for line in axes.lines}
+
+  axes, lines = drawn(extrinsic=large, subgoal=small)
+  assert axes.get_ylabel().endswith('shares')
+  largest = np.abs(small).max()
+  np.testing.assert_allclose(lines['extrinsic\n(1 is 500)'], large / 500)
+  np.testing.assert_allclose(
+    lines[f'subgoal\n(1 is {largest:.3g})'], small / largest
+  )
+  # Of one size they are in their units; so are those that are 0 throughout.
+  axes, lines = drawn(extrinsic=0 * small, subgoal=large)
+  assert axes.get_ylabel() == 'level 0\nreward'
+  np.testing.assert_array_equal(lines['subgoal'], large)
+
+
 def enlarged(frame, index, shape, scale):
   """One picture of an animation's frame, at its own size again."""
   height, width = (scale * side for side in shape)

@@ -2,6 +2,7 @@
 #   make train ARGS='--env=atari/Pong --seed=1'
 #   make demo     a first success in minutes
 #   make check    lint and the quick tests, before a commit
+#   make docs     pages of all modules, in build/docs
 #   make setup PYTHON=/path/to/python3.10
 PYTHON ?=
 ARGS ?=
@@ -22,7 +23,7 @@ quick := tests/test_config.py tests/test_process.py tests/environments \
   $(patsubst %,tests/models/test_%.py,actor_critic distributions encoders \
     images imports optimizers spaces subgoals)
 
-.PHONY: train demo test check setup asan lint format lock clean
+.PHONY: train demo test check docs setup asan lint format lock clean
 
 train: setup
 	$(python) launchers/run_hieros.py --env=atari/Krull $(ARGS)
@@ -37,6 +38,13 @@ test: setup
 # In some minutes; `make test` has the rest.
 check: lint
 	$(python) -m pytest -n $(workers) --maxprocesses=4 --dist=loadfile $(quick)
+
+# Of docstrings; docs/*.md are read as they are.
+docs: setup
+	@$(python) -c 'import pdoc' 2>/dev/null || { echo "docs: pdoc is missing;" \
+	  "$(venv)/bin/pip install -e '.[docs]' brings it." >&2; exit 1; }
+	JAX_PLATFORMS=cpu $(python) -m pdoc --docformat google \
+	  --output-directory build/docs acme_hieros '!acme_hieros.__main__'
 
 setup: $(stamp)
 

@@ -86,6 +86,8 @@ EXTRAS_REQUIRE = {
   # The environments `<extra>/<name>`.
   'bsuite': BSUITE,
   'crafter': ['crafter==1.8.3'],
+  # make docs.
+  'docs': ['pdoc>=15,<17'],
   'dmc': DMC,
   'memory_maze': [
     *DMC,

@@ -22,6 +22,7 @@ _MODULES = {
   'preset': 'config',
   'make_environment': 'environments',
   'HierosBuilder': 'agent.builder',
+  'HierosExperimentBuilder': 'agent.builder',
   'make_networks': 'agent.networks',
   'make_policy': 'agent.networks',
 }

@@ -32,15 +32,19 @@ def read_flags(
     sys.exit(f'{program}: {sentence.rstrip(".")} (--help lists all flags).')
 
 
-def help_page(about: str | None, program: str, values: flags.FlagValues) -> str:
+def help_page(
+  about: str | None, program: str, values: flags.FlagValues, arguments: str = ''
+) -> str:
   """What a program does, and its flags with their defaults.
 
   Args:
     about: the text of its module, whose commands stand on indented lines.
     program: its name.
     values: of its flags.
+    arguments: that it takes beside them.
   """
-  lines = [(about or '').strip(), '', f'{program} [--name=value ...]']
+  usage = ' '.join(filter(None, (program, arguments, '[--name=value ...]')))
+  lines = [(about or '').strip(), '', usage]
   for flag in (
     f for own in values.flags_by_module_dict().values() for f in own
   ):

@@ -133,3 +133,71 @@ class HierosBuilder(builders.ActorLearnerBuilder):
     return learning.HierosLearner(
       networks, random_key, dataset, counter, self._logger_fn
     )
+
+
+class HierosExperimentBuilder(HierosBuilder):
+  """Builds Hieros for the experiments of Acme's repository.
+
+  Since its last release, 0.4.0, builders also make the policy, and get it, the
+  environment's spec and a function that makes loggers
+  (github.com/google-deepmind/acme, acme/agents/jax/builders.py and
+  acme/jax/experiments/run_experiment.py).
+
+  Example:
+    experiment = experiments.ExperimentConfig(
+        HierosExperimentBuilder(config), environment_factory=...,
+        network_factory=lambda spec: make_networks(config, spec), ...)
+  """
+
+  def make_policy(
+    self,
+    networks: hierarchy.Hierarchy,
+    environment_spec: specs.EnvironmentSpec,
+    evaluation: bool = False,
+  ) -> hieros_networks.HierosPolicy:
+    del environment_spec, evaluation  # It is evaluated as it acts.
+    return hieros_networks.make_policy(networks)
+
+  def make_replay_tables(
+    self,
+    environment_spec: specs.EnvironmentSpec,
+    policy: hieros_networks.HierosPolicy,
+  ) -> list[reverb.Table]:
+    del policy  # What it adds follows from the configuration.
+    return super().make_replay_tables(environment_spec)
+
+  def make_adder(
+    self,
+    replay_client: reverb.Client,
+    environment_spec: specs.EnvironmentSpec | None = None,
+    policy: hieros_networks.HierosPolicy | None = None,
+  ) -> hieros_adders.HierarchicalAdder:
+    del environment_spec, policy
+    return super().make_adder(replay_client)
+
+  def make_actor(
+    self,
+    random_key: networks_lib.PRNGKey,
+    policy: hieros_networks.HierosPolicy,
+    environment_spec: specs.EnvironmentSpec,
+    variable_source: core.VariableSource | None = None,
+    adder: adders_lib.Adder | None = None,
+  ) -> acting.HierosActor:
+    del environment_spec
+    return super().make_actor(random_key, policy, adder, variable_source)
+
+  def make_learner(
+    self,
+    random_key: networks_lib.PRNGKey,
+    networks: hierarchy.Hierarchy,
+    dataset: Iterator[datasets.LevelBatches],
+    logger_fn: learning.LoggerFactory,
+    environment_spec: specs.EnvironmentSpec,
+    replay_client: reverb.Client | None = None,
+    counter: counting.Counter | None = None,
+  ) -> learning.HierosLearner:
+    """Creates the learner; `logger_fn` counts where the builder has none."""
+    del environment_spec, replay_client
+    return learning.HierosLearner(
+      networks, random_key, dataset, counter, self._logger_fn or logger_fn
+    )

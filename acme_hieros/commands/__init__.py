@@ -1,8 +1,8 @@
 """The programs of the package: `hieros <command>`, and the launchers.
 
 Each command is a module with FLAGS and `main(argv)`, whose first line says what
-it does. Only `main` imports what takes seconds, so that `--help` and wrong
-flags are answered at once.
+it does; with ARGUMENTS, where it takes more than flags. Only `main` imports
+what takes seconds, so that `--help` and wrong flags are answered at once.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,10 @@ def run(
     raise
   command_line.outlive_readers()
   if any(word in _HELP for word in argv):
-    print(command_line.help_page(module.__doc__, program, module.FLAGS))
+    arguments = getattr(module, 'ARGUMENTS', '')
+    print(
+      command_line.help_page(module.__doc__, program, module.FLAGS, arguments)
+    )
     sys.exit(0)
   arguments = command_line.read_flags(module.FLAGS, program, argv)
   command_line.start(module.main, arguments)

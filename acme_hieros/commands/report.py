@@ -13,6 +13,9 @@ from acme_hieros import commands, extras
 from acme_hieros.command_line import counted
 
 FLAGS = flags.FlagValues()
+
+# Work directories.
+ARGUMENTS = 'runs/*'
 _OUT = flags.DEFINE_string(
   'out',
   'report.html',

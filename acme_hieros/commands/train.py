@@ -5,6 +5,7 @@ hieros train --env=atari/Krull
 
 from collections.abc import Callable, Mapping, Sequence
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -234,6 +235,10 @@ def carry_out(
     )
     _exit(130, run.launch)
   print(summary)
+  if summary.interrupted:
+    # As a shell reads it.
+    path = shlex.quote(summary.workdir)
+    print(f'Continue with: --resume --workdir={path}')
   return summary
 
 

@@ -140,7 +140,8 @@ def _check_call(name: str, factory: Factory, options: dict[str, Any]):
     if needed and parameter.name not in options:
       raise ValueError(
         f'Environment {name!r} needs its option {parameter.name!r}: give it a '
-        f'value, as by --env_option={parameter.name}=value.'
+        f'value, as by --env_option={parameter.name}=value, or by '
+        f'environment_options={{{parameter.name!r}: value}} from Python.'
       )
 
 

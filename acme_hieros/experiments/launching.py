@@ -293,8 +293,8 @@ class Launcher:
     return LaunchError(
       f'{what}, so the program was ended; its output is in '
       f'{self._workdir.nodes}, and '
-      f'--resume --workdir={shlex.quote(self._workdir.path)} continues from '
-      'the last checkpoint.'
+      f'--resume --workdir={shlex.quote(self._workdir.path)} continues '
+      '(resume=True from Python) from the last checkpoint.'
     )
 
   def _death(self, worker: _Worker, code: int, when: str = '') -> str:

@@ -214,7 +214,8 @@ def read_run(
   ):
     raise ValueError(
       f'{workdir} was run by somebody else, on {named}: the code of the module '
-      f'{module!r} would be run here. If you trust it, say --env={named}.'
+      f'{module!r} would be run here. If you trust it, name it, by '
+      f'--env={named} or, from Python, environment={named!r}.'
     )
   return Run(
     environment=environment if callable(environment) else named,
@@ -283,8 +284,6 @@ class Summary:
     # As a shell reads it.
     path = shlex.quote(self.workdir)
     lines.append(f'Curves: tensorboard --logdir={path}')
-    if self.interrupted:
-      lines.append(f'Continue with: --resume --workdir={path}')
     return '\n'.join(lines)
 
 

@@ -18,6 +18,9 @@ from acme_hieros.storage import workdirs
 STEPS = {'tiny': 3_000}
 _MOST_STEPS = 100_000
 
+# Where runs are that name no work directory.
+_RUNS = 'runs'
+
 Trainer = training.Trainer | launching.Launcher
 
 
@@ -103,6 +106,11 @@ def train(
   )
   summary = begin(run).train()
   print(summary)
+  if summary.interrupted:
+    print(
+      'Continue with: acme_hieros.train(..., resume=True, '
+      f'workdir={summary.workdir!r})'
+    )
   return summary
 
 
@@ -125,7 +133,7 @@ def make_run(
     preset = 'small' if jax.default_backend() == 'cpu' else 'atari100k'
     if preset == 'small':
       print(
-        'No accelerator was found, so the preset is small; --preset chooses '
+        'No accelerator was found, so the preset is small; name one to have '
         'another.'
       )
   if num_steps is None:
@@ -141,8 +149,8 @@ def make_run(
 def begin(run: runs.Run) -> Trainer:
   """Makes all that a run needs, and prints what will be run.
 
-  A run without a work directory gets a new one; nothing is left of it where the
-  run is refused.
+  A run without a work directory gets a new one; nothing is left where the run
+  is refused.
 
   Raises:
     ValueError: a sentence about what cannot be run.
@@ -172,10 +180,13 @@ def _new_workdir(run: runs.Run) -> Iterator[runs.Run]:
     return
   now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
   name = re.sub(r'[^\w.-]+', '_', run.environment_name) + f'-{now}'
-  workdir = workdirs.make_new('runs', name)
+  new = not os.path.exists(_RUNS)
+  workdir = workdirs.make_new(_RUNS, name)
   try:
     yield run.replace(workdir=workdir)
   except BaseException:
     with contextlib.suppress(OSError):  # It holds something.
       os.rmdir(workdir)
+      if new:
+        os.rmdir(_RUNS)
     raise

@@ -173,6 +173,14 @@ def _as_shown(
       f'The observation {name!r} has the shape {array.shape}; it has to be '
       f'{shape}, or {("N", *shape)} of N environments.'.replace("'N'", 'N')
     )
+  if (
+    isinstance(space, spaces.OneHot)
+    and not ((array >= 0) & (array < space.classes)).all()
+  ):
+    raise ValueError(
+      f'The observation {name!r} has choices that are not among 0 to '
+      f'{space.classes - 1}.'
+    )
   if array.dtype != dtype:
     kinds = 'biuf' if dtype.kind == 'f' else 'biu'
     if array.dtype.kind not in kinds or (

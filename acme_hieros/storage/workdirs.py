@@ -79,12 +79,12 @@ class Workdir:
       return None
     except (OSError, ValueError) as error:
       raise WorkdirError(
-        f'{self.config} cannot be read ({error}); choose another --workdir.'
+        f'{self.config} cannot be read ({error}); choose another workdir.'
       ) from error
     if not isinstance(config, dict):
       raise WorkdirError(
         f'{self.config} is not the configuration of a run; choose another '
-        '--workdir.'
+        'workdir.'
       )
     return config
 
@@ -101,13 +101,14 @@ class Workdir:
     if not _is_utf8(self.path):
       raise WorkdirError(
         f'{reading.printable(self.path)} is no UTF-8, which TensorFlow and '
-        'Reverb need; choose another --workdir.'
+        'Reverb need; choose another workdir.'
       )
     found = self.read_config()
     if resume:
       if found is None:
         raise WorkdirError(
-          f'{self.path} holds no run to resume; start it without --resume.'
+          f'{self.path} holds no run to resume; start it without (--resume, '
+          'resume=True).'
         )
       found = {n: value for n, value in found.items() if n not in extent}
       differing = differences(found, identity)
@@ -115,17 +116,17 @@ class Workdir:
         raise WorkdirError(
           f'{self.path} holds a run with another configuration, which differs '
           f'in {", ".join(differing)}; resume it with its own flags or choose '
-          'another --workdir.'
+          'another workdir.'
         )
     elif found is None and os.path.isdir(self.checkpoints):
       raise WorkdirError(
         f'{self.path} holds checkpoints of a run but not its config.json; '
-        'choose another --workdir.'
+        'choose another workdir.'
       )
     elif found is not None:
       raise WorkdirError(
-        f'{self.path} already holds a run; continue it with --resume or '
-        'choose another --workdir.'
+        f'{self.path} already holds a run; continue it (--resume, or '
+        'resume=True from Python) or choose another workdir.'
       )
 
   def lock(self):
@@ -153,7 +154,7 @@ class Workdir:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES)
         else f'{self.path} cannot be locked ({error.strerror}), so another '
         'process could write there, too; try again, have its file system '
-        'mounted with locks (flock), or choose a --workdir on another one.'
+        'mounted with locks (flock), or choose a workdir on another one.'
       ) from error
     self._locked = True
     self._closing.callback(self._unlock, file)
@@ -306,7 +307,7 @@ def write_json(path: str, values: Mapping[str, Any]):
 
 
 @contextlib.contextmanager
-def writing(path: str, advice: str = 'choose another --workdir'):
+def writing(path: str, advice: str = 'choose another workdir'):
   """Makes an OSError a WorkdirError that names the path."""
   try:
     yield

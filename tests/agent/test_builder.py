@@ -1,5 +1,6 @@
 """The builder inside Acme's own layout, as it comes."""
 
+import inspect
 import types
 
 import acme
@@ -9,6 +10,7 @@ from acme.utils import counting
 import jax
 import numpy as np
 import pytest
+import reverb
 
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
@@ -59,3 +61,83 @@ def test_learns_in_acmes_local_layout(
     same = jax.tree.leaves(jax.tree.map(np.array_equal, one, other))
     assert not all(same)
   agent.save()
+
+
+# What Acme's repository calls builders with, in its order:
+# acme/agents/jax/builders.py and acme/jax/experiments/run_experiment.py there.
+NEWER = {
+  'make_policy': ['networks', 'environment_spec', 'evaluation'],
+  'make_replay_tables': ['environment_spec', 'policy'],
+  'make_dataset_iterator': ['replay_client'],
+  'make_adder': ['replay_client', 'environment_spec', 'policy'],
+  'make_actor': [
+    'random_key',
+    'policy',
+    'environment_spec',
+    'variable_source',
+    'adder',
+  ],
+  'make_learner': [
+    'random_key',
+    'networks',
+    'dataset',
+    'logger_fn',
+    'environment_spec',
+    'replay_client',
+    'counter',
+  ],
+}
+
+
+@pytest.mark.parametrize('name', NEWER)
+def test_the_experiments_of_acme_s_repository_can_call_it(name):
+  method = getattr(builder_lib.HierosExperimentBuilder, name)
+  assert list(inspect.signature(method).parameters)[1:] == NEWER[name]
+
+
+def test_what_experiments_build_acts_and_learns(make_config):
+  config = make_config(depth=1)
+  environment = make_environment('debug/catch', observation='vector', rows=5)
+  spec = specs.make_environment_spec(environment)
+  networks = networks_lib.make_networks(config, spec)
+  builder = builder_lib.HierosExperimentBuilder(config)
+  policy = builder.make_policy(networks, spec, evaluation=False)
+  server = reverb.Server(builder.make_replay_tables(spec, policy), port=None)
+  client = reverb.Client(f'localhost:{server.port}')
+  asked = []
+
+  def make_logger(label, steps_key=None, instance=None):
+    asked.append(label)
+    return NO_LOGGER
+
+  counter = counting.Counter(time_delta=0.0)
+  learner = builder.make_learner(
+    random_key=jax.random.PRNGKey(0),
+    networks=networks,
+    dataset=builder.make_dataset_iterator(client),
+    logger_fn=make_logger,
+    environment_spec=spec,
+    replay_client=client,
+    counter=counter,
+  )
+  actor = builder.make_actor(
+    jax.random.PRNGKey(1),
+    policy,
+    spec,
+    variable_source=learner,
+    adder=builder.make_adder(client, spec, policy),
+  )
+  acme.EnvironmentLoop(environment, actor, logger=NO_LOGGER).run(num_episodes=4)
+  learner.step()
+  assert counter.get_counts()['steps'] == 1
+  assert asked == ['level_0', 'level_0_diagnostics']
+  evaluator = builder.make_actor(
+    random_key=jax.random.PRNGKey(2),
+    policy=builder.make_policy(networks, spec, evaluation=True),
+    environment_spec=spec,
+    variable_source=learner,
+  )
+  acme.EnvironmentLoop(environment, evaluator, logger=NO_LOGGER).run(
+    num_episodes=1
+  )
+  server.stop()

@@ -63,6 +63,13 @@ def test_the_help_of_training_lists_families_presets_and_launches(capsys):
   )
 
 
+def test_what_a_command_takes_beside_flags_is_said(capsys):
+  said, _ = say(capsys, 'report', '--help')
+  assert 'hieros report runs/* [--name=value ...]' in said.splitlines()
+  said, _ = say(capsys, 'show', '--help')
+  assert 'hieros show [--name=value ...]' in said.splitlines()
+
+
 def test_the_version_is_said(capsys):
   assert say(capsys, '--version') == (f'{version.VERSION}\n', 0)
 

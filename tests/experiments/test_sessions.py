@@ -22,9 +22,8 @@ def trained(monkeypatch, tmp_path):
   small = {n.replace('.', '__'): v for n, v in smallest.OVERRIDES.items()}
 
   def train(environment='debug/catch', **settings):
-    return acme_hieros.train(
-      environment, **{'preset': 'tiny', **small, **settings}
-    )
+    acme_hieros.train(environment, **{'preset': 'tiny', **small, **settings})
+    return untrained.Trainer.last
 
   return train
 
@@ -77,6 +76,20 @@ def test_a_run_goes_on_where_there_is_one(trained, capsys):
     trained(resume=True)
 
 
+def test_advice_is_for_whoever_asked(trained, capsys, monkeypatch):
+  trained(workdir='here')
+  with pytest.raises(ValueError, match='resume=True from Python') as error:
+    trained(workdir='here')
+  assert '--workdir' not in str(error.value)
+  ended = untrained.summary(interrupted=True)
+  monkeypatch.setattr(untrained.Trainer, 'train', lambda self: ended)
+  capsys.readouterr()
+  trained(workdir='there')
+  said = capsys.readouterr().out
+  assert "acme_hieros.train(..., resume=True, workdir='here')" in said
+  assert '--resume' not in said
+
+
 @pytest.mark.parametrize(
   'settings,part',
   [
@@ -102,4 +115,9 @@ def test_what_cannot_be_run_gets_a_sentence_and_leaves_nothing(
   with pytest.raises(ValueError, match=part) as error:
     trained(**settings)
   assert '\n' not in str(error.value)
-  assert not [path for path in tmp_path.rglob('*') if path.name != 'runs']
+  assert not list(tmp_path.rglob('*'))
+  # Where runs are, others stay.
+  (tmp_path / 'runs').mkdir()
+  with pytest.raises(ValueError, match=part):
+    trained(**settings)
+  assert list(tmp_path.rglob('*')) == [tmp_path / 'runs']

@@ -14,7 +14,7 @@ import untrained
 import acme_hieros
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.models import level
+from acme_hieros.models import level, spaces
 from acme_hieros.policies import exports, policy
 from acme_hieros.storage import safetensors
 import jax
@@ -144,6 +144,17 @@ def test_choices_and_images_are_not_rounded():
     agent.act(image / 255)
   with pytest.raises(ValueError, match='uint8 is wanted'):
     agent.act(image.astype(int) + 256)
+
+
+@pytest.mark.parametrize('wrong', [-1, 4])
+def test_choices_that_there_are_not_are_refused(wrong):
+  space = spaces.OneHot((2,), 4)
+  choices = np.array([0, 3], np.int64)
+  shown = policy._as_shown('cue', space, choices)
+  np.testing.assert_array_equal(shown, choices)
+  choices[1] = wrong
+  with pytest.raises(ValueError, match="'cue' has choices .* 0 to 3"):
+    policy._as_shown('cue', space, choices)
 
 
 def test_the_number_of_environments_changes_with_a_reset_only(

@@ -41,10 +41,7 @@ check: lint
 
 # Of docstrings; docs/*.md are read as they are.
 docs: setup
-	@$(python) -c 'import pdoc' 2>/dev/null || { echo "docs: pdoc is missing;" \
-	  "$(venv)/bin/pip install -e '.[docs]' brings it." >&2; exit 1; }
-	JAX_PLATFORMS=cpu $(python) -m pdoc --docformat google \
-	  --output-directory build/docs acme_hieros '!acme_hieros.__main__'
+	@JAX_PLATFORMS=cpu $(python) scripts/docs.py
 
 setup: $(stamp)
 

@@ -39,6 +39,7 @@ class Workdir:
   nodes/          of a Launchpad program: the output of each node, its process,
                   and while it runs what it is to do
   pictures/       what the agent saw and believed, see `visualization`
+  wandb/          of a run that Weights & Biases tracks, its files
   progress.json   of a Launchpad program: how far it is
   failure/        the state and the batch of a loss that was not finite
   """

@@ -20,14 +20,14 @@ def main():
   # They are imported when they are asked for, which pdoc does not do.
   for name in acme_hieros.__all__:
     setattr(acme_hieros, name, getattr(acme_hieros, name))
-  # As it says what is public, pdoc goes no deeper of its own accord.
-  names = [
-    f'acme_hieros.{module.name}'
+  # Where a package says what is public pdoc goes to no other module.
+  acme_hieros.__all__ += tuple(
+    module.name
     for module in pkgutil.iter_modules(acme_hieros.__path__)
     if not module.name.startswith('_')
-  ]
+  )
   pdoc.render.configure(docformat='google')
-  pdoc.pdoc('acme_hieros', *names, output_directory=_OUT)
+  pdoc.pdoc('acme_hieros', output_directory=_OUT)
   print(f'Pages: {_OUT / "index.html"}')
 
 

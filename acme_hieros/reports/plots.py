@@ -283,7 +283,9 @@ def _sheet(title: str, legend_lines: int, height: float = _PLOT_HEIGHT):
 
 def _thousands(axes):
   for axis in (axes.xaxis, axes.yaxis):
-    axis.set_major_locator(ticker.MaxNLocator(5))
+    # Steps are whole.
+    whole = axis is axes.xaxis
+    axis.set_major_locator(ticker.MaxNLocator(5, integer=whole))
     low, high = axis.get_view_interval()
     if 1000 <= max(abs(low), abs(high)) < _LONG:
       axis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))

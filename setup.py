@@ -82,6 +82,12 @@ DMC = ['dm_control==1.0.50', 'mujoco==3.17.0', 'labmaze==1.0.6']
 MINIGRID = ['minigrid==3.1.0']
 POPGYM = ['popgym==1.0.7']
 
+VIDEO = ['imageio-ffmpeg>=0.6,<1']
+
+# Nodes that are threads of one process need runs beside each other, which older
+# ones do not have.
+WANDB = ['wandb>=0.25,<1']
+
 EXTRAS_REQUIRE = {
   # The environments `<extra>/<name>`.
   'bsuite': BSUITE,
@@ -101,10 +107,9 @@ EXTRAS_REQUIRE = {
   # hieros report, and acme_hieros.read_runs.
   'report': REPORT,
   # hieros evaluate --video.
-  'video': ['imageio-ffmpeg>=0.6,<1'],
-  # hieros train --track=wandb; nodes that are threads of one process need runs
-  # beside each other, which older ones do not have.
-  'wandb': ['wandb>=0.25,<1'],
+  'video': VIDEO,
+  # hieros train --track=wandb.
+  'wandb': WANDB,
   # Selenium opens a report in a browser.
   'test': [
     *BSUITE,
@@ -113,6 +118,8 @@ EXTRAS_REQUIRE = {
     *MINIGRID,
     *POPGYM,
     *REPORT,
+    *VIDEO,
+    *WANDB,
     'hypothesis',
     'mypy',
     'pytest',

@@ -57,6 +57,8 @@ INSTALL_REQUIRES = [
   'absl-py',
   'cloudpickle',
   'psutil',
+  # Python 3.10 has no tomllib.
+  'tomli',
   'tqdm',
 ]
 

@@ -8,6 +8,7 @@ with what was interrupted and skips what is finished.
 """
 
 from collections.abc import Sequence
+import shlex
 import sys
 
 from absl import flags
@@ -53,6 +54,18 @@ _DRY_RUN = flags.DEFINE_bool(
   'Say what would be done and what it would cost, and do nothing.',
   flag_values=FLAGS,
 )
+_REPORT = flags.DEFINE_bool(
+  'report',
+  False,
+  'Run nothing, and report what is finished.',
+  flag_values=FLAGS,
+)
+_SLURM = flags.DEFINE_bool(
+  'slurm',
+  False,
+  'Run nothing, and write a script by which Slurm has the runs run.',
+  flag_values=FLAGS,
+)
 _REPLICATIONS = flags.DEFINE_integer(
   'replications',
   10_000,
@@ -74,6 +87,22 @@ def main(argv: Sequence[str]):
       print(
         sweep.describe(argv[1], _VARIANT.value, _WORKDIR.value, _AT_ONCE.value)
       )
+      return
+    if _REPORT.value:
+      page = sweep.report_now(
+        argv[1], _VARIANT.value, _WORKDIR.value, _REPLICATIONS.value
+      )
+      sys.exit(0 if page else 1)
+    if _SLURM.value:
+      script = sweep.write_slurm(
+        argv[1],
+        variant=_VARIANT.value,
+        workdir=_WORKDIR.value,
+        at_once=_AT_ONCE.value,
+        retries=_RETRIES.value,
+      )
+      print(f'Submit it by: sbatch {shlex.quote(script)}')
+      print('Report what is finished by the same command with --report.')
       return
     outcome = sweep.sweep(
       argv[1],

@@ -15,7 +15,7 @@ from typing import NamedTuple
 _LAST_LINES = 8
 
 # Where this package lies, for programs that are started elsewhere.
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 _libc = ctypes.CDLL(None)
 
@@ -25,7 +25,7 @@ def start(
   log: str,
   cores: Sequence[int],
   environment: Mapping[str, str],
-  root: str = _ROOT,
+  root: str = ROOT,
 ) -> subprocess.Popen:
   """Starts a program of Python; Ctrl-C does not reach it.
 

@@ -412,7 +412,7 @@ def _text(value: Any) -> str:
 
 def _word(value: Any) -> str:
   """A part of a file's name."""
-  return re.sub(r'[^\w.,=+-]+', '_', str(value))
+  return re.sub(r'[^\w.=+-]+', '_', str(value))
 
 
 def _known(name: str, names: Any):

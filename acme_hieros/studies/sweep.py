@@ -9,7 +9,8 @@ from typing import Any
 
 from acme_hieros.command_line import counted
 from acme_hieros.reports import writing
-from acme_hieros.studies import processes, sweeping, table
+from acme_hieros.storage import files
+from acme_hieros.studies import processes, slurm, sweeping, table
 from acme_hieros.studies import study as study_lib
 from acme_hieros.studies import tasks as tasks_lib
 
@@ -114,6 +115,62 @@ def _carry_out(
 ) -> Outcome:
   stop = sweeping.carry_out(tasks, machines, retries, display)
   return Outcome(tasks, None, stop and stop.name)
+
+
+def report_now(
+  study: str | os.PathLike | Mapping[str, Any],
+  variant: str = '',
+  workdir: str = '',
+  replications: int = 10_000,
+) -> str | None:
+  """Reports what is finished, and runs nothing; see `sweep` and `report`."""
+  which = study_lib.read(study, variant)
+  path = directory(which, workdir)
+  return report(which, path, tasks_lib.plan(which, path), replications)
+
+
+def write_slurm(
+  study: str | os.PathLike,
+  *,
+  variant: str = '',
+  workdir: str = '',
+  at_once: int | None = None,
+  retries: int = 2,
+) -> str:
+  """Writes a script by which Slurm has the runs run; arguments as of `sweep`.
+
+  Returns:
+    Its path.
+
+  Raises:
+    ValueError: as `sweep`; or there is nothing left to do.
+  """
+  which = study_lib.read(study, variant)
+  study_lib.check_environments(which)
+  path = directory(which, workdir)
+  tasks = tasks_lib.plan(which, path)
+  names = [t.run.name for t in tasks if t.state != tasks_lib.FINISHED]
+  if not names:
+    raise ValueError(
+      f'All runs in {path} are finished; --report says what they answer.'
+    )
+  command = [
+    sys.executable,
+    '-m',
+    'acme_hieros',
+    'sweep',
+    os.path.abspath(study),
+    f'--variant={variant}',
+    f'--workdir={path}',
+    f'--retries={retries}',
+  ]
+  script = os.path.join(path, 'sweep.sbatch')
+  # Slurm makes no directories for what jobs say.
+  os.makedirs(os.path.join(path, 'logs'), exist_ok=True)
+  with files.replacing(script, 'w') as file:
+    file.write(slurm.script(which, names, command, path, at_once))
+  os.chmod(script, 0o755)
+  return script
 
 
 def report(

@@ -1,6 +1,7 @@
 """Studies whose runs are pretended: a program that does next to nothing."""
 
 import json
+import os
 
 from acme_hieros.studies import study as study_lib
 
@@ -102,7 +103,8 @@ class Pretended:
 def pretend(path, patch):
   """Has runs of studies be the program above, in a directory."""
   found = Pretended(path)
-  found.program.write_text(PROGRAM)
+  if not found.program.exists():
+    found.program.write_text(PROGRAM)
 
   def command(what, run, workdir, **extent):
     extent |= {'num_steps': run.num_steps, 'cpu_minutes': run.cpu_minutes}
@@ -122,3 +124,27 @@ def pretend(path, patch):
     ),
   )
   return found
+
+
+# In a directory of the PYTHONPATH, it has other processes pretend as well.
+_SITE = """
+import pathlib, sys
+if sys.argv[0] in ('-m', '-c', '') or 'program.py' not in sys.argv[0]:
+  sys.path.insert(0, {here!r})
+  import pretended_runs
+  from acme_hieros.studies import study
+  class Patch:
+    setattr = staticmethod(setattr)
+  pretended_runs.pretend(pathlib.Path({path!r}), Patch)
+"""
+
+
+def pretend_everywhere(path):
+  """Variables of processes whose runs are pretended in a directory."""
+  here = os.path.dirname(__file__)
+  site = path / 'site'
+  site.mkdir()
+  text = _SITE.format(here=here, path=str(path))
+  (site / 'sitecustomize.py').write_text(text)
+  root = os.path.dirname(os.path.dirname(here))
+  return {'PYTHONPATH': f'{site}:{root}'}

@@ -48,6 +48,13 @@ _RETRIES = flags.DEFINE_integer(
   lower_bound=0,
   flag_values=FLAGS,
 )
+_RAY = flags.DEFINE_string(
+  'ray',
+  '',
+  'Address of a Ray cluster on whose machines the runs run, or auto for that '
+  'of this machine. They have to share --workdir. Default: this machine alone.',
+  flag_values=FLAGS,
+)
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run',
   False,
@@ -111,6 +118,7 @@ def main(argv: Sequence[str]):
       only=_ONLY.value,
       at_once=_AT_ONCE.value,
       retries=_RETRIES.value,
+      ray=_RAY.value,
       replications=_REPLICATIONS.value,
     )
   except (ValueError, OSError) as error:

@@ -1,6 +1,7 @@
 """A study from its file to its report, from programs and from Python."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import os
 import signal
@@ -10,7 +11,13 @@ from typing import Any
 from acme_hieros.command_line import counted
 from acme_hieros.reports import writing
 from acme_hieros.storage import files
-from acme_hieros.studies import processes, slurm, sweeping, table
+from acme_hieros.studies import (
+  processes,
+  ray_cluster,
+  slurm,
+  sweeping,
+  table,
+)
 from acme_hieros.studies import study as study_lib
 from acme_hieros.studies import tasks as tasks_lib
 
@@ -48,6 +55,7 @@ def sweep(
   only: Sequence[str] = (),
   at_once: int | None = None,
   retries: int = 2,
+  ray: str = '',
   replications: int = 10_000,
 ) -> Outcome:
   """Has the runs of a study run, evaluates and reports them.
@@ -75,6 +83,8 @@ def sweep(
     only: names of runs; by default all. They are not reported.
     at_once: runs; by default as many as cores and accelerators allow.
     retries: how often a run that has failed is tried again.
+    ray: address of a Ray cluster whose machines share `workdir`, or 'auto';
+      by default all is run on this machine.
     replications: of the bootstrap of the report.
 
   Returns:
@@ -86,35 +96,24 @@ def sweep(
   which = study_lib.read(study, variant)
   study_lib.check_environments(which)
   path = directory(which, workdir)
-  tasks = chosen(tasks_lib.plan(which, path), only)
-  machines = processes.Machine(which.needs.cpus, which.needs.gpus, at_once)
-  print(
-    f'{which.name}: {counted(len(tasks), "run")}, {machines.at_once} at once, '
-    f'everything in {path}'
-  )
-  if only:
-    # Others may be at work on others.
-    display = table.Display(which, None, tasks, machines.at_once)
-    return _carry_out(tasks, machines, retries, display)
-  with processes.locked(path):
-    status = os.path.join(path, 'status.json')
-    display = table.Display(which, status, tasks, machines.at_once)
-    outcome = _carry_out(tasks, machines, retries, display)
-    if outcome.signal:
-      return outcome
-    return dataclasses.replace(
-      outcome, report=report(which, path, tasks, replications)
+  # Of single runs others may be at work on others.
+  with contextlib.nullcontext() if only else processes.locked(path):
+    tasks = chosen(tasks_lib.plan(which, path), only)
+    if ray:
+      machines = ray_cluster.Cluster(ray, which.needs, path, at_once)
+    else:
+      machines = processes.Machine(which.needs.cpus, which.needs.gpus, at_once)
+    print(
+      f'{which.name}: {counted(len(tasks), "run")}, {machines.at_once} at '
+      f'once, everything in {path}'
     )
-
-
-def _carry_out(
-  tasks: Sequence[tasks_lib.Task],
-  machines: sweeping.Machines,
-  retries: int,
-  display: table.Display,
-) -> Outcome:
-  stop = sweeping.carry_out(tasks, machines, retries, display)
-  return Outcome(tasks, None, stop and stop.name)
+    status = None if only else os.path.join(path, 'status.json')
+    display = table.Display(which, status, tasks, machines.at_once)
+    stop = sweeping.carry_out(tasks, machines, retries, display)
+    page = None
+    if not (only or stop):
+      page = report(which, path, tasks, replications)
+  return Outcome(tasks, page, stop and stop.name)
 
 
 def report_now(

@@ -101,6 +101,8 @@ def carry_out(
           task.look()
           continue
         _take_in(task, code, retries, waiting, display.say)
+      # Machines of a cluster come and go.
+      display.at_once = machines.at_once
       display.show()
       time.sleep(_POLL_SECONDS)
   display.end()

@@ -23,7 +23,10 @@ _OTHER_ROWS = 4
 
 
 class Display:
-  """A live table on a terminal, a line an event elsewhere, and status.json."""
+  """A live table on a terminal, a line an event elsewhere, and status.json.
+
+  at_once: runs, for the time that is left.
+  """
 
   def __init__(
     self,
@@ -191,7 +194,7 @@ def _all_of(left: Sequence[float | None], at_once: int) -> float | None:
   """Minutes until all have ended."""
   if None in left:
     return None
-  busy = min(at_once, sum(minutes > 0 for minutes in left))
+  busy = min(max(at_once, 1), sum(minutes > 0 for minutes in left))
   # No run is shared.
   return max([sum(left) / busy, *left]) if busy else 0.0
 

@@ -57,6 +57,8 @@ INSTALL_REQUIRES = [
   'absl-py',
   'cloudpickle',
   'psutil',
+  # Python 3.10 has no tomllib.
+  'tomli',
   'tqdm',
 ]
 
@@ -104,6 +106,8 @@ EXTRAS_REQUIRE = {
   'minatar': MINATAR,
   'minigrid': MINIGRID,
   'popgym': POPGYM,
+  # hieros sweep --ray; the release that was tried beside protobuf 3.19.
+  'ray': ['ray==2.48.0'],
   # hieros report, and acme_hieros.read_runs.
   'report': REPORT,
   # hieros evaluate --video.

@@ -15,6 +15,7 @@ from acme_hieros.version import VERSION as __version__
 
 _MODULES = {
   'train': 'experiments.sessions',
+  'sweep': 'studies.sweep',
   'load': 'loading',
   'read_runs': 'reports.frames',
   'HierosConfig': 'config',

@@ -36,6 +36,7 @@ from acme_hieros import command_line
 from acme_hieros.environments import make_environment
 from acme_hieros.scores import atari as atari_scores
 from acme_hieros.scores import statistics
+from acme_hieros.studies import processes
 import benchmarks
 from benchmarks import campaign, tables
 
@@ -75,7 +76,7 @@ def main(argv):
   try:
     games, plan = read_games(), read_plan()
     cores = campaign.read_cores(_CORES.value)
-    with campaign.locked(plan.workdir):
+    with processes.locked(plan.workdir):
       # The first seed of all games comes first: it tells most.
       code = campaign.work(
         [

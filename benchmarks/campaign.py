@@ -9,16 +9,10 @@ import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import csv
-import ctypes
 import dataclasses
 import datetime
-import fcntl
-import functools
-import glob
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
@@ -28,6 +22,7 @@ import numpy as np
 from acme_hieros import config as config_lib
 from acme_hieros.experiments import console
 from acme_hieros.scores import atari as atari_scores
+from acme_hieros.studies import processes, progress
 import benchmarks
 from benchmarks import commits, tables
 
@@ -78,13 +73,8 @@ _CHECKPOINT_MINUTES = 5
 
 _POLL_SECONDS = 0.2
 
-# Of the log of a command that failed.
-_LAST_LINES = 8
-
 # As of a program that Ctrl-C ends.
 INTERRUPTED = 130
-
-_libc = ctypes.CDLL(None)
 
 
 class RunError(RuntimeError):
@@ -106,13 +96,14 @@ class Mark(NamedTuple):
 
   def flags(self) -> list[str]:
     """Of a run that ends there."""
-    if self.unit == CPU:
-      return [f'--cpu_minutes={self.amount}', f'--num_steps={_ENDLESS}']
-    return ['--cpu_minutes=0', f'--num_steps={self.amount}']
+    steps, cpu_minutes = self.end()
+    return [f'--cpu_minutes={cpu_minutes}', f'--num_steps={steps}']
 
-  def end_of(self, config: Mapping[str, Any]) -> float:
-    """The amount with which a run that has this config.json ends."""
-    return config['cpu_minutes' if self.unit == CPU else 'num_steps']
+  def end(self) -> tuple[int, float]:
+    """Steps and CPU minutes that end it."""
+    if self.unit == CPU:
+      return _ENDLESS, self.amount
+    return self.amount, 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,28 +181,13 @@ def make_plan(
   )
 
 
-@contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-  """Keeps others out of a directory, which is made."""
-  os.makedirs(directory, exist_ok=True)
-  with open(os.path.join(directory, '.lock'), 'w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise ValueError(
-        f'{directory} is in use by another process; wait for its end or stop '
-        'it.'
-      ) from error
-    yield
-
-
 def read_cores(names: Sequence[str]) -> list[int]:
   """Cores of the CPU as --cores names them; without any, all there are.
 
   Raises:
     ValueError: this process may not use one.
   """
-  usable = {str(core): core for core in sorted(os.sched_getaffinity(0))}
+  usable = {str(core): core for core in processes.usable_cores()}
   for core in names:
     if core not in usable:
       raise ValueError(
@@ -342,24 +318,17 @@ class Run:
     Raises:
       RunError: it has gone on to a later one.
     """
-    config = self._read('config.json')
-    if config is None:
-      return False
-    end = mark.end_of(config)
-    if end > mark.amount:
+    try:
+      return progress.has_ended(self._workdir, *mark.end())
+    except progress.BeyondError as error:
       raise RunError(
         f'it has gone beyond {mark}, whose row was not kept; choose another '
         f'--name, or delete {self._workdir} to train it anew.'
-      )
-    summary = self._read('summary.json')
-    return end == mark.amount and bool(summary) and not summary['interrupted']
+      ) from error
 
   def _make_row(self, mark: Mark, commit: str) -> Mapping[str, Any]:
-    summary = self._read('summary.json')
-    # Others than sampled actions have longer names.
-    directory = os.path.join(self._workdir, 'evaluation')
-    newest = max(glob.glob('[0-9]' * 6 + '.json', root_dir=directory))
-    evaluation = self._read('evaluation', newest)
+    summary = progress.read_json(os.path.join(self._workdir, 'summary.json'))
+    evaluation = progress.newest_evaluation(self._workdir)
     if evaluation['steps'] != summary['steps']:
       raise RunError(
         f'its last checkpoint is damaged; delete {self._workdir} to train it '
@@ -395,14 +364,6 @@ class Run:
       }
       for row in self._read_log('episodes')
     ]
-
-  def _read(self, *path: str) -> Mapping[str, Any] | None:
-    """A JSON file, if there is one."""
-    try:
-      with open(os.path.join(self._workdir, *path)) as file:
-        return json.load(file)
-    except FileNotFoundError:
-      return None
 
   def _read_log(self, label: str) -> list[tables.Row]:
     path = os.path.join(self._workdir, 'logs', f'{label}.csv')
@@ -474,10 +435,10 @@ class Worker:
     self._process = None
     self._stopping = False
 
-  def start(self, run: Run, progress: Progress):
+  def start(self, run: Run, teller: Progress):
     """Begins with a run; raises RunError."""
     self.run = run
-    self._commands = run.commands(progress.report)
+    self._commands = run.commands(teller.report)
     self._next()
 
   def poll(self):
@@ -494,9 +455,15 @@ class Worker:
     elif self._stopping:
       self.run = None
     else:
+      said = [f'  {line}' for line in processes.read_end(self.run.log)]
       raise RunError(
-        f'exit code {code} of {" ".join(self._process.args[1:])}; the last '
-        f'lines of {self.run.log}:\n{read_end(self.run.log)}'
+        '\n'.join(
+          [
+            f'exit code {code} of {" ".join(self._process.args[1:])}; the last '
+            f'lines of {self.run.log}:',
+            *said,
+          ]
+        )
       )
 
   def _next(self):
@@ -504,23 +471,13 @@ class Worker:
     if command is None or self._stopping:
       self.run = None
       return
-    path = [benchmarks.ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]
-    os.makedirs(os.path.dirname(self.run.log), exist_ok=True)
-    with open(self.run.log, 'a') as log:
-      self._process = subprocess.Popen(
-        [sys.executable, *command],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={
-          **os.environ,
-          'JAX_PLATFORMS': 'cpu',
-          'PYTHONPATH': os.pathsep.join(path),
-        },
-        # Ctrl-C is for this process, which tells the others once.
-        start_new_session=True,
-        preexec_fn=functools.partial(bind, self._core, os.getpid()),
-      )
+    self._process = processes.start(
+      command,
+      self.run.log,
+      [self._core],
+      {'JAX_PLATFORMS': 'cpu'},
+      benchmarks.ROOT,
+    )
 
   def stop(self):
     """Has the process save and end."""
@@ -535,15 +492,6 @@ class Worker:
       self._process.wait()
 
 
-def bind(core: int, parent: int):
-  """Binds this process to a core, and its life to that of its parent."""
-  os.sched_setaffinity(0, {core})
-  # Linux: the kernel sends the signal when the parent is gone.
-  _libc.prctl(1, signal.SIGKILL)
-  if os.getppid() != parent:
-    os._exit(1)
-
-
 def work(runs: Sequence[Run], cores: Sequence[int], program: str) -> int:
   """Makes all missing rows, and says so; returns an exit code.
 
@@ -554,7 +502,7 @@ def work(runs: Sequence[Run], cores: Sequence[int], program: str) -> int:
   """
   waiting = collections.deque(run for run in runs if run.missing)
   workers = [Worker(core) for core in cores]
-  progress = Progress(runs, len(workers))
+  teller = Progress(runs, len(workers))
   code, stopping = 0, False
   with contextlib.ExitStack() as stack:
     for worker in workers:
@@ -573,7 +521,7 @@ def work(runs: Sequence[Run], cores: Sequence[int], program: str) -> int:
           if worker.run:
             worker.poll()
           elif waiting:
-            worker.start(waiting.popleft(), progress)
+            worker.start(waiting.popleft(), teller)
         except RunError as error:
           print(
             f'{program}: {worker.run}: {error}', file=sys.stderr, flush=True
@@ -583,13 +531,6 @@ def work(runs: Sequence[Run], cores: Sequence[int], program: str) -> int:
           code = 1
       time.sleep(_POLL_SECONDS)
   return INTERRUPTED if interruption.requested else code
-
-
-def read_end(path: str) -> str:
-  """The last lines of a log; of a line that was rewritten, what it was last."""
-  with open(path, errors='replace', newline='\n') as file:
-    lines = [line.rstrip().split('\r')[-1] for line in file]
-  return '\n'.join(f'  {line}' for line in lines[-_LAST_LINES:])
 
 
 def readable(mean: float, error: float | None) -> str:

@@ -29,6 +29,7 @@ from scipy import stats
 
 from acme_hieros import command_line
 from acme_hieros.scores import statistics
+from acme_hieros.studies import processes
 import benchmarks
 from benchmarks import campaign, tables
 
@@ -167,7 +168,7 @@ def main(argv):
     variants = _chosen(_VARIANTS, VARIANTS, _USUAL)
     cores = campaign.read_cores(_CORES.value)
     plans = make_plans(variants)
-    with campaign.locked(_workdir()):
+    with processes.locked(_workdir()):
       # The first seed of all comes first: it tells most.
       code = campaign.work(
         [

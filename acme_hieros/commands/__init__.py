@@ -15,6 +15,7 @@ from acme_hieros import version
 # What each command does; `<command> --help` says more.
 COMMANDS = {
   'train': 'trains on an environment, or goes on with a run',
+  'sweep': 'has all runs of a study run, and reports what they answer',
   'evaluate': 'plays by what a run has learned, and says how well that goes',
   'show': 'plays an episode and draws what the agent believed',
   'report': 'compares finished runs on one page',

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from acme_hieros import command_line
-from acme_hieros.commands import report, train
+from acme_hieros.commands import train
+from acme_hieros.reports import writing
 from acme_hieros.storage import workdirs
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _show(program: str, summary: 'runs.Summary'):
     print(f'Picture: {path}')
   page = os.path.join(workdir.path, 'report.html')
   try:
-    report.write([workdir.path], page, _REPLICATIONS)
+    writing.write([workdir.path], page, _REPLICATIONS)
   except ValueError as error:
     print(f'{program}: there is no page: {error}', file=sys.stderr)
   print(f"""

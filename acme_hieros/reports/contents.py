@@ -247,15 +247,15 @@ def _run(system: System, run: results.Result) -> Mapping[str, Any]:
     'score_steps': score.steps,
     'score_source': score.source,
     'human_normalised': _normalised(run),
-    'normalised': references.normalised(run.environment, _unscaled(run)),
+    'normalised': references.normalised(run.environment, unscaled(run)),
   }
 
 
 def _normalised(run: results.Result) -> float | None:
-  return atari_scores.human_normalised(run.environment, _unscaled(run))
+  return atari_scores.human_normalised(run.environment, unscaled(run))
 
 
-def _unscaled(run: results.Result) -> float:
+def unscaled(run: results.Result) -> float:
   """Its score in others' rewards."""
   scale = run.options.get('reward_scale', 1.0)
   is_scale = isinstance(scale, (int, float)) and scale

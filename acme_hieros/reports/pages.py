@@ -178,6 +178,7 @@ def render(content: Mapping[str, Any]) -> str:
   template = pathlib.Path(__file__).with_name('report.html')
   return environment.from_string(template.read_text('utf-8')).render(
     content,
+    study=content.get('study'),
     statistics=_STATISTICS,
     published_steps=published.STEPS,
     atari_figures=_atari_figures(content, index),

@@ -20,6 +20,7 @@ with open(here / 'calls', 'a') as file:
 workdir = pathlib.Path(flags['workdir'])
 (workdir / 'logs').mkdir(parents=True, exist_ok=True)
 config = {'cpu_minutes': float(flags['cpu_minutes'])}
+config['num_steps'] = int(flags['num_steps'])
 (workdir / 'config.json').write_text(json.dumps(config))
 summary = {'steps': 10, 'updates': 5, 'seconds': 60.0, 'cpu_seconds': 60.0}
 (workdir / 'summary.json').write_text(

@@ -1,0 +1,137 @@
+"""Sweeps on a Ray cluster of two nodes, where the extra ray is there."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pretended_runs
+import pytest
+
+from acme_hieros.studies import ray_cluster, study, sweep
+
+STUDY = {
+  **pretended_runs.SMALL,
+  'grid': {'depth': [1, 2], 'seed': [0, 1, 2, 3, 4, 5]},
+  'needs': {'memory_gb': 0.1},
+}
+
+
+def test_without_ray_it_is_asked_for(monkeypatch, tmp_path):
+  monkeypatch.setitem(sys.modules, 'ray', None)
+  with pytest.raises(
+    ValueError, match="ray is missing; pip install '.\\[ray]'"
+  ):
+    sweep.sweep(STUDY, workdir=str(tmp_path), ray='auto')
+
+
+@pytest.fixture
+def cluster(pretended, monkeypatch):
+  """Two nodes for two runs each."""
+  pytest.importorskip('ray')
+  from ray import cluster_utils
+
+  path = pretended.program.parent
+  for name, value in pretended_runs.pretend_everywhere(path).items():
+    monkeypatch.setenv(name, value)
+  # What is lost shall be missed soon.
+  found = cluster_utils.Cluster(
+    initialize_head=True,
+    head_node_args={
+      'num_cpus': 2,
+      '_system_config': {
+        'health_check_failure_threshold': 3,
+        'health_check_period_ms': 1000,
+        # Where tests run, others may be at work as well.
+        'agent_register_timeout_ms': 300_000,
+        'worker_register_timeout_seconds': 300,
+        'worker_niceness': 0,
+      },
+    },
+  )
+  found.other = found.add_node(num_cpus=2)
+  yield found
+  found.shutdown()
+
+
+@pytest.fixture
+def go(cluster, pretended, monkeypatch):
+  monkeypatch.setattr(sweep, 'report', lambda *unused_arguments: 'a page')
+  return lambda: sweep.sweep(
+    STUDY, workdir=str(pretended.workdir), ray=cluster.address
+  )
+
+
+def wait_for(condition):
+  deadline = time.time() + 120
+  while not condition():
+    assert time.time() < deadline
+    time.sleep(0.1)
+
+
+def once(pretended):
+  """Whether each run was evaluated once, as is whoever came to its end."""
+  names = [c['run'] for c in pretended.calls if c['what'] == 'evaluate']
+  return len(names) == len(set(names)) == 12
+
+
+def begun(pretended):
+  return len(list(pretended.workdir.glob('runs/*/config.json')))
+
+
+def test_a_lost_machine_moves_its_runs(cluster, go, pretended, capsys):
+  pretended.switch('slow')
+
+  def lose():
+    wait_for(lambda: begun(pretended) == 4)
+    cluster.remove_node(cluster.other, allow_graceful=False)
+    pretended.switch('slow', on=False)
+
+  thread = threading.Thread(target=lose)
+  thread.start()
+  outcome = go()
+  thread.join()
+  assert outcome.exit_code == 0 and once(pretended)
+  assert capsys.readouterr().out.count('Its machine was lost') == 2
+  # What is lost is no fault of the run.
+  assert all(run['tries'] == 0 for run in pretended.status['runs'])
+
+
+def test_ctrl_c_saves_all_and_the_same_call_goes_on(go, pretended):
+  pretended.switch('slow')
+
+  def interrupt():
+    wait_for(lambda: begun(pretended) == 4)
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  thread = threading.Thread(target=interrupt)
+  thread.start()
+  outcome = go()
+  thread.join()
+  assert outcome.exit_code == 130
+  assert pretended.status['counts']['interrupted'] == 4
+  pretended.switch('slow', on=False)
+  assert go().exit_code == 0 and once(pretended)
+
+
+def test_what_will_not_do_is_one_sentence(cluster, pretended, tmp_path):
+  with pytest.raises(ValueError, match='which no machine of the cluster has'):
+    ray_cluster.Cluster(cluster.address, study.Needs(cpus=99), str(tmp_path))
+  found = ray_cluster.Cluster(
+    cluster.address, study.Needs(memory_gb=0.1), str(pretended.workdir)
+  )
+  # As on a machine that does not see the directory.
+  os.remove(found._mark)
+  program = found.start(['-c', 'pass'], str(tmp_path / 'log'))
+  with pytest.raises(ValueError, match='all machines share'):
+    wait_for(lambda: program.poll() is not None)
+  found.close()
+
+
+def test_no_cluster_is_one_sentence(tmp_path, monkeypatch):
+  pytest.importorskip('ray')
+  monkeypatch.delenv('RAY_ADDRESS', raising=False)
+  with pytest.raises(ValueError, match='no Ray cluster at --ray=auto'):
+    ray_cluster.Cluster('auto', study.Needs(), str(tmp_path))

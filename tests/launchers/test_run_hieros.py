@@ -480,7 +480,7 @@ def test_what_ends_a_start_is_said_in_a_sentence(
     said, ended = ended, 1
   assert ended == code
   assert says in said and 'Traceback' not in said
-  assert not list((tmp_path / 'runs').iterdir())
+  assert not list(tmp_path.iterdir())
 
 
 def test_runs_that_start_in_one_second_have_directories_of_their_own(

@@ -58,6 +58,10 @@ def start(
 def _bind(cores: Sequence[int], parent: int):
   """Binds this process to cores, and its life to that of its parent."""
   os.sched_setaffinity(0, cores)
+  # Whoever ignores or holds back Ctrl-C, as a job in a shell's background or a
+  # worker of Ray, has those that it starts do so, too.
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
   # Linux: the kernel sends the signal when the parent is gone.
   _libc.prctl(1, signal.SIGKILL)
   if os.getppid() != parent:

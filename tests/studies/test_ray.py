@@ -9,7 +9,7 @@ import time
 import pretended_runs
 import pytest
 
-from acme_hieros.studies import ray_cluster, study, sweep
+from acme_hieros.studies import ray_cluster, study, sweep, sweeping
 
 STUDY = {
   **pretended_runs.SMALL,
@@ -80,12 +80,24 @@ def begun(pretended):
   return len(list(pretended.workdir.glob('runs/*/config.json')))
 
 
-def test_a_lost_machine_moves_its_runs(cluster, go, pretended, capsys):
+def test_a_lost_machine_moves_its_runs(
+  cluster, go, pretended, capsys, monkeypatch
+):
   pretended.switch('slow')
+  lost = []
+
+  class LostError(sweeping.LostError):
+    def __init__(self, *args):
+      super().__init__(*args)
+      lost.append(self)
+
+  monkeypatch.setattr(sweeping, 'LostError', LostError)
 
   def lose():
     wait_for(lambda: begun(pretended) == 4)
     cluster.remove_node(cluster.other, allow_graceful=False)
+    # Until then what runs there could still come to its end.
+    wait_for(lambda: len(lost) == 2)
     pretended.switch('slow', on=False)
 
   thread = threading.Thread(target=lose)

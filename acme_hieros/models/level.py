@@ -273,12 +273,12 @@ class Level:
       critics.update(_as_manager(of_manager))
     autoencoder: hk.Params = {}
     ensemble: hk.Params = {}
-    deter = jnp.zeros((1, self._config.world_model.deter_size))
     if self.ensemble:
       coder_key, ensemble_key = jax.random.split(coder_key)
       output = self.world_model.initial_context(1).state.output
       ensemble = self.ensemble.init(ensemble_key, output)
     if self.autoencoder:
+      deter = jnp.zeros((1, self._config.world_model.deter_size))
       autoencoder = self.autoencoder.init(coder_key, deter)
     params = Params(
       world_model=self.world_model.init(model_key),

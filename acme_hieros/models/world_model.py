@@ -430,6 +430,11 @@ class _WorldModel(hk.Module):
     both = jnp.concatenate([self._stoch_input(stoch), action], -1)
     return self._input(both), _Told(stoch, action)
 
+  def _state(self, stoch, log_probs, deter, output, memory) -> State:
+    """A State, whose numbers are float32 whatever the core's output is."""
+    output = output.astype(jnp.float32)
+    return State(stoch, log_probs, deter, output, memory)
+
   def observe(self, observation, previous_action, start) -> State:
     state, _ = self._observe(observation, previous_action, start)
     return state
@@ -460,8 +465,7 @@ class _WorldModel(hk.Module):
     empty = self._core.initial_state(len(u))
     output, trace = self._memory.scan(u, reset, empty)
     deter = self._memory.deter(output, trace)
-    output = output.astype(jnp.float32)
-    return State(stoch, log_probs, deter, output, trace), told
+    return self._state(stoch, log_probs, deter, output, trace), told
 
   def _follow_history(
     self, seen, previous_action, reset, start
@@ -476,8 +480,7 @@ class _WorldModel(hk.Module):
       deter = self._memory.deter(output, memory)
       log_probs = self._infer(seen, deter)
       stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-      output = output.astype(jnp.float32)
-      state = State(stoch, log_probs, deter, output, memory)
+      state = self._state(stoch, log_probs, deter, output, memory)
       return (stoch, memory), (state, told)
 
     batch = len(previous_action)
@@ -513,8 +516,7 @@ class _WorldModel(hk.Module):
       self._encoder(observation), deter if history else None
     )
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
-    output = output.astype(jnp.float32)
-    state = State(stoch, log_probs, deter, output, memory)
+    state = self._state(stoch, log_probs, deter, output, memory)
     return Context(state, younger, memories.age)
 
   def imagine_step(self, state, action) -> State:
@@ -523,8 +525,7 @@ class _WorldModel(hk.Module):
     log_probs = self._foresee(output, told)
     stoch = distributions.sample_onehot(hk.next_rng_key(), log_probs)
     deter = self._memory.deter(output, memory)
-    output = output.astype(jnp.float32)
-    return State(stoch, log_probs, deter, output, memory)
+    return self._state(stoch, log_probs, deter, output, memory)
 
   def _heads(self, state: State) -> tuple[Prediction, Array, Array]:
     latent = _latent(state)

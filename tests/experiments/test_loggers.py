@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from acme_hieros import config as config_lib
 from acme_hieros.experiments import loggers, runs
-from acme_hieros.storage import workdirs
 
 RUN = runs.Run(
   environment='debug/catch',
@@ -82,14 +81,6 @@ def test_other_errors_are_not_hidden(tmp_path):
 def read(path):
   with open(path, newline='') as file:
     return [row['actor_steps'] for row in csv.DictReader(file)]
-
-
-@pytest.fixture
-def workdir(tmp_path):
-  workdir = workdirs.Workdir(str(tmp_path / 'run'))
-  workdir.open({'seed': 1}, {'num_steps': 2}, False)
-  yield workdir
-  workdir.close()
 
 
 @pytest.fixture

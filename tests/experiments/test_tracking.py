@@ -10,7 +10,6 @@ import types
 import pytest
 
 from acme_hieros.experiments import tracking
-from acme_hieros.storage import workdirs
 
 RECORD = {
   'actor_steps': 40,
@@ -19,14 +18,6 @@ RECORD = {
   'walltime': 1.25,
   'kl': 0.5,
 }
-
-
-@pytest.fixture
-def workdir(tmp_path):
-  workdir = workdirs.Workdir(str(tmp_path / 'run'))
-  workdir.open({'seed': 1}, {'num_steps': 2}, False)
-  yield workdir
-  workdir.close()
 
 
 class CommError(Exception):

@@ -97,6 +97,22 @@ def draw(perturb):
 
 
 @pytest.fixture(scope='session')
+def draw_state(draw):
+  """A level's learning state before the first update, its parameters random."""
+
+  def draw_state(level):
+    shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return state._replace(
+      params=draw(lambda key: level.init(key).params),
+      slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),
+      key=jax.random.PRNGKey(2),
+    )
+
+  return draw_state
+
+
+@pytest.fixture(scope='session')
 def behaviour_gradients():
   """Gradients of a level's behaviour loss; a replay where each step earns 1.
 

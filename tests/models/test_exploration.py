@@ -138,20 +138,14 @@ def assert_equal(one, two):
 
 
 @pytest.fixture(scope='module')
-def curious(config, replace, draw):
+def curious(config, replace, draw_state):
   """A flat level with the novelty of an ensemble, its state and its update."""
   config = dataclasses.replace(config, depth=1)
   config = replace(
     config, 'exploration', novelty='disagreement', members=3, units=8
   )
   level = level_lib.Level(config, SEEN, CHOICE)
-  shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  state = zeros._replace(
-    params=draw(lambda key: level.init(key).params),
-    key=jax.random.PRNGKey(2),
-  )
-  return level, state, jax.jit(level.update)
+  return level, draw_state(level), jax.jit(level.update)
 
 
 @pytest.fixture(scope='module')

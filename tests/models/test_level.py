@@ -54,19 +54,8 @@ def make_batch(level, seed=0, shape=(2, 5)):
   )
 
 
-def draw_state(level, draw):
-  """A learning state before the first update, of random parameters."""
-  shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
-  state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return state._replace(
-    params=draw(lambda key: level.init(key).params),
-    slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),
-    key=jax.random.PRNGKey(2),
-  )
-
-
 @pytest.fixture(scope='module', params=[CHOICE, BOX], ids=['choice', 'box'])
-def trained(request, config, draw):
+def trained(request, config, draw_state):
   """A level with every reward stream, its state, and its jitted update."""
   level = level_lib.Level(config, SEEN, request.param)
   jitted = jax.jit(level.update)
@@ -74,7 +63,7 @@ def trained(request, config, draw):
   def update(state, batch, guidance=1.0):
     return jitted(state, batch, guidance)
 
-  return level, draw_state(level, draw), update, make_batch(level)
+  return level, draw_state(level), update, make_batch(level)
 
 
 def assert_equal(one, two):

@@ -43,15 +43,9 @@ def level(managed):
 
 
 @pytest.fixture(scope='module')
-def state(level, draw):
-  shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return zeros._replace(
-    params=draw(lambda key: level.init(key).params),
-    slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),
-    held={name: jnp.float32(0.1) for name in zeros.held},
-    key=jax.random.PRNGKey(2),
-  )
+def state(level, draw_state):
+  drawn = draw_state(level)
+  return drawn._replace(held={name: jnp.float32(0.1) for name in drawn.held})
 
 
 @pytest.fixture(scope='module')

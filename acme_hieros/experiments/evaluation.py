@@ -352,11 +352,22 @@ class EvaluatorLog:
     self._summary = workdir.evaluation_file('evaluator', 'json')
     before = json_lines.read(workdir.evaluation_file('evaluator', 'jsonl'))
     self._count = len(before)
+    # The updates before the last policy that each evaluator played by.
+    self._played = {
+      record['evaluator']: record['learner_steps']
+      for record in before
+      if reading.is_number(record.get('evaluator'))
+      and reading.is_number(record.get('learner_steps'))
+    }
     returns = (record.get('episode_return') for record in before)
     self._returns = collections.deque(
       filter(reading.is_number, returns), maxlen=statistics.RECENT
     )
     self._logger = logger
+
+  def played(self, evaluator: int) -> int:
+    """The updates before the policy that it played by last; 0 at first."""
+    return self._played.get(evaluator, 0)
 
   def add(
     self,
@@ -375,6 +386,7 @@ class EvaluatorLog:
     """
     self._returns.append(episode.episode_return)
     self._count += 1
+    self._played[evaluator] = counts['learner_steps']
     self._logger.write(
       {
         'episode': self._count - 1,

@@ -225,6 +225,11 @@ class Coordinator:
       )
     return not self.done()
 
+  def evaluated(self, evaluator: int) -> int:
+    """The updates before the policy that an evaluator played by last."""
+    with self._lock:
+      return self._evaluations.played(evaluator)
+
   @contextlib.contextmanager
   def _full_disk_is_a_warning(self):
     try:
@@ -481,7 +486,8 @@ def run_evaluator(
         networks_lib.make_networks(run.config, environment_spec),
         coordinator.warn,
       )
-    learned = 0
+    # Where the run goes on it may have played this policy before.
+    learned = coordinator.evaluated(index)
     go_on = True
     while go_on and not lp.wait_for_stop(0):
       counts = coordinator.get_counts()

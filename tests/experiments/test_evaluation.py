@@ -632,6 +632,9 @@ def test_an_evaluator_samples_its_actions_as_actors_do(echo, monkeypatch):
     def get_counts(self):
       return {'actor_steps': 0, 'learner_steps': len(played) + 1}
 
+    def evaluated(self, evaluator):
+      return 0
+
     def add_evaluation(self, evaluator, counts, episode):
       played.append(episode)
       return len(played) < 20
@@ -648,6 +651,22 @@ def test_an_evaluator_samples_its_actions_as_actors_do(echo, monkeypatch):
   assert len({episode.episode_return for episode in played}) > 3
 
 
+def test_an_evaluator_plays_no_policy_again_where_the_run_goes_on(
+  echo, monkeypatch
+):
+  learned = runs.read_learned(str(echo))
+  monkeypatch.setattr(nodes.lp, 'wait_for_stop', lambda seconds: False)
+  # There is no learner that it could ask for parameters.
+  coordinator = types.SimpleNamespace(
+    get_counts=lambda: {'actor_steps': 20, 'learner_steps': 10},
+    evaluated=lambda evaluator: 10,
+    warn=None,
+    done=lambda: True,
+  )
+  run = learned.run.replace(launch='local_mt', num_evaluators=2)
+  nodes.run_evaluator(run, learned.environment_spec, 1, None, coordinator)
+
+
 def test_evaluators_go_on_where_the_run_goes_on(workdir):
   log = make_log(workdir)
   for i in range(3):
@@ -660,7 +679,10 @@ def test_evaluators_go_on_where_the_run_goes_on(workdir):
   assert os.listdir(directory) == ['evaluator.jsonl']
   before = complete['evaluator.jsonl'][0].splitlines(keepends=True)
   assert (directory / 'evaluator.jsonl').read_bytes() == b''.join(before[:2])
-  play(make_log(workdir), 5, 30)
+  log = make_log(workdir)
+  assert (log.played(0), log.played(1)) == (10, 0)
+  play(log, 5, 30)
+  assert log.played(0) == 15
   lines = read_lines(directory / 'evaluator.jsonl')
   assert [line['episode'] for line in lines] == [0, 1, 2]
   assert [line['actor_steps'] for line in lines] == [10, 20, 30]
@@ -692,6 +714,7 @@ def test_the_coordinator_hears_of_evaluations(workdir):
   )
   coordinator = nodes.Coordinator(run, None)
   counts = coordinator.add_steps(0, 40, []) and coordinator.get_counts()
+  assert coordinator.evaluated(0) == 0
   # Courier makes lists of tuples.
   assert coordinator.add_evaluation(0, counts, [1.0, 4, True, 0])
   coordinator.add_steps(0, 10, [])

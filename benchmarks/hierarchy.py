@@ -99,6 +99,7 @@ TASKS = {
   'corridor8': Task(
     'sparse/corridor', {'rows': 8, 'side': 16, 'length': 400}, 0.0, 10.0
   ),
+  'signal': Task('sparse/signal', {}, 1.36, 10.0),
 }
 
 _FLAT = {'subgoals.manager': 'level', 'actor_critic.extrinsic_weight': '1'}

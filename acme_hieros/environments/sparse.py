@@ -1,8 +1,9 @@
-"""Tasks whose reward is rare: what a hierarchy should be good for.
+"""Tasks whose reward is rare or far off: what a hierarchy should be good for.
 
 Boards, of 8 x 8 cells or more, on which a player walks. Random play hardly ever
 meets a reward, and a reward says little of the many steps that led to it: an
-agent has to find out how to get somewhere before it knows what for.
+agent has to find out how to get somewhere before it knows what for. Or what
+tells where to go is long past when it is time to go there.
 """
 
 import abc
@@ -120,6 +121,10 @@ PADS = (
   (slice(3, 5), slice(0, 2), (255, 0, 255)),
   (slice(3, 5), slice(6, 8), (0, 255, 255)),
 )
+
+
+# The first of them, which lie in the corners.
+_NUM_CORNERS = 4
 
 
 class Pads(Board):
@@ -303,7 +308,82 @@ class Corridor(Board):
     return [self._goal]
 
 
-_ENVIRONMENTS = {'corridor': Corridor, 'key': Key, 'pads': Pads}
+class Signal(Board):
+  """`sparse/signal`: is something seen long ago still known?
+
+  Four pads lie in the corners. In the first steps of an episode one of them is
+  lit; then nothing happens for long, and touching pads does nothing. After
+  `delay` steps the player is put into the middle, and the pads open: the first
+  that is touched ends the episode, and earns 10 if it is the one that was lit.
+  Where the player has waited meanwhile tells nothing then.
+
+  An agent lacks what to remember it by if its memory is never longer than
+  `delay` steps: at best it is right once in four times, 2.5 an episode. A level
+  that ticks at every k-th step has a memory k times as long, and can tell the
+  one below where to go. Random play comes to a pad in 54 % of episodes, and so
+  has 1.36; the best there is is 10.
+  """
+
+  # The pad that is lit; pads that are open.
+  _colours = tuple(map(np.array, ((255, 255, 0), (0, 255, 0))))
+
+  def __init__(
+    self,
+    seed: int = 0,
+    delay: int = 32,
+    shown: int = 4,
+    length: int = 56,
+    observation: str = 'image',
+  ):
+    """Sets up the board.
+
+    Args:
+      seed: Decides which pad is lit, and in which of the four cells in the
+        middle the player is put.
+      delay: Steps before the pads open, less than `length`.
+      shown: The observations that show which one it is, at most `delay`.
+      length: The number of steps of the longest episodes.
+      observation: 'image' or 'vector'.
+    """
+    super().__init__(seed, length, observation)
+    self._delay = base.check_integer('delay', delay, 1)
+    self._shown = base.check_integer('shown', shown, 1)
+    if not shown <= delay < length:
+      raise ValueError(
+        f'shown={shown}, delay={delay} and length={length} have to ascend, '
+        'and the last two must not be equal.'
+      )
+    self._corners = np.zeros((_NUM_CORNERS, SIDE, SIDE), bool)
+    for corner, (rows, columns, _) in zip(self._corners, PADS):
+      corner[rows, columns] = True
+    self._pads = self._corners.any(0)
+    self._ground[self._pads] = (0, 85, 0)
+    self._middle = np.zeros((SIDE, SIDE), bool)
+    self._middle[3:5, 3:5] = True
+
+  def _begin(self):
+    self._lit = self._corners[self._rng.integers(_NUM_CORNERS)]
+    self._player = self._random_cell(self._middle)
+
+  def _arrive(self) -> tuple[float, bool]:
+    if self._steps == self._delay:
+      self._player = self._random_cell(self._middle)
+    touched = self._steps > self._delay and bool(self._pads[self._player])
+    return REWARD * (touched and bool(self._lit[self._player])), touched
+
+  def _things(self) -> Sequence[np.ndarray]:
+    return [
+      self._lit & (self._steps < self._shown),
+      self._pads & (self._steps >= self._delay),
+    ]
+
+
+_ENVIRONMENTS = {
+  'corridor': Corridor,
+  'key': Key,
+  'pads': Pads,
+  'signal': Signal,
+}
 
 
 def make(task: str, seed: int, options: dict[str, Any]) -> dm_env.Environment:

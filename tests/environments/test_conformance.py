@@ -50,6 +50,7 @@ _CASES = {
   'sparse/corridor': dict(length=20),
   'sparse/key': dict(length=20),
   'sparse/pads': dict(length=20),
+  'sparse/signal': dict(delay=10, length=20),
   'minatar/Seaquest vector': dict(observation='vector', time_limit=20),
 }
 

@@ -322,7 +322,64 @@ def test_what_corridors_bring():
   assert corridor_value(3, 200) == pytest.approx(10 * 0.0089, rel=0.03)
 
 
-@pytest.mark.parametrize('task', ['pads', 'key', 'corridor'])
+def test_a_signal_says_which_pad_will_pay():
+  environment = make_environment(
+    'sparse/signal', delay=12, shown=3, length=40, observation='vector'
+  )
+  corners = {
+    pad: [cell for cell, p in PAD.items() if p == pad] for pad in range(4)
+  }
+  pads = sorted(sum(corners.values(), []))
+  middle = {(3, 3), (3, 4), (4, 3), (4, 4)}
+  rng = np.random.default_rng(0)
+  lit_ever, starts, earned, missed, late = set(), set(), 0, 0, 0
+  for _ in range(200):
+    steps, actions = play(environment, rng)
+    lit = cells(planes(steps[0])[0])
+    (pad,) = [pad for pad, where in corners.items() if lit == where]
+    (cell,) = cells(planes(steps[0])[2])
+    assert cell in middle
+    lit_ever.add(pad)
+    for time, (step, action) in enumerate(zip(steps, actions)):
+      shown, opened, player = map(cells, planes(step))
+      assert shown == (lit if time < 3 else [])
+      assert opened == (pads if time >= 12 else [])
+      if time == 12:
+        (cell,) = player
+        assert cell in middle
+        starts.add(cell)
+      elif time:
+        cell = walk(cell, action)
+      assert player == [cell]
+      touched = time > 12 and PAD.get(cell) in corners
+      if time:
+        assert step.reward == (10 if touched and cell in lit else 0)
+        assert step.last() == (touched or time == 40)
+    assert step.discount == (not touched)
+    earned += step.reward == 10
+    missed += touched and step.reward == 0
+    late += not touched
+  assert len(lit_ever) == 4 and starts == middle
+  assert earned and missed and late
+
+
+def test_what_a_signal_brings():
+  """A walk of 24 steps from the middle to any corner; one in four is right."""
+  corners = {cell for cell, pad in PAD.items() if pad < 4}
+  chance = {(row, column): 0.25 for row in (3, 4) for column in (3, 4)}
+  arrived = 0.0
+  for _ in range(56 - 32):
+    moved = collections.Counter()
+    for cell, probability in chance.items():
+      for action in range(5):
+        moved[walk(cell, action)] += probability / 5
+    arrived += sum(moved.pop(cell, 0.0) for cell in corners)
+    chance = moved
+  assert arrived == pytest.approx(0.54, abs=0.005)
+  assert 10 * arrived / 4 == pytest.approx(1.36, abs=0.005)
+
+
+@pytest.mark.parametrize('task', ['pads', 'key', 'corridor', 'signal'])
 def test_images_tell_all_that_vectors_tell(task):
   """Equal images have equal vectors, and others have others."""
   images, vectors = (
@@ -355,6 +412,8 @@ def test_images_tell_all_that_vectors_tell(task):
     ('corridor', {'side': 1.5}, 'side'),
     ('key', {'length': 0}, 'length'),
     ('key', {'observation': 'text'}, 'observation'),
+    ('signal', {'shown': 33}, 'have to ascend'),
+    ('signal', {'length': 32}, 'have to ascend'),
     ('maze', {}, "'sparse/maze'"),
   ],
 )

@@ -136,7 +136,7 @@ class HierosLearner(acme.Learner):
         self._compiled.add(i)
         self.announce(
           f'Compiling level {i}, which takes a minute or more where it was not '
-          'done before.'
+          'done before, and may alarm XLA.'
         )
       self._num_updates[i] += 1
       if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:

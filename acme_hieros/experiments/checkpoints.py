@@ -14,6 +14,7 @@ import reverb
 
 from acme_hieros import version
 from acme_hieros.agent import learning
+from acme_hieros.replay import notices
 from acme_hieros.storage import arrays, files, reading, workdirs
 
 # The files of a checkpoint, which is a directory.
@@ -392,7 +393,8 @@ def _table_sizes(client: reverb.Client) -> Mapping[str, int]:
 def _save_replay(client: reverb.Client) -> str:
   """Returns the path of a new Reverb checkpoint."""
   try:
-    return client.checkpoint()
+    with notices.hidden():
+      return client.checkpoint()
   except Exception as error:  # Of a full disk Reverb makes an IndexError.
     raise OSError(str(error).partition('\n')[0]) from error
 

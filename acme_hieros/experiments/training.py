@@ -23,6 +23,7 @@ from acme_hieros.experiments import (
   periodic_pictures,
   runs,
 )
+from acme_hieros.replay import notices
 from acme_hieros.storage import workdirs
 
 
@@ -65,7 +66,7 @@ class Trainer:
       seed=run.seed + (self.steps << 32),
     )
     self._port = loopback.hold_port()
-    with loopback.only():
+    with loopback.only(), notices.hidden():
       self._server = reverb.Server(
         builder.make_replay_tables(prepared.environment_spec),
         port=self._port.getsockname()[1],
@@ -208,7 +209,8 @@ class Trainer:
     self._workdir.close()
     for adder in self._adders:
       adder.close()
-    self._server.stop()
+    with notices.hidden():
+      self._server.stop()
     self._port.close()
     self._environments.close()
 

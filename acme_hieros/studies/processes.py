@@ -25,7 +25,7 @@ def start(
   log: str,
   cores: Sequence[int],
   environment: Mapping[str, str],
-  root: str = ROOT,
+  root: str = '',
 ) -> subprocess.Popen:
   """Starts a program of Python; Ctrl-C does not reach it.
 
@@ -34,9 +34,9 @@ def start(
     log: file to which all that it says is added; its directory is made.
     cores: of the CPU, that it keeps to with all its threads.
     environment: variables beside those of this process.
-    root: where it finds its modules first.
+    root: where it finds its modules first; by default where this package is.
   """
-  path = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+  path = [root or ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]
   os.makedirs(os.path.dirname(log), exist_ok=True)
   with open(log, 'a') as file:
     return subprocess.Popen(

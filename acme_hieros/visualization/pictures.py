@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib import axes as axes_lib
 from matplotlib import colors
-from matplotlib import figure as figure_lib
+from matplotlib.figure import Figure
 import numpy as np
 
 from acme_hieros.command_line import counted
@@ -16,7 +16,6 @@ from acme_hieros.models import level as level_lib
 from acme_hieros.models.cores import ssm
 from acme_hieros.visualization import recording as recording_lib
 
-Figure = figure_lib.Figure
 Spaces = Mapping[str, spaces.ObservationSpace]
 
 # Distinct for the colour-blind, too (Okabe and Ito, 2008).

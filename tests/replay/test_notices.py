@@ -1,9 +1,12 @@
 """What is hidden of stderr, and that nothing else is."""
 
+import contextlib
 import itertools
 import os
 
+from acme_hieros import compat  # noqa: F401  Before Reverb.
 from acme_hieros.replay import notices
+import reverb
 
 _SAID = (
   b'[reverb/cc/client.cc:165] Sampler and server are owned by the same process '
@@ -35,3 +38,22 @@ def test_what_was_said_before_an_error_is_there_after_it(capfd, monkeypatch):
   except OSError:
     pass
   assert capfd.readouterr().err == 'why\n'
+
+
+def test_of_a_server_nothing_is_said_but_what_went_wrong(tmp_path, capfd):
+  """Whatever the version of Reverb calls it."""
+  table = reverb.Table.queue('queue', 1)
+  checkpointer = reverb.checkpointers.DefaultCheckpointer(str(tmp_path))
+  for hidden in (notices.hidden, contextlib.nullcontext):
+    with hidden():
+      server = reverb.Server([table], checkpointer=checkpointer)
+    client = reverb.Client(f'localhost:{server.port}')
+    with hidden():
+      client.checkpoint()
+    with hidden():
+      server.stop()
+    said = capfd.readouterr().err
+    assert ('[reverb/' in said) == (hidden is not notices.hidden)
+  with notices.hidden():
+    os.write(2, b'[reverb/cc/table.cc:1] It broke.\n')
+  assert 'It broke.' in capfd.readouterr().err

@@ -125,7 +125,8 @@ def read_options(flag: flags.FlagHolder[list[str]]) -> dict[str, Any]:
 def outlive_readers():
   """Has the program go on where nobody reads any more what it says.
 
-  For its beginning. Letters that a terminal does not have are shown by number.
+  For its beginning. Letters that a terminal does not have are shown by number,
+  and in a log each line is there when it is said.
   """
   # What was closed is nobody's: the next file that is opened, a log or a
   # checkpoint, would be what libraries write their messages to.
@@ -134,7 +135,7 @@ def outlive_readers():
   os.close(descriptor)
   for name in ('stdout', 'stderr'):
     file = getattr(sys, name) or open(os.devnull, 'w')
-    file.reconfigure(errors='backslashreplace')
+    file.reconfigure(errors='backslashreplace', line_buffering=True)
     setattr(sys, name, Unbreakable(file))
 
 

@@ -177,6 +177,31 @@ def test_closed_streams_neither_end_a_program_nor_get_into_files(
   assert int(path.read_text()) >= 3
 
 
+def test_a_log_has_each_line_when_it_is_said(tmp_path):
+  program = """
+import sys
+from acme_hieros import command_line
+command_line.outlive_readers()
+print('begins')
+print('goes on', file=sys.stderr)
+print('ends')
+"""
+  usual = {n: x for n, x in os.environ.items() if n != 'PYTHONUNBUFFERED'}
+  with open(tmp_path / 'log', 'w') as log:
+    subprocess.run(
+      [sys.executable, '-c', program],
+      stdout=log,
+      stderr=log,
+      env=usual,
+      check=True,
+    )
+  assert (tmp_path / 'log').read_text().split('\n')[:3] == [
+    'begins',
+    'goes on',
+    'ends',
+  ]
+
+
 def test_a_terminal_without_some_letters_shows_the_rest():
   done = subprocess.run(
     [sys.executable, '-c', _PROGRAM, os.devnull],

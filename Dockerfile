@@ -9,7 +9,9 @@
 
 # Debian's own Python would be another one; Launchpad's wheels end at 3.10.
 FROM python:3.10-slim-bookworm AS build
-# The native sampler is compiled; the headers of Python are there.
+# The native sampler is compiled; the headers of Python are there. Debian keeps
+# no older versions, which could be pinned.
+# hadolint ignore=DL3008
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends g++ make \
   && rm -rf /var/lib/apt/lists/*
@@ -20,6 +22,7 @@ RUN make setup PYTHON=/usr/local/bin/python3.10
 
 FROM python:3.10-slim-bookworm
 # DM Control and Memory Maze draw by EGL.
+# hadolint ignore=DL3008
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends \
     libegl1 libegl-mesa0 libgl1-mesa-dri \
@@ -30,7 +33,7 @@ RUN apt-get update \
 COPY --from=build /opt/hieros /opt/hieros
 ENV PATH=/opt/hieros/.venv/bin:$PATH \
   PYTHONUNBUFFERED=1
-USER hieros
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["hieros"]
 CMD ["--help"]

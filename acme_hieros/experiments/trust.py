@@ -1,4 +1,9 @@
-"""Which environments a user has run himself, and so trusts the code of."""
+"""Which environments a user has run himself, and so trusts the code of.
+
+A name is trusted, not what is in a file: a work directory must not choose what
+is imported, and where a name leads is up to whoever starts the program, as with
+every import. He may edit his environment and go on with his run.
+"""
 
 import contextlib
 import hashlib
@@ -10,7 +15,8 @@ import secrets
 def sign(environment: str) -> str | None:
   """What shows later that this user has run it; None where no key can be kept.
 
-  The key is his alone, so that nobody else's work directory can say so.
+  The key is his alone, so that nobody else's work directory can say so of
+  another environment.
   """
   key = _read_key()
   return key and hmac.new(key, environment.encode(), hashlib.sha256).hexdigest()

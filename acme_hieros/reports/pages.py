@@ -112,7 +112,7 @@ _MEANINGS = {
 _PICTURES = {
   'open_loop': 'What level 0 expects without looking, beside what came.',
   'episode': 'An episode: ticks, subgoals, rewards of each stream, values.',
-  'eigenvalues': 'Eigenvalues of the S5 layers: how long they remember.',
+  'eigenvalues': 'Eigenvalues of state space layers: how long they remember.',
   'subgoals': 'What was proposed: subgoals decoded, beside what was seen then.',
 }
 

@@ -4,9 +4,9 @@ import contextlib
 import itertools
 import os
 
-from acme_hieros import compat  # noqa: F401  Before Reverb.
-from acme_hieros.replay import notices
 import reverb
+
+from acme_hieros.replay import notices
 
 _SAID = (
   b'[reverb/cc/client.cc:165] Sampler and server are owned by the same process '

@@ -11,11 +11,10 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from acme_hieros.machines import clusters
+
 # Of the log of a program that failed.
 _LAST_LINES = 8
-
-# Where this package lies, for programs that are started elsewhere.
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 _libc = ctypes.CDLL(None)
 
@@ -25,7 +24,7 @@ def start(
   log: str,
   cores: Sequence[int],
   environment: Mapping[str, str],
-  root: str = ROOT,
+  root: str = clusters.ROOT,
 ) -> subprocess.Popen:
   """Starts a program of Python; Ctrl-C does not reach it.
 

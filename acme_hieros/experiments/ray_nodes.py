@@ -1,8 +1,8 @@
 """The nodes of a program on the machines of a Ray cluster.
 
-The learner is where there is an accelerator, with the replay and the
-coordinator beside it: the loss of one is the end of the program, and so there
-is one machine to lose. Actors and evaluators are on all machines, and go
+The learner is where an accelerator is, or most CPUs are, with the replay and
+the coordinator beside it: the loss of one is the end of the program, and so
+there is one machine to lose. Actors and evaluators are on all machines, and go
 elsewhere when theirs is lost.
 """
 
@@ -100,19 +100,18 @@ class Cluster:
       if sentence:
         raise ValueError(sentence)
 
-  def _on(self, machine: str) -> Mapping[str, Any]:
-    """Options of what is to run on one machine, by its id."""
+  def _on(self, machine: str, soft: bool = False) -> Mapping[str, Any]:
+    """Options of what is to run on one machine, or at least rather there."""
     strategies = self.ray.util.scheduling_strategies
     return {
       'scheduling_strategy': strategies.NodeAffinitySchedulingStrategy(
-        machine, soft=False
+        machine, soft=soft
       )
     }
 
   def _reserve(self, address: str) -> Mapping[str, Any]:
     """Chooses where servers are; returns their hosts."""
-    learns = {'num_gpus': 1} if self._has_accelerator() else {}
-    found = {nodes.LEARNER: self.place(nodes.LEARNER, learns)}
+    found = {nodes.LEARNER: self.place(nodes.LEARNER, self._learns())}
     asked = found[nodes.LEARNER].reserve.remote()
     if not self.ray.wait([asked], timeout=_ROOM_SECONDS)[0]:
       print(f'The cluster at --ray={address} is busy: waiting for a machine.')
@@ -124,11 +123,14 @@ class Cluster:
     self.servers = {name: (p.host, p.port) for name, p in places.items()}
     return found
 
-  def _has_accelerator(self) -> bool:
-    return os.environ.get('JAX_PLATFORMS') != 'cpu' and any(
-      machine['Resources'].get('GPU', 0) >= 1
-      for machine in self._connection.machines()
-    )
+  def _learns(self) -> Mapping[str, Any]:
+    """Where the learner goes: to an accelerator, or where most CPUs are."""
+    machines = self._connection.machines()
+    wanted = os.environ.get('JAX_PLATFORMS') != 'cpu'
+    if wanted and any(m['Resources'].get('GPU', 0) >= 1 for m in machines):
+      return {'num_gpus': 1}
+    largest = max(machines, key=lambda m: m['Resources'].get('CPU', 0))
+    return self._on(largest['NodeID'], soft=True)
 
   def place(self, name: str, options: Mapping[str, Any]) -> Any:
     """A host for a node, as soon as there is room; see `hosts.Host`."""

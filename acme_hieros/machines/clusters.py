@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import contextlib
 import os
+import socket
 from typing import Any
 import uuid
 
@@ -10,6 +11,9 @@ from acme_hieros import extras
 
 # Where this package lies, for programs that are started elsewhere.
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+
+
+_CONNECT_SECONDS = 10.0
 
 
 class Connection:
@@ -35,6 +39,13 @@ class Connection:
     except ModuleNotFoundError as error:
       raise ValueError(extras.missing('ray', 'ray')) from error
     self.ray: Any = ray
+    missing = (
+      f'There is no Ray cluster at --ray={address}: start one by ray start '
+      '--head, or name the address that it prints.'
+    )
+    known = os.environ.get('RAY_ADDRESS', '') if address == 'auto' else address
+    if not _answers(known):
+      raise ValueError(missing)
     path = [ROOT, os.getcwd(), os.environ.get('PYTHONPATH', '')]
     try:
       ray.init(
@@ -46,10 +57,7 @@ class Connection:
         },
       )
     except Exception as error:  # It has half a dozen of its own.
-      raise ValueError(
-        f'There is no Ray cluster at --ray={address}: start one by ray start '
-        '--head, or name the address that it prints.'
-      ) from error
+      raise ValueError(missing) from error
     self._directory = directory
     self._is_new = not os.path.exists(directory)
     self.mark = os.path.join(directory, f'.{uuid.uuid4().hex}')
@@ -73,6 +81,18 @@ class Connection:
       with contextlib.suppress(OSError):  # It holds something.
         os.rmdir(self._directory)
     self.ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+  """Whether somebody listens there, which Ray takes minutes to find out."""
+  host, _, port = address.rpartition('://')[2].rpartition(':')
+  if not port.isdigit():
+    return True  # A word, as 'auto', or nothing that can be known here.
+  try:
+    socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+  except (OSError, OverflowError):
+    return False
+  return True
 
 
 def refusal(mark: str) -> str | None:

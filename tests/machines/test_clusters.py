@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from acme_hieros.machines import clusters, hosts
+from acme_hieros.machines import clusters, hosts, ports
 
 
 def test_without_ray_it_is_asked_for(monkeypatch, tmp_path):
@@ -19,8 +19,10 @@ def test_without_ray_it_is_asked_for(monkeypatch, tmp_path):
 def test_no_cluster_is_one_sentence(tmp_path, monkeypatch):
   pytest.importorskip('ray')
   monkeypatch.delenv('RAY_ADDRESS', raising=False)
-  with pytest.raises(ValueError, match='no Ray cluster at --ray=auto'):
-    clusters.Connection('auto', str(tmp_path / 'run'))
+  with ports.hold() as held:  # Nobody listens there.
+    address = f'127.0.0.1:{held.getsockname()[1]}'
+    with pytest.raises(ValueError, match=f'no Ray cluster at --ray={address}'):
+      clusters.Connection(address, str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
 
 

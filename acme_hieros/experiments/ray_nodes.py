@@ -14,7 +14,7 @@ from typing import Any
 
 from acme_hieros import version
 from acme_hieros.command_line import counted
-from acme_hieros.experiments import nodes, runs
+from acme_hieros.experiments import environment_loop, nodes, runs
 from acme_hieros.machines import clusters, hosts
 from acme_hieros.storage import workdirs
 
@@ -61,7 +61,14 @@ class Cluster:
       self._killed: list[Any] = []
       self._check_room(run)
       self._check_machines()
-      self._hosts = self._reserve(run.ray)
+      try:
+        self._hosts = self._reserve(run.ray)
+      except self.ray.exceptions.RayError as error:
+        raise ValueError(
+          f'The cluster at --ray={run.ray} did not start a node '
+          f'({environment_loop.in_one_line(error)}): start again, or look at '
+          'what `ray status` and its logs say.'
+        ) from error
       self._closing = stack.pop_all()
 
   def _check_room(self, run: runs.Run):

@@ -426,7 +426,7 @@ def test_a_replay_of_another_kind_is_not_taken_over(tmp_path):
   runs._check_launch(run, restored('local_mp'))
   with pytest.raises(ValueError, match='launched with local, .*launch=local'):
     runs._check_launch(run, restored('local'))
-  with pytest.raises(ValueError, match='local_mt or local_mp'):
+  with pytest.raises(ValueError, match='local_mt, local_mp or ray'):
     runs._check_launch(run.replace(launch='local'), restored('local_mp'))
 
 

@@ -69,10 +69,8 @@ _PATIENCE_SECONDS = 3.0
 _ENVIRONMENT = dict(os.environ)
 _PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
 
-# The beginnings of those that nodes on other machines have, too; what is
-# compiled is kept for processors of one kind.
+# The beginnings of those that nodes on other machines have, too.
 _TOLD = ('ACME_HIEROS_', 'JAX_', 'MUJOCO_', 'TF_', 'WANDB_', 'XLA_')
-_NOT_TOLD = ('JAX_COMPILATION_CACHE_DIR',)
 
 # Negative: Launchpad kills nobody. The learner may be compiling.
 _NO_KILLING = '--lp_termination_notice_secs=-1'
@@ -510,7 +508,7 @@ def _make_ray_nodes(
   told = {
     name: value
     for name, value in _ENVIRONMENT.items()
-    if name.startswith(_TOLD) and name not in _NOT_TOLD
+    if name.startswith(_TOLD)
   }
   return {
     # Interpreter and script are those of the machine.

@@ -106,7 +106,8 @@ EXTRAS_REQUIRE = {
   'minatar': MINATAR,
   'minigrid': MINIGRID,
   'popgym': POPGYM,
-  # hieros sweep --ray; the release that was tried beside protobuf 3.19.
+  # hieros sweep --ray, hieros train --launch=ray; the release that was tried
+  # beside protobuf 3.19.
   'ray': ['ray==2.48.0'],
   # hieros report, and acme_hieros.read_runs.
   'report': REPORT,

@@ -38,7 +38,12 @@ from acme_hieros.replay import tables
 from acme_hieros.storage import workdirs
 import benchmarks
 
-_LAUNCH = flags.DEFINE_enum('launch', 'local', runs.LAUNCHES, 'What is killed.')
+_LAUNCH = flags.DEFINE_enum(
+  'launch',
+  'local',
+  [launch for launch in runs.LAUNCHES if launch != 'ray'],
+  'What is killed.',
+)
 _KILLS = flags.DEFINE_integer('kills', 20, 'How many times.')
 _MOST_SECONDS = flags.DEFINE_float(
   'most_seconds', 90.0, 'Most seconds between a start and its end.'

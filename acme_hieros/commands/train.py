@@ -89,8 +89,15 @@ _OVERRIDE = flags.DEFINE_multi_string(
 _LAUNCH = flags.DEFINE_enum(
   'launch',
   'local',
-  ('local', 'local_mt', 'local_mp'),
-  'One process, or a Launchpad program of threads (mt) or processes (mp).',
+  ('local', 'local_mt', 'local_mp', 'ray'),
+  'One process, or a Launchpad program of threads (mt), of processes (mp), or '
+  'of processes on the machines of a Ray cluster.',
+  flag_values=FLAGS,
+)
+_RAY = flags.DEFINE_string(
+  'ray',
+  'auto',
+  'Of --launch=ray: address of the cluster, or auto for that of this machine.',
   flag_values=FLAGS,
 )
 _NUM_ACTORS = flags.DEFINE_integer(
@@ -264,12 +271,13 @@ def _exit(status: int | str, launch: str) -> NoReturn:
 
 
 def _make_run() -> 'runs.Run':
-  from acme_hieros.experiments import launching
+  from acme_hieros.experiments import launching, runs
 
-  if _LAUNCH.value == 'local_mp':
+  if _LAUNCH.value in runs.PROCESSES:
     launching.leave_accelerator()
   run = _resumed_run() if _resumes() else _new_run()
   return run.replace(
+    ray=_RAY.value,
     checkpoint_minutes=_CHECKPOINT_MINUTES.value,
     keep_checkpoints=_KEEP_CHECKPOINTS.value,
     picture_minutes=_PICTURE_MINUTES.value,

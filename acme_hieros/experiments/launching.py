@@ -1,4 +1,4 @@
-"""Runs a Launchpad program on this machine, and looks after its nodes.
+"""Runs a Launchpad program, here or on a cluster, and looks after its nodes.
 
 Launchpad's own launchers start nodes and stop them; they neither start a dead
 one again nor end well when one has died. The program and what its nodes are
@@ -6,7 +6,7 @@ made of is Launchpad's, see `nodes`.
 """
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import logging as python_logging
@@ -14,13 +14,12 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
 import time
-from typing import IO, Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from absl import logging
 from acme.utils import loggers
@@ -29,7 +28,6 @@ from launchpad import address as lp_address
 from launchpad import context
 from launchpad.launch import worker_manager
 from launchpad.nodes.python import local_multi_processing
-import psutil
 
 from acme_hieros import process
 from acme_hieros.experiments import (
@@ -37,9 +35,11 @@ from acme_hieros.experiments import (
   episodes,
   loopback,
   nodes,
+  ray_nodes,
   runs,
 )
 from acme_hieros.experiments import progress as progress_lib
+from acme_hieros.machines import children, ports
 from acme_hieros.storage import files, workdirs
 
 # An actor that died more often within such a time is not started again.
@@ -57,6 +57,9 @@ _WAITING_SECONDS = 15.0
 _SILENT_SECONDS = 600.0
 _COORDINATOR_SILENT_SECONDS = 60.0
 
+# The same for one that no machine has room for.
+_ROOM_SECONDS = 60.0
+
 _POLL_SECONDS = 0.2
 
 # Within which the coordinator has written how far the run is.
@@ -66,22 +69,11 @@ _PATIENCE_SECONDS = 3.0
 _ENVIRONMENT = dict(os.environ)
 _PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'
 
+# The beginnings of those that nodes on other machines have, too.
+_TOLD = ('ACME_HIEROS_', 'JAX_', 'MUJOCO_', 'TF_', 'WANDB_', 'XLA_')
+
 # Negative: Launchpad kills nobody. The learner may be compiling.
 _NO_KILLING = '--lp_termination_notice_secs=-1'
-
-
-# Has the kernel kill a process when its parent is gone (Linux, prctl 1), before
-# it begins with what it is to do: importing Acme takes seconds. Arguments: the
-# parent, and the command.
-_BIND = (
-  sys.executable,
-  '-IS',
-  '-c',
-  'import ctypes, os, signal, sys; '
-  'ctypes.CDLL(None).prctl(1, signal.SIGKILL); '
-  'os.getppid() == int(sys.argv[1]) or sys.exit(1); '
-  'os.execvp(sys.argv[2], sys.argv[2:])',
-)
 
 
 class LaunchError(RuntimeError):
@@ -97,20 +89,33 @@ def leave_accelerator():
 
 
 @dataclasses.dataclass(frozen=True)
-class _LocalAddress(lp_address.AbstractAddressBuilder):
-  """The address of a node on this machine."""
+class _Address(lp_address.AbstractAddressBuilder):
+  """Where a node listens."""
 
+  host: str
   port: int
 
   def build(self) -> str:
-    return f'localhost:{self.port}'
+    return f'{self.host}:{self.port}'
 
 
-class _Worker(Protocol):
-  """A node at work."""
+class Worker(Protocol):
+  """A node at work.
+
+  pid: of its process; None as long as it has none. machine: where that is, by
+  its address; None for this one. is_stopped: whether it is, as by SIGSTOP.
+  """
 
   name: str
-  pid: int  # Of its process; known once it is started.
+
+  @property
+  def pid(self) -> int | None: ...
+
+  @property
+  def machine(self) -> str | None: ...
+
+  @property
+  def is_stopped(self) -> bool: ...
 
   def start(self):
     """Starts it, for the first time or again."""
@@ -136,9 +141,16 @@ class Launcher:
 
   def __init__(self, run: runs.Run):
     self._run = run
-    if run.launch == 'local_mp':
+    if run.launch in runs.PROCESSES:
       leave_accelerator()
-    prepared = runs.prepare(run)
+    self._cluster = None
+    with contextlib.ExitStack() as stack:
+      if run.launch == 'ray':
+        runs.check(run)  # Before anything is started.
+        self._cluster = ray_nodes.Cluster(run)
+        stack.callback(self._cluster.close)
+      prepared = runs.prepare(run)
+      stack.pop_all()
     self._workdir = prepared.workdir
     # The state is the learner's to read.
     self._restored = prepared.restored and prepared.restored._replace(
@@ -162,6 +174,7 @@ class Launcher:
     self._silence = _Silence()
     self._restarts = collections.defaultdict(collections.deque)
     self._ended = {}  # When actors were first seen to have ended.
+    self._told = {}  # By file, of processes and machines.
 
   @property
   def steps(self) -> int:
@@ -182,24 +195,12 @@ class Launcher:
     program = nodes.make_program(run, self._environment_spec, self._restored)
     os.makedirs(self._workdir.nodes, exist_ok=True)
     files.remove(self._workdir.progress)
-    files.remove(self._workdir.node_file('pids', 'json'))
+    for what in ('pids', 'machines'):
+      files.remove(self._workdir.node_file(what, 'json'))
     with contextlib.ExitStack() as stack:
       stack.callback(self._workdir.close)
-      stack.enter_context(loopback.only())
-      for node in program.get_all_nodes():
-        for address in node.addresses:
-          port = stack.enter_context(loopback.hold_port())
-          address.bind(_LocalAddress(port.getsockname()[1]))
       stack.callback(shutil.rmtree, self._workdir.programs, ignore_errors=True)
-      if run.launch == 'local_mp':
-        workers = _make_processes(program, self._workdir)
-        file = sys.stderr
-      else:
-        workers = _make_threads(program, self._workdir)
-        # The nodes' output is this process'; the live line keeps its place.
-        file = stack.enter_context(
-          _redirected(self._workdir.node_file('program', 'log'))
-        )
+      workers, file = self._make_workers(program, stack)
       interruption = stack.enter_context(console.Interruption(file))
       line = stack.enter_context(
         console.LiveLine(run.num_steps, self.steps, file)
@@ -207,7 +208,6 @@ class Launcher:
       try:
         for worker in workers.values():
           self._start(worker)
-        self._write_pids(workers)
         self._supervise(workers, line, interruption)
       finally:
         _end(workers.values())
@@ -216,9 +216,33 @@ class Launcher:
       workdirs.write_json(self._workdir.summary, dataclasses.asdict(summary))
       return summary
 
+  def _make_workers(
+    self, program: lp.Program, stack: contextlib.ExitStack
+  ) -> tuple[Mapping[str, Worker], TextIO]:
+    """The nodes, and where the live line goes to."""
+    if self._cluster:
+      stack.callback(self._cluster.close)
+      for name, (host, port) in self._cluster.servers.items():
+        (node,) = program.groups[name]
+        for address in node.addresses:
+          address.bind(_Address(host, port))
+      workers = _make_ray_nodes(program, self._workdir, self._cluster)
+      return workers, sys.stderr
+    stack.enter_context(loopback.only())
+    for node in program.get_all_nodes():
+      for address in node.addresses:
+        port = stack.enter_context(ports.hold())
+        address.bind(_Address('localhost', port.getsockname()[1]))
+    if self._run.launch == 'local_mp':
+      return _make_processes(program, self._workdir), sys.stderr
+    workers = _make_threads(program, self._workdir)
+    # The nodes' output is this process'; the live line keeps its place.
+    log = self._workdir.node_file('program', 'log')
+    return workers, stack.enter_context(_redirected(log))
+
   def _supervise(
     self,
-    workers: Mapping[str, _Worker],
+    workers: Mapping[str, Worker],
     line: console.LiveLine,
     interruption: console.Interruption,
   ):
@@ -229,6 +253,7 @@ class Launcher:
     failure = None
     while True:
       self._show(line)
+      self._write_places(workers)
       for warning in self._silence.warnings(self._progress, workers):
         line.write(f'Warning: {warning}')
       if (interruption.requested or failure) and stopping is None:
@@ -272,10 +297,9 @@ class Launcher:
           failure = self._error(self._death(worker, code, ' again and again'))
           continue
         self._restart(worker, code, line)
-        self._write_pids(workers)
       time.sleep(_POLL_SECONDS)
 
-  def _restart(self, worker: _Worker, code: int, line: console.LiveLine):
+  def _restart(self, worker: Worker, code: int, line: console.LiveLine):
     restarts = self._restarts[worker.name]
     restarts.append(time.monotonic())
     line.write(
@@ -284,7 +308,7 @@ class Launcher:
     )
     self._start(worker)
 
-  def _start(self, worker: _Worker):
+  def _start(self, worker: Worker):
     # Of a death before this life.
     files.remove(self._workdir.node_file(worker.name, 'error'))
     worker.start()
@@ -297,16 +321,19 @@ class Launcher:
       '(resume=True from Python) from the last checkpoint.'
     )
 
-  def _death(self, worker: _Worker, code: int, when: str = '') -> str:
-    return f'{worker.name} died{when} ({self._reason(worker, code)})'
+  def _death(self, worker: Worker, code: int, when: str = '') -> str:
+    where = f' on {worker.machine}' if worker.machine else ''
+    return f'{worker.name}{where} died{when} ({self._reason(worker, code)})'
 
-  def _reason(self, worker: _Worker, code: int) -> str:
+  def _reason(self, worker: Worker, code: int) -> str:
     """What the node has to say of its death, or else the system."""
     try:
       with open(self._workdir.node_file(worker.name, 'error')) as file:
         return file.read().rstrip('.')
     except OSError:
       pass
+    if code == ray_nodes.LOST:
+      return 'the machine, or its process of Ray there, was lost'
     if code < 0:
       return f'killed by {signal.Signals(-code).name}'
     return f'exit code {code}'
@@ -327,10 +354,18 @@ class Launcher:
         line.write(f'Warning: {warning}')
     self._warned += new
 
-  def _write_pids(self, workers: Mapping[str, _Worker]):
-    pids = {name: worker.pid for name, worker in workers.items()}
-    with contextlib.suppress(OSError):  # A full disk is not what ends a run.
-      workdirs.write_json(self._workdir.node_file('pids', 'json'), pids)
+  def _write_places(self, workers: Mapping[str, Worker]):
+    """Writes which processes there are, and on which machines."""
+    for what, places in (
+      ('pids', {name: worker.pid for name, worker in workers.items()}),
+      ('machines', {name: worker.machine for name, worker in workers.items()}),
+    ):
+      known = {name: place for name, place in places.items() if place}
+      if known == self._told.get(what, {}):
+        continue
+      self._told[what] = known
+      with contextlib.suppress(OSError):  # A full disk does not end a run.
+        workdirs.write_json(self._workdir.node_file(what, 'json'), known)
 
   def _summarise(self, stop: signal.Signals | None) -> runs.Summary:
     # What was saved is what a resumed run continues; actors may have gone on.
@@ -345,9 +380,11 @@ class _Silence:
     self._reported = None  # By the coordinator, and when that was new.
     self._heard = time.monotonic()
     self._told = set()
+    self._waits = {}  # Those without a machine, and since when.
+    self._late = set()
 
   def warnings(
-    self, progress: progress_lib.Progress, workers: Mapping[str, _Worker]
+    self, progress: progress_lib.Progress, workers: Mapping[str, Worker]
   ) -> list[str]:
     """A sentence on each node that has fallen silent."""
     now = time.monotonic()
@@ -366,21 +403,38 @@ class _Silence:
       f'nothing was heard of {name} for {silent[name]:.0f} seconds'
       f'{_stopped({name: workers[name]})}; its output is in nodes/{name}.log.'
       for name in sorted(new)
+    ] + self._waiting(workers, now)
+
+  def _waiting(self, workers: Mapping[str, Worker], now: float) -> list[str]:
+    """A sentence on each node for which no machine has had room for a while."""
+    waits = [
+      name
+      for name, worker in workers.items()
+      if worker.pid is None and worker.poll() is None
+    ]
+    self._waits = {name: self._waits.get(name, now) for name in waits}
+    late = {n for n, t in self._waits.items() if now - t > _ROOM_SECONDS}
+    new, self._late = late - self._late, late
+    return [
+      f'{name} waits for a machine of the cluster that has a CPU to spare.'
+      for name in sorted(new)
     ]
 
 
-def _stopped(workers: Mapping[str, _Worker]) -> str:
+def _stopped(workers: Mapping[str, Worker]) -> str:
   """Which processes are stopped, as by SIGSTOP; empty where none is."""
-  names = []
-  for name, worker in workers.items():
-    with contextlib.suppress(psutil.Error):
-      if psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED:
-        names.append(f'{name} {worker.pid}')
+  names = [
+    f'{name} {worker.pid}'
+    for name, worker in workers.items()
+    if worker.is_stopped
+  ]
   return f' (stopped processes: {", ".join(names)})' if names else ''
 
 
-class _Process:
+class _Process(children.Child):
   """A node in a process of its own, whose output goes to a file."""
+
+  machine = None
 
   def __init__(
     self,
@@ -389,57 +443,18 @@ class _Process:
     environment: Mapping[str, str],
     workdir: workdirs.Workdir,
   ):
+    super().__init__(command, environment, workdir.node_file(name, 'log'))
     self.name = name
-    self._command = command
-    self._environment = environment
-    self._workdir = workdir
-    self._process = None
-
-  @property
-  def pid(self) -> int:
-    return self._process.pid
-
-  def start(self):
-    with self._open_log() as log:
-      self._process = subprocess.Popen(
-        [*_BIND, str(os.getpid()), *self._command],
-        env=self._environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        # Ctrl-C is for the launcher, which knows who has to stop first.
-        start_new_session=True,
-      )
-
-  def _open_log(self) -> IO:
-    try:
-      return open(self._workdir.node_file(self.name, 'log'), 'a')
-    except OSError:  # A full disk does not end a program that is at work.
-      return open(os.devnull, 'a')
-
-  def poll(self) -> int | None:
-    if self._process is None:
-      return 0
-    if self._process.returncode is None and self._process.poll() is not None:
-      self._kill_group()  # Simulators outlive an actor that was killed.
-    return self._process.returncode
 
   def stop(self):
-    self._process.send_signal(nodes.STOP_SIGNALS.get(self.name, signal.SIGTERM))
-    self._process.send_signal(signal.SIGCONT)
-
-  def kill(self):
-    self._kill_group()
-    self._process.wait()
-
-  def _kill_group(self):
-    """Itself and what it has started; it leads its session."""
-    with contextlib.suppress(ProcessLookupError):
-      os.killpg(self.pid, signal.SIGKILL)
+    self.send(nodes.STOP_SIGNALS.get(self.name, signal.SIGTERM))
 
 
 class _Thread:
   """A node in a thread of this process."""
+
+  machine = None
+  is_stopped = False
 
   def __init__(self, name: str, function: Callable[[], Any]):
     self.name = name
@@ -476,7 +491,42 @@ class _Thread:
 
 def _make_processes(
   program: lp.Program, workdir: workdirs.Workdir
-) -> Mapping[str, _Worker]:
+) -> Mapping[str, Worker]:
+  return {
+    name: _Process(name, command, _ENVIRONMENT | environment, workdir)
+    for name, command, environment in _commands(program, workdir, ())
+  }
+
+
+def _make_ray_nodes(
+  program: lp.Program,
+  workdir: workdirs.Workdir,
+  cluster: ray_nodes.Cluster,
+) -> Mapping[str, Worker]:
+  hosts = {host for host, _ in cluster.servers.values()}
+  # Machines have variables of their own, but for what the user tells the nodes.
+  told = {
+    name: value
+    for name, value in _ENVIRONMENT.items()
+    if name.startswith(_TOLD)
+  }
+  return {
+    # Interpreter and script are those of the machine.
+    name: cluster.make_node(name, command[2:], told | environment, workdir)
+    for name, command, environment in _commands(program, workdir, sorted(hosts))
+  }
+
+
+def _commands(
+  program: lp.Program, workdir: workdirs.Workdir, hosts: Sequence[str]
+) -> Iterator[tuple[str, Sequence[str], Mapping[str, str]]]:
+  """(name, command, variables) of every node.
+
+  Args:
+    program: whose nodes have their addresses.
+    workdir: of the run; what nodes are to do is written there.
+    hosts: those of the addresses that are not on this machine.
+  """
   learner = process.settings(_ENVIRONMENT)
   other = process.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
@@ -488,7 +538,7 @@ def _make_processes(
     label: local_multi_processing.PythonProcess(
       env={
         nodes.OWN_PROCESS: '1',
-        loopback.NO_PROXY: os.environ[loopback.NO_PROXY],
+        loopback.NO_PROXY: loopback.without_proxy(os.environ, hosts),
         'PYTHONPATH': _python_path(),
       }
       | (learner if label == nodes.LEARNER else other),
@@ -498,16 +548,9 @@ def _make_processes(
   _connect(program, context.LaunchType.LOCAL_MULTI_PROCESSING, configurations)
   with _temporary_directories_in(workdir.programs):
     executables = list(_executables(program))
-  return {
-    name: _Process(
-      name,
-      # Launchpad's own way to pass a flag fails on this one.
-      [*command.command_as_list, _NO_KILLING],
-      _ENVIRONMENT | command.env_overrides,
-      workdir,
-    )
-    for name, command in executables
-  }
+  for name, command in executables:
+    # Launchpad's own way to pass a flag fails on this one.
+    yield name, [*command.command_as_list, _NO_KILLING], command.env_overrides
 
 
 def _python_path() -> str:
@@ -540,7 +583,7 @@ def _temporary_directories_in(path: str):
 
 def _make_threads(
   program: lp.Program, workdir: workdirs.Workdir
-) -> Mapping[str, _Worker]:
+) -> Mapping[str, Worker]:
   _connect(program, context.LaunchType.LOCAL_MULTI_THREADING, {})
   # The first manager of a process would take Ctrl-C for itself.
   worker_manager._HAS_MAIN_MANAGER = True
@@ -577,7 +620,7 @@ def _executables(program: lp.Program):
       yield f'{label}_{i}' if several else label, executable
 
 
-def _end(workers: Sequence[_Worker]):
+def _end(workers: Sequence[Worker]):
   """Stops all that still run, and kills what does not stop.
 
   Replay and coordinator are the last: the others tell them how they end.

@@ -1,5 +1,6 @@
 """Servers of Reverb and Courier that only this machine can reach.
 
+Or, where a program has several machines, whoever reaches one address of it.
 gRPC has them listen on all interfaces, where they take anybody's calls, and
 Courier's rebuild any pickled object before they look at it: whoever reaches the
 port runs code as the user. Neither has an argument for an address. So `bind`,
@@ -7,7 +8,7 @@ which their libraries have from libc, is replaced in the tables by which these
 libraries find it (the global offset tables of the ELF format).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import ctypes
 import ipaddress
@@ -24,6 +25,7 @@ import reverb
 # those that are this machine.
 NO_PROXY = 'no_grpc_proxy'
 _HOSTS = ('localhost', '127.0.0.1', '::1')
+_LOOPBACK = {4: '127.0.0.1', 6: '::1'}
 
 # Of elf.h, for 64 bits.
 _PT_DYNAMIC = 2
@@ -57,58 +59,50 @@ _libc.bind.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 _lock = threading.Lock()
-_users = 0  # Of `only`, at this moment.
+_hosts: list[str] = []  # Of each `only` that is open at this moment.
 _replaced = False
 
 
 @contextlib.contextmanager
-def only() -> Iterator[None]:
+def only(host: str = 'localhost') -> Iterator[None]:
   """While it is open, servers that this process starts are for loopback alone.
 
   Those of Reverb and Courier, from all threads; whoever uses them on several
-  machines leaves it out. Clients reach them as localhost, also where the
-  environment names a proxy for the rest of the world.
+  machines names the address of this one. Clients reach loopback, and this
+  address, also where the environment names a proxy for the rest of the world.
+
+  Args:
+    host: the address at which they listen, by its numbers; those that are not
+      of its kind are for loopback alone.
 
   Raises:
     OSError: the libraries are not as they are expected to be.
   """
-  global _users
   with _lock:
-    _go_without_proxy()
+    # It is read with each new client.
+    os.environ[NO_PROXY] = without_proxy(os.environ, [host])
     _replace_bind()
-    _users += 1
+    _hosts.append(host)
   try:
     yield
   finally:
     with _lock:
-      _users -= 1
+      _hosts.remove(host)
 
 
-def hold_port() -> socket.socket:
-  """Chooses a port that nobody else is given while the socket stays open.
+def without_proxy(
+  environment: Mapping[str, str], hosts: Sequence[str] = ()
+) -> str:
+  """What NO_PROXY has to be for gRPC to go to hosts itself.
 
-  Nobody listens there. gRPC's servers are let in beside it, for which they have
-  to know the port; who has the kernel choose one, as this function does, gets
-  another.
+  Args:
+    environment: variables that there are.
+    hosts: beside this machine.
   """
-  dual = socket.has_dualstack_ipv6()
-  held = socket.socket(socket.AF_INET6 if dual else socket.AF_INET)
-  if dual:
-    held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-  held.bind(('', 0))
-  # Only now: with these from the beginning two could hold the same port. Reverb
-  # sets the one, Courier the other.
-  for option in (socket.SO_REUSEPORT, socket.SO_REUSEADDR):
-    held.setsockopt(socket.SOL_SOCKET, option, 1)
-  return held
-
-
-def _go_without_proxy():
-  """Has gRPC go to this machine itself; it is read with each new client."""
-  before = os.environ.get(NO_PROXY, os.environ.get('no_proxy', ''))
-  hosts = [host for host in before.split(',') if host]
-  new = [host for host in _HOSTS if host not in hosts]
-  os.environ[NO_PROXY] = ','.join(hosts + new)
+  before = environment.get(NO_PROXY, environment.get('no_proxy', ''))
+  return ','.join(
+    dict.fromkeys([*filter(None, before.split(',')), *_HOSTS, *hosts])
+  )
 
 
 @ctypes.CFUNCTYPE(
@@ -119,28 +113,43 @@ def _bind(descriptor: int, address: int, length: int) -> int:
   wanted = ctypes.create_string_buffer(
     ctypes.string_at(address, length), length
   )
-  if _users:
-    _keep_local(descriptor, wanted)
+  hosts = _hosts[-1:]  # At once: other threads change it.
+  if hosts:
+    _keep_to(hosts[0], descriptor, wanted)
   return _libc.bind(descriptor, wanted, length)
 
 
-def _keep_local(descriptor: int, address: ctypes.Array):
-  """Writes loopback into a `struct sockaddr` that says all interfaces."""
+def _keep_to(host: str, descriptor: int, address: ctypes.Array):
+  """Writes a host into a `struct sockaddr` that says all interfaces."""
   family = int.from_bytes(address.raw[:2], 'little')
   if family == socket.AF_INET:
-    at, host = 4, ipaddress.ip_address('127.0.0.1')
+    at, wanted = 4, _of_kind(4, host)
   elif family == socket.AF_INET6:
     # One socket for both kinds of address has to take one of them; and the
     # older is on every machine.
     with socket.socket(fileno=os.dup(descriptor)) as own:
       single = own.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     at = 8
-    host = ipaddress.ip_address('::1' if single else '::ffff:127.0.0.1')
+    if single or ':' in host:
+      wanted = _of_kind(6, host)
+    else:
+      wanted = ipaddress.ip_address(f'::ffff:{_of_kind(4, host)}')
   else:
     return
-  end = at + len(host.packed)
+  end = at + len(wanted.packed)
   if not any(address.raw[at:end]):
-    address[at:end] = host.packed
+    address[at:end] = wanted.packed
+
+
+def _of_kind(
+  kind: int, host: str
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+  """A host, or loopback where it is 'localhost' or no address of this kind."""
+  if host != 'localhost':
+    found = ipaddress.ip_address(host)
+    if found.version == kind:
+      return found
+  return ipaddress.ip_address(_LOOPBACK[kind])
 
 
 def _replace_bind():

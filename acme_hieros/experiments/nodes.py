@@ -114,7 +114,7 @@ class _ReplayNode(lp.ReverbNode):
   """A Reverb server that is gone when the node has ended."""
 
   def run(self):
-    with _servers():
+    with _servers(self.reverb_address):
       super().run()
     self._server.stop()
     _leave_process()
@@ -124,7 +124,7 @@ class _CourierNode(lp.CourierNode):
   """An object that other nodes call."""
 
   def run(self):
-    with _servers():
+    with _servers(self.courier_address):
       super().run()
 
 
@@ -570,12 +570,14 @@ def _stop_by(number: signal.Signals):
   signal.signal(number, lambda *unused: event.set())
 
 
-def _servers() -> contextlib.AbstractContextManager:
-  """For what is served: a launcher of this package has all nodes in one place.
+def _servers(address: lp.Address) -> contextlib.AbstractContextManager:
+  """For what is served: a launcher of this package has it at its address alone.
 
   Other launchers decide themselves who reaches the nodes, also from elsewhere.
   """
-  return loopback.only() if _in_own_process() else contextlib.nullcontext()
+  if not _in_own_process():
+    return contextlib.nullcontext()
+  return loopback.only(address.resolve().rpartition(':')[0])
 
 
 def _in_own_process() -> bool:

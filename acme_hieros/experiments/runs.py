@@ -38,8 +38,11 @@ from acme_hieros.replay import etbs
 from acme_hieros.scores import statistics
 from acme_hieros.storage import workdirs
 
-# One process, one program of threads, one of processes.
-LAUNCHES = ('local', 'local_mt', 'local_mp')
+# One process; a program of threads, of processes, of those on a Ray cluster.
+LAUNCHES = ('local', 'local_mt', 'local_mp', 'ray')
+
+# Those in which nodes have processes of their own.
+PROCESSES = ('local_mp', 'ray')
 
 # Before the first step.
 NO_COUNTS = {'actor_steps': 0, 'actor_episodes': 0, 'learner_steps': 0}
@@ -60,6 +63,7 @@ class Run:
   seed: of environments, parameters, actions and updates.
   workdir: where everything is written.
   launch: one of LAUNCHES.
+  ray: address of the cluster of launch='ray', or 'auto' for this machine's.
   num_actors: that fill the replay; one where there is one process.
   num_evaluators: that only play; none where there is one process.
   envs_per_actor: environments that each actor acts in.
@@ -85,6 +89,7 @@ class Run:
     default_factory=dict
   )
   launch: str = 'local'
+  ray: str = 'auto'
   num_actors: int = 1
   num_evaluators: int = 0
   envs_per_actor: int = 1
@@ -428,7 +433,7 @@ def prepare(run: Run) -> Preparation:
     ValueError: a sentence about a number, environment, configuration, work
       directory or checkpoint that cannot be used. Nothing is overwritten then.
   """
-  _check(run)
+  check(run)
   environment_spec, notes = _look_at_environment(run)
   networks = networks_lib.make_networks(run.config, environment_spec)
   shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
@@ -526,7 +531,8 @@ def seed_sequence(run: Run, steps: int, *names: int) -> np.random.SeedSequence:
   return np.random.SeedSequence((run.seed, steps, *names))
 
 
-def _check(run: Run):
+def check(run: Run):
+  """Raises ValueError if a field of the run will not do."""
   for name, least in (
     ('num_steps', 1),
     ('keep_checkpoints', 1),
@@ -565,8 +571,8 @@ def _check(run: Run):
   if run.launch == 'local' and (run.num_actors, run.num_evaluators) != (1, 0):
     raise ValueError(
       f'num_actors={run.num_actors} and num_evaluators={run.num_evaluators} '
-      'need launch=local_mt or local_mp: one process has one actor and no '
-      'evaluator.'
+      'need launch=local_mt, local_mp or ray: one process has one actor and '
+      'no evaluator.'
     )
   if (
     run.num_environments > 1
@@ -589,7 +595,7 @@ def _check(run: Run):
       f'logger_factory={run.logger_factory!r} must be a function that makes a '
       "logger for a name, as 'episodes'."
     )
-  if run.launch == 'local_mp':
+  if run.launch in PROCESSES:
     _check_is_sent(f'The environment {run.environment_name}', run.environment)
     _check_is_sent('logger_factory', run.logger_factory)
   for name, value in run.environment_options.items():
@@ -637,5 +643,5 @@ def _check_launch(run: Run, restored: checkpoints.Restored):
     raise ValueError(
       f'{run.workdir} holds a run that was launched with {before}, whose '
       f'replay launch={run.launch} cannot continue; resume it with '
-      + ('launch=local.' if before == 'local' else 'local_mt or local_mp.')
+      + ('launch=local.' if before == 'local' else 'local_mt, local_mp or ray.')
     )

@@ -35,6 +35,7 @@ def train(
   seed: int = 0,
   environment_options: Mapping[str, Any] | None = None,
   launch: str = 'local',
+  ray: str = 'auto',
   num_actors: int = 1,
   num_evaluators: int = 0,
   envs_per_actor: int = 1,
@@ -66,7 +67,7 @@ def train(
     resume: go on with the run in `workdir`, if there is one.
     seed: of environments, parameters, actions and updates.
     environment_options: of the environment.
-    launch, num_actors, num_evaluators, envs_per_actor, cpu_minutes,
+    launch, ray, num_actors, num_evaluators, envs_per_actor, cpu_minutes,
       checkpoint_minutes, keep_checkpoints, picture_minutes, track,
       logger_factory: see `runs.Run`.
     **overrides: fields of the configuration, with two underscores for a dot:
@@ -94,6 +95,7 @@ def train(
     seed=seed,
     environment_options=environment_options or {},
     launch=launch,
+    ray=ray,
     num_actors=num_actors,
     num_evaluators=num_evaluators,
     envs_per_actor=envs_per_actor,

@@ -23,6 +23,7 @@ from acme_hieros.experiments import (
   periodic_pictures,
   runs,
 )
+from acme_hieros.machines import ports
 from acme_hieros.replay import notices
 from acme_hieros.storage import workdirs
 
@@ -65,7 +66,7 @@ class Trainer:
       self._loggers.make_learner_logger,
       seed=run.seed + (self.steps << 32),
     )
-    self._port = loopback.hold_port()
+    self._port = ports.hold()
     with loopback.only(), notices.hidden():
       self._server = reverb.Server(
         builder.make_replay_tables(prepared.environment_spec),

@@ -11,11 +11,10 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from acme_hieros.machines import clusters
+
 # Of the log of a program that failed.
 _LAST_LINES = 8
-
-# Where this package lies, for programs that are started elsewhere.
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
 _libc = ctypes.CDLL(None)
 
@@ -36,7 +35,7 @@ def start(
     environment: variables beside those of this process.
     root: where it finds its modules first; by default where this package is.
   """
-  path = [root or ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]
+  path = [root or clusters.ROOT, *filter(None, [os.environ.get('PYTHONPATH')])]
   os.makedirs(os.path.dirname(log), exist_ok=True)
   with open(log, 'a') as file:
     return subprocess.Popen(

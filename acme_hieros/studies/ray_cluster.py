@@ -9,9 +9,8 @@ import subprocess
 import tempfile
 import time
 from typing import IO, Any
-import uuid
 
-from acme_hieros import extras
+from acme_hieros.machines import clusters
 from acme_hieros.studies import processes, sweeping
 from acme_hieros.studies import study as study_lib
 
@@ -42,11 +41,9 @@ class Starter:
     Returns:
       None; or a sentence, where that is not there.
     """
-    if not os.path.exists(mark):
-      return (
-        f'{os.path.dirname(mark)} is not there on the machine '
-        f'{os.uname().nodename}: name a --workdir that all machines share.'
-      )
+    sentence = clusters.refusal(mark)
+    if sentence:
+      return sentence
     variables = {} if gpus else {'JAX_PLATFORMS': 'cpu'}
     self._process = processes.start(command, log, self._claim(cpus), variables)
     return None
@@ -146,33 +143,11 @@ class Cluster:
       ValueError: Ray is missing, no cluster is there, or none of its machines
         is large enough.
     """
-    try:
-      import ray
-    except ModuleNotFoundError as error:
-      raise ValueError(extras.missing('ray', 'ray')) from error
-    self._ray = ray
-    path = [processes.ROOT, os.getcwd(), os.environ.get('PYTHONPATH', '')]
-    try:
-      ray.init(
-        address,
-        logging_level='ERROR',
-        log_to_driver=False,
-        runtime_env={
-          'env_vars': {'PYTHONPATH': os.pathsep.join(filter(None, path))}
-        },
-      )
-    except Exception as error:  # It has half a dozen of its own.
-      raise ValueError(
-        f'There is no Ray cluster at --ray={address}: start one by ray start '
-        '--head, or name the address that it prints.'
-      ) from error
+    self._connection = clusters.Connection(address, workdir)
+    self._ray = self._connection.ray
     self._most = at_once
     self._needs = needs
     self._looked, self._room = -float('inf'), 0
-    os.makedirs(workdir, exist_ok=True)
-    self._mark = os.path.join(workdir, f'.{uuid.uuid4().hex}')
-    with open(self._mark, 'w'):
-      pass
     if not self.at_once:
       self.close()
       raise ValueError(
@@ -189,14 +164,13 @@ class Cluster:
       self._looked = now
       self._room = sum(
         _room(node['Resources'], self._needs)
-        for node in self._ray.nodes()
-        if node['Alive']
+        for node in self._connection.machines()
       )
     return min(self._room, self._most or self._room)
 
   def start(self, command: Sequence[str], log: str) -> Program:
     """Starts a program of Python where there is room for it."""
-    needs = self._needs
+    needs, mark = self._needs, self._connection.mark
     actor = (
       self._ray.remote(Starter)
       .options(
@@ -207,7 +181,7 @@ class Cluster:
       .remote()
     )
     return Program(
-      self._ray, actor, (command, log, needs.cpus, needs.gpus, self._mark)
+      self._ray, actor, (command, log, needs.cpus, needs.gpus, mark)
     )
 
   def ended(self, program: Program):
@@ -216,9 +190,7 @@ class Cluster:
 
   def close(self):
     """Leaves the cluster, and what is at work there ends."""
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(self._mark)
-    self._ray.shutdown()
+    self._connection.close()
 
 
 def _room(has: Mapping[str, float], needs: study_lib.Needs) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import os
 import shlex
 
-from acme_hieros.studies import processes
+from acme_hieros.machines import clusters
 from acme_hieros.studies import study as study_lib
 
 # Hours of a job; a run that needs more goes on in the next one.
@@ -82,6 +82,6 @@ def script(
     output=os.path.join(workdir, 'logs', 'slurm-%a.log'),
     names='\n'.join(f'  {shlex.quote(name)}' for name in names),
     here=shlex.quote(os.getcwd()),
-    path=shlex.quote(processes.ROOT),
+    path=shlex.quote(clusters.ROOT),
     command=shlex.join(command),
   )

@@ -6,13 +6,11 @@ import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 import launchpad as lp
-import psutil
 import pytest
 
 from acme_hieros import config as config_lib
@@ -21,6 +19,7 @@ from acme_hieros.experiments import (
   launching,
   loopback,
   progress,
+  ray_nodes,
   runs,
 )
 from acme_hieros.storage import workdirs
@@ -28,6 +27,9 @@ from acme_hieros.storage import workdirs
 
 class Node:
   """Plays a script of exit codes, one a poll, again from each start."""
+
+  machine = None
+  is_stopped = False
 
   def __init__(self, name, *lives):
     self.name = name
@@ -181,13 +183,14 @@ def test_nodes_find_the_modules_that_this_process_finds(tmp_path, monkeypatch):
     program.add_node(lp.PyNode(act, script.make, 'node_env:make'))
   processes = launching._make_processes(program, run_directory(tmp_path))
   process = processes['actor_0']
+  log = tmp_path / 'run' / 'nodes' / 'actor_0.log'
   process.start()
   try:
     while process.poll() is None:
       time.sleep(0.05)
   finally:
     process.kill()
-  said = open(process._workdir.node_file('actor_0', 'log')).read()
+  said = log.read_text()
   assert process.poll() == 0, said
   assert made.read_text() == 'Echo Echo'
 
@@ -423,79 +426,39 @@ def test_a_replay_of_another_kind_is_not_taken_over(tmp_path):
   runs._check_launch(run, restored('local_mp'))
   with pytest.raises(ValueError, match='launched with local, .*launch=local'):
     runs._check_launch(run, restored('local'))
-  with pytest.raises(ValueError, match='local_mt or local_mp'):
+  with pytest.raises(ValueError, match='local_mt, local_mp or ray'):
     runs._check_launch(run.replace(launch='local'), restored('local_mp'))
 
 
-@pytest.fixture
-def process(tmp_path):
-  """A node in a process that has another one; and that other."""
-  directory = workdirs.Workdir(str(tmp_path))
-  os.makedirs(directory.nodes)
-  node = launching._Process(
-    'actor_0', ['sh', '-c', 'sleep 600 & wait'], dict(os.environ), directory
-  )
-  node.start()
-  while not (children := psutil.Process(node.pid).children()):
-    time.sleep(0.01)
-  yield node, children[0]
-  node.kill()
+def test_processes_that_are_stopped_are_named(launch, monkeypatch, capsys):
+  monkeypatch.setattr(launching, '_COORDINATOR_SILENT_SECONDS', 0.02)
+  coordinator = Node('coordinator')
+  coordinator.pid, coordinator.is_stopped = 77, True
+  launch(Node('replay'), coordinator, Node('learner', [None] * 99 + [0]))
+  said = capsys.readouterr().err
+  assert 'seconds (stopped processes: coordinator 77); its output' in said
 
 
-@pytest.mark.parametrize('how', ['kill', 'die', 'stop'])
-def test_what_a_node_has_started_ends_with_it(process, how):
-  node, child = process
-  if how == 'kill':
-    node.kill()
-  else:
-    if how == 'stop':  # And it does not hear, as a process that is stopped.
-      os.kill(node.pid, signal.SIGSTOP)
-      node.stop()
-    else:
-      os.kill(node.pid, signal.SIGKILL)
-    while node.poll() is None:
-      time.sleep(0.01)
-  psutil.wait_procs([child], timeout=10)
-  assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+def test_a_lost_machine_is_said_and_its_actor_started_again(
+  launch, workdir, capsys
+):
+  actor = Node('actor_0', [None, ray_nodes.LOST], [])
+  actor.machine = '10.0.0.2'
+  launch(*others(), Node('learner', [None] * 9 + [0]), actor)
+  assert actor.starts == 2
+  said = capsys.readouterr().err
+  assert 'actor_0 on 10.0.0.2 died (the machine, or its process of Ray' in said
+  machines = json.loads(open(workdir.node_file('machines', 'json')).read())
+  assert machines == {'actor_0': '10.0.0.2'}
 
 
-def test_processes_that_are_stopped_are_named(process):
-  node, _ = process
-  assert launching._stopped({'actor_0': node}) == ''
-  os.kill(node.pid, signal.SIGSTOP)
-  while psutil.Process(node.pid).status() != psutil.STATUS_STOPPED:
-    time.sleep(0.01)
-  said = launching._stopped({'actor_0': node})
-  assert said == f' (stopped processes: actor_0 {node.pid})'
-
-
-def test_a_node_is_gone_with_its_launcher_even_while_it_starts():
-  launcher = subprocess.Popen(
-    [
-      sys.executable,
-      '-c',
-      'import os, subprocess, sys; '
-      'bind = sys.argv[1:] + [str(os.getpid())]; '
-      'node = subprocess.Popen(bind + ["sleep", "600"]); '
-      'print(node.pid, flush=True); node.wait()',
-      *launching._BIND,
-    ],
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  node = psutil.Process(int(launcher.stdout.readline()))
-  while node.name() != 'sleep':
-    time.sleep(0.01)
-  launcher.kill()
-  launcher.wait()
-  psutil.wait_procs([node], timeout=10)
-  assert not node.is_running() or node.status() == psutil.STATUS_ZOMBIE
-
-
-def test_a_node_does_not_start_for_a_launcher_that_is_gone(tmp_path):
-  gone = subprocess.Popen(['true'])
-  gone.wait()
-  path = tmp_path / 'started'
-  command = [*launching._BIND, str(gone.pid), 'touch', str(path)]
-  assert subprocess.run(command).returncode == 1
-  assert not path.exists()
+def test_a_node_that_no_machine_has_room_for_is_named_once(
+  launch, monkeypatch, capsys
+):
+  monkeypatch.setattr(launching, '_ROOM_SECONDS', 0.02)
+  actor = Node('actor_0')
+  actor.pid = None
+  launch(*others(), Node('learner', [None] * 99 + [0]), actor)
+  said = capsys.readouterr().err
+  assert said.count('actor_0 waits for a machine of the cluster') == 1
+  assert 'learner waits' not in said

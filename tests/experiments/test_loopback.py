@@ -9,6 +9,7 @@ import pytest
 import reverb
 
 from acme_hieros.experiments import loopback
+from acme_hieros.machines import ports
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -88,7 +89,7 @@ def test_clients_reach_them_also_where_a_proxy_is_named(monkeypatch):
 
 @SERVERS
 def test_a_held_port_is_for_servers_of_its_own_alone(server):
-  with loopback.hold_port() as held:
+  with ports.hold() as held:
     port = held.getsockname()[1]
     assert listening(port) == []
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -99,10 +100,17 @@ def test_a_held_port_is_for_servers_of_its_own_alone(server):
       assert listening(port) == [_LOOPBACK]
 
 
-def test_no_port_is_held_twice():
-  with contextlib.ExitStack() as stack:
-    held = [stack.enter_context(loopback.hold_port()) for _ in range(100)]
-    assert len({each.getsockname()[1] for each in held}) == len(held)
+@SERVERS
+def test_they_may_be_for_an_address_of_the_machine(server):
+  with loopback.only('127.0.0.5'):
+    with loopback.only('::1'), server() as port:
+      assert listening(port) == ['0' * 24 + '01000000']
+    with server() as port:
+      assert listening(port) == [_LOOPBACK.replace('01', '05')]
+      with pytest.raises(OSError):
+        socket.create_connection(('127.0.0.1', port), 1.0)
+      socket.create_connection(('127.0.0.5', port), 1.0).close()
+    assert '127.0.0.5' in os.environ['no_grpc_proxy'].split(',')
 
 
 def test_they_are_found_where_the_current_directory_was_removed(

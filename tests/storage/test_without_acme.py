@@ -6,7 +6,9 @@ import pytest
 NOT_NEEDED = ('acme', 'launchpad', 'reverb', 'tensorflow')
 
 
-@pytest.mark.parametrize('folder', ['policies', 'reports', 'scores', 'storage'])
+@pytest.mark.parametrize(
+  'folder', ['machines', 'policies', 'reports', 'scores', 'storage']
+)
 def test_no_part_of_acme_is_imported(folder):
   names = names_of(sorted((PACKAGE / folder).rglob('*.py')))
   assert loaded(names, NOT_NEEDED) == []

@@ -135,7 +135,7 @@ def test_what_will_not_do_is_one_sentence(cluster, pretended, tmp_path):
     cluster.address, study.Needs(memory_gb=0.1), str(pretended.workdir)
   )
   # As on a machine that does not see the directory.
-  os.remove(found._mark)
+  os.remove(found._connection.mark)
   program = found.start(['-c', 'pass'], str(tmp_path / 'log'))
   with pytest.raises(ValueError, match='all machines share'):
     wait_for(lambda: program.poll() is not None)

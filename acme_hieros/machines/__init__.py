@@ -1,0 +1,1 @@
+"""Programs that are started on this machine or on those of a cluster."""

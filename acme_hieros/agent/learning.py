@@ -1,13 +1,14 @@
 """The learner: one jitted update of every level that is due.
 
-With several devices each takes an equal share of every batch. The update is the
-same program on arrays of the same shapes, which XLA splits: means, percentiles
-and random numbers are those of the whole batch.
+Several devices, which may be cores of the CPU, take an equal share of every
+batch each, and exchange what is of the whole batch: means, percentiles and
+random numbers (`models/shares.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
 import os
+from typing import Any
 
 import acme
 from acme.adders.reverb import base as reverb_base
@@ -19,11 +20,18 @@ from jax.sharding import (
   Mesh,
   NamedSharding,
   PartitionSpec,
+  Sharding,
   SingleDeviceSharding,
 )
 import numpy as np
 
-from acme_hieros.models import diagnostics, hierarchy, spaces, world_model
+from acme_hieros.models import (
+  diagnostics,
+  hierarchy,
+  shares,
+  spaces,
+  world_model,
+)
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import datasets
 
@@ -74,25 +82,13 @@ class HierosLearner(acme.Learner):
       counter: counts learner steps.
       logger_fn: label to logger; called with 'level_0', 'level_0_diagnostics',
         'level_1', ...
-      devices: that share each batch; by default all that JAX has for this
-        process.
+      devices: that share each batch; by default those of `share_devices`.
 
     Raises:
       ValueError: they cannot share a batch equally.
     """
-    devices = check_devices(networks.config.batch_size, devices)
-    if len(devices) == 1:
-      # Shardings would make XLA round some results in another way.
-      self._placement = SingleDeviceSharding(devices[0])
-      shardings = {}
-    else:
-      mesh = Mesh(np.array(devices), ('batch',))
-      self._placement = NamedSharding(mesh, PartitionSpec())
-      rows = NamedSharding(mesh, PartitionSpec('batch'))
-      shardings = {
-        'in_shardings': (self._placement, rows, self._placement),
-        'out_shardings': self._placement,
-      }
+    devices = share_devices(networks.config.batch_size, devices)
+    self._placement, share = _share(devices)
     # Is told, in a sentence, what will take long.
     self.announce: Callable[[str], None] = lambda sentence: None
     self._compiled: set[int] = set()
@@ -109,11 +105,7 @@ class HierosLearner(acme.Learner):
     self._diagnoses = [
       jax.jit(functools.partial(_diagnose, level)) for level in networks.levels
     ]
-    self._updates = [
-      # The old state is overwritten in place.
-      jax.jit(level.update, donate_argnums=0, **shardings)
-      for level in networks.levels
-    ]
+    self._updates = [share(level.update) for level in networks.levels]
     # Actors hold what they were given while later updates overwrite the state.
     self._publish = jax.jit(level_lib.policy_params)
     self._set_states(level_lib.draw(networks.init, random_key))
@@ -141,7 +133,7 @@ class HierosLearner(acme.Learner):
       self._num_updates[i] += 1
       if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:
         # Before the level learns from this batch.
-        diagnoses[i] = self._diagnoses[i](self._states[i], batch)
+        diagnoses[i] = self._diagnoses[i](_on_first(self._states[i]), batch)
       self._states[i], values = self._updates[i](
         self._states[i], batch, self._guidance(i)
       )
@@ -152,7 +144,7 @@ class HierosLearner(acme.Learner):
         if len(metrics) > 1:
           self._counter.increment(steps=1)  # The levels below have made it.
         raise NonFiniteLossError(i, wrong, batch)
-      self._policies[i] = self._publish(self._states[i].params)
+      self._policies[i] = self._publish(_on_first(self._states[i].params))
     counts = self._counter.increment(steps=1)
     for i, values in metrics.items():
       self._loggers[i].write({**values, **counts})
@@ -164,11 +156,7 @@ class HierosLearner(acme.Learner):
     for name in names:
       if name != 'policy':
         raise ValueError(f'Unknown variables {name!r}; known: "policy".')
-    # Every device has all of it, and no actor has to know how many they are.
-    policies = jax.tree.map(
-      lambda x: x.addressable_data(0), tuple(self._policies)
-    )
-    return [policies for _ in names]
+    return [tuple(self._policies) for _ in names]
 
   def save(self) -> TrainingState:
     """The whole learning state, as NumPy arrays."""
@@ -190,7 +178,50 @@ class HierosLearner(acme.Learner):
   def _set_states(self, states: TrainingState):
     self._states = [jax.device_put(state, self._placement) for state in states]
     self._num_updates = [int(state.steps) for state in states]
-    self._policies = [self._publish(state.params) for state in self._states]
+    self._policies = [
+      self._publish(_on_first(state.params)) for state in self._states
+    ]
+
+
+def _share(
+  devices: Sequence[jax.Device],
+) -> tuple[Sharding, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+  """Where the state lies, and what makes a level's update theirs."""
+  if len(devices) == 1:
+    # The old state is overwritten in place.
+    return SingleDeviceSharding(devices[0]), functools.partial(
+      jax.jit, donate_argnums=0
+    )
+  mesh = Mesh(np.array(devices), (shares.AXIS,))
+  everywhere, by_rows = PartitionSpec(), PartitionSpec(shares.AXIS)
+  placement = NamedSharding(mesh, everywhere)
+  options = {}
+  if devices[0].platform == 'cpu':
+    # Each is a core: the threads of one would be in the way of others.
+    options['xla_cpu_multi_thread_eigen'] = False
+
+  def share(update):
+    return jax.jit(
+      jax.shard_map(
+        update,
+        mesh=mesh,
+        in_specs=(everywhere, by_rows, everywhere),
+        out_specs=everywhere,
+        # All compute the same of what was exchanged.
+        check_vma=False,
+      ),
+      donate_argnums=0,
+      in_shardings=(placement, NamedSharding(mesh, by_rows), placement),
+      out_shardings=placement,
+      compiler_options=options,
+    )
+
+  return placement, share
+
+
+def _on_first(tree: Any) -> Any:
+  """Arrays that every device has, on the first one alone."""
+  return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def _diagnose(
@@ -219,19 +250,23 @@ def check_platforms():
     ) from error
 
 
-def check_devices(
+def share_devices(
   batch_size: int, devices: Sequence[jax.Device] | None = None
 ) -> Sequence[jax.Device]:
   """Returns the devices that are to share batches of `batch_size` sequences.
 
   Args:
     batch_size: of the whole batch.
-    devices: as `HierosLearner` takes them.
+    devices: all of these; by default all accelerators that JAX has for this
+      process, or as many of the CPU's devices as can share equally.
 
   Raises:
     ValueError: the shares would not be equal.
   """
-  devices = jax.local_devices() if devices is None else devices
+  if devices is None:
+    devices = jax.local_devices()
+    if devices[0].platform == 'cpu':
+      devices = devices[: fitting_cores(batch_size, len(devices))]
   if batch_size % len(devices):
     raise ValueError(
       f'batch_size={batch_size} cannot be shared equally by {len(devices)} '
@@ -239,6 +274,11 @@ def check_devices(
       'devices, for example with CUDA_VISIBLE_DEVICES.'
     )
   return devices
+
+
+def fitting_cores(batch_size: int, cores: int) -> int:
+  """The most of so many cores that can share a batch equally."""
+  return max(n for n in range(1, cores + 1) if batch_size % n == 0)
 
 
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:

@@ -24,6 +24,7 @@ from typing import IO, Any, Protocol
 
 from absl import logging
 from acme.utils import loggers
+import jax
 import launchpad as lp
 from launchpad import address as lp_address
 from launchpad import context
@@ -477,7 +478,9 @@ class _Thread:
 def _make_processes(
   program: lp.Program, workdir: workdirs.Workdir
 ) -> Mapping[str, _Worker]:
-  learner = process.settings(_ENVIRONMENT)
+  learner = process.settings(
+    _ENVIRONMENT, cores=jax.local_device_count(backend='cpu')
+  )
   other = process.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
   # with more threads than cores they would only be in each other's way.

@@ -601,7 +601,7 @@ def _check(run: Run):
       )
   run.config.check_fillable(run.num_steps, run.num_environments)
   learning.check_platforms()
-  learning.check_devices(run.config.batch_size)
+  learning.share_devices(run.config.batch_size)
 
 
 def _check_is_sent(what: str, value: Any):

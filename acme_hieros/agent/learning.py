@@ -16,13 +16,6 @@ from acme.jax import networks as networks_lib
 from acme.utils import counting, loggers
 import jax
 import jax.numpy as jnp
-from jax.sharding import (
-  Mesh,
-  NamedSharding,
-  PartitionSpec,
-  Sharding,
-  SingleDeviceSharding,
-)
 import numpy as np
 
 from acme_hieros.models import (
@@ -82,13 +75,14 @@ class HierosLearner(acme.Learner):
       counter: counts learner steps.
       logger_fn: label to logger; called with 'level_0', 'level_0_diagnostics',
         'level_1', ...
-      devices: that share each batch; by default those of `share_devices`.
+      devices: that share each batch; by default those of
+        `shares.share_devices`.
 
     Raises:
       ValueError: they cannot share a batch equally.
     """
-    devices = share_devices(networks.config.batch_size, devices)
-    self._placement, share = _share(devices)
+    devices = shares.share_devices(networks.config.batch_size, devices)
+    self._placement, share = shares.place(devices)
     # Is told, in a sentence, what will take long.
     self.announce: Callable[[str], None] = lambda sentence: None
     self._compiled: set[int] = set()
@@ -183,42 +177,6 @@ class HierosLearner(acme.Learner):
     ]
 
 
-def _share(
-  devices: Sequence[jax.Device],
-) -> tuple[Sharding, Callable[[Callable[..., Any]], Callable[..., Any]]]:
-  """Where the state lies, and what makes a level's update theirs."""
-  if len(devices) == 1:
-    # The old state is overwritten in place.
-    return SingleDeviceSharding(devices[0]), functools.partial(
-      jax.jit, donate_argnums=0
-    )
-  mesh = Mesh(np.array(devices), (shares.AXIS,))
-  everywhere, by_rows = PartitionSpec(), PartitionSpec(shares.AXIS)
-  placement = NamedSharding(mesh, everywhere)
-  options = {}
-  if devices[0].platform == 'cpu':
-    # Each is a core: the threads of one would be in the way of others.
-    options['xla_cpu_multi_thread_eigen'] = False
-
-  def share(update):
-    return jax.jit(
-      jax.shard_map(
-        update,
-        mesh=mesh,
-        in_specs=(everywhere, by_rows, everywhere),
-        out_specs=everywhere,
-        # All compute the same of what was exchanged.
-        check_vma=False,
-      ),
-      donate_argnums=0,
-      in_shardings=(placement, NamedSharding(mesh, by_rows), placement),
-      out_shardings=placement,
-      compiler_options=options,
-    )
-
-  return placement, share
-
-
 def _on_first(tree: Any) -> Any:
   """Arrays that every device has, on the first one alone."""
   return jax.tree.map(lambda x: x.addressable_data(0), tree)
@@ -248,37 +206,6 @@ def check_platforms():
       '(jax[cuda12] for NVIDIA), unset JAX_PLATFORMS to have JAX take what it '
       'finds, or set it to cpu.'
     ) from error
-
-
-def share_devices(
-  batch_size: int, devices: Sequence[jax.Device] | None = None
-) -> Sequence[jax.Device]:
-  """Returns the devices that are to share batches of `batch_size` sequences.
-
-  Args:
-    batch_size: of the whole batch.
-    devices: all of these; by default all accelerators that JAX has for this
-      process, or as many of the CPU's devices as can share equally.
-
-  Raises:
-    ValueError: the shares would not be equal.
-  """
-  if devices is None:
-    devices = jax.local_devices()
-    if devices[0].platform == 'cpu':
-      devices = devices[: fitting_cores(batch_size, len(devices))]
-  if batch_size % len(devices):
-    raise ValueError(
-      f'batch_size={batch_size} cannot be shared equally by {len(devices)} '
-      f'devices: make it a multiple of {len(devices)}, or show JAX fewer '
-      'devices, for example with CUDA_VISIBLE_DEVICES.'
-    )
-  return devices
-
-
-def fitting_cores(batch_size: int, cores: int) -> int:
-  """The most of so many cores that can share a batch equally."""
-  return max(n for n in range(1, cores + 1) if batch_size % n == 0)
 
 
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:

@@ -140,9 +140,9 @@ _TRACK = flags.DEFINE_string(
 _CORES = flags.DEFINE_integer(
   'cores',
   None,
-  'Cores of the CPU that share each batch, as many as divide it. Results depend '
-  'on the number in their last digits. Default: those that taskset, the '
-  'container and OMP_NUM_THREADS leave. With an accelerator it does the work.',
+  'Cores of the CPU that share each batch, as far as they divide it; results '
+  'depend on their number in the last digits. Default: all that taskset, a '
+  'container and OMP_NUM_THREADS leave. An accelerator has its work to itself.',
   lower_bound=1,
   flag_values=FLAGS,
 )

@@ -32,7 +32,7 @@ from acme_hieros.experiments import (
   tracking,
   trust,
 )
-from acme_hieros.models import hierarchy, spaces
+from acme_hieros.models import hierarchy, shares, spaces
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
 from acme_hieros.scores import statistics
@@ -601,7 +601,7 @@ def _check(run: Run):
       )
   run.config.check_fillable(run.num_steps, run.num_environments)
   learning.check_platforms()
-  learning.share_devices(run.config.batch_size)
+  shares.share_devices(run.config.batch_size)
 
 
 def _check_is_sent(what: str, value: Any):

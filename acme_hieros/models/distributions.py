@@ -174,7 +174,7 @@ def mix_uniform_among(
 
 
 def sample_index(
-  key: Array, log_probs: Array, rows: shares.Rows = shares.Rows()
+  key: Array, log_probs: Array, rows: shares.Rows = shares.FIRST
 ) -> Array:
   """Draws indices [...] (int32) from log-probabilities [..., classes].
 
@@ -194,9 +194,7 @@ def sample_index(
     jnp.triu(jnp.ones((classes, classes))),
     precision=jax.lax.Precision.HIGHEST,
   )
-  u = shares.draw(
-    jax.random.uniform, key, log_probs.shape[:-1] + (1,), rows
-  )
+  u = shares.draw(jax.random.uniform, key, log_probs.shape[:-1] + (1,), rows)
   # Scaled by the last sum, so that rounding cannot push u beyond it.
   below = cumulative[..., :-1] <= u * cumulative[..., -1:]
   return jnp.sum(below, -1, dtype=jnp.int32)
@@ -213,7 +211,7 @@ def straight_through(index: Array, log_probs: Array) -> Array:
 
 
 def sample_onehot(
-  key: Array, log_probs: Array, rows: shares.Rows = shares.Rows()
+  key: Array, log_probs: Array, rows: shares.Rows = shares.FIRST
 ) -> linear.OneHots:
   """A straight-through sample of log-probabilities [..., count, classes].
 

@@ -130,9 +130,7 @@ def track_means(
   for i, name in enumerate(images(space)):
     module = f'world_model/~/image_mean_{i}'
     mean = params[module]['mean']
-    new = shares.mean(
-      jnp.mean(space[name].encode(observation[name]), (0, 1))
-    )
+    new = shares.mean(jnp.mean(space[name].encode(observation[name]), (0, 1)))
     params[module] = {'mean': mean + rate * (new - mean)}
   return params
 

@@ -718,7 +718,7 @@ class Level:
       deter = trajectory.deter
       if self._config.subgoals.learns_from == 'replay':
         deter, coder_key = start.deter, jax.random.fold_in(coder_key, 1)
-        rows = shares.Rows()
+        rows = shares.FIRST
       more_loss, more = self._autoencoder_loss(
         learned.autoencoder,
         coder_key,
@@ -815,7 +815,7 @@ class Level:
     key: Array,
     deter: Array,
     output: Array,
-    rows: shares.Rows = shares.Rows(),
+    rows: shares.Rows = shares.FIRST,
   ) -> Array:
     """The novelty reward of states: [...]; leaves parameters alone.
 

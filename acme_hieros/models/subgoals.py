@@ -87,7 +87,7 @@ def reconstruct(
   params: hk.Params,
   key: Array,
   deter: Array,
-  rows: shares.Rows = shares.Rows(),
+  rows: shares.Rows = shares.FIRST,
 ) -> Reconstruction:
   """Encodes h [..., D], samples the code and decodes it.
 

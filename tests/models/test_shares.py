@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.models import actor_critic, distributions, shares, spaces
-from acme_hieros.models import level as level_lib
+from acme_hieros.models import (
+  actor_critic,
+  distributions,
+  hierarchy,
+  shares,
+  spaces,
+)
 from benchmarks import learner
 
 DEVICES = 3
@@ -47,9 +52,7 @@ def test_each_knows_how_many_they_are():
 
 def test_means_and_sums_are_those_of_all():
   x = numbers(6, 2)
-  means = each(
-    lambda x: shares.mean({'a': jnp.mean(x, 0), 'b': jnp.max(x)}), x
-  )
+  means = each(lambda x: shares.mean({'a': jnp.mean(x, 0), 'b': jnp.max(x)}), x)
   np.testing.assert_allclose(means['a'], [x.mean(0)] * DEVICES, rtol=1e-5)
   best = x.reshape(DEVICES, -1).max(1)
   np.testing.assert_allclose(means['b'], [best.mean()] * DEVICES, rtol=1e-5)
@@ -82,12 +85,8 @@ def test_gradients_of_a_mean_are_together_those_of_the_whole():
 
 @pytest.mark.parametrize('sample', [jax.random.uniform, jax.random.normal])
 def test_rows_have_the_random_numbers_of_the_whole(sample):
-  drawn = each(
-    lambda x: shares.draw(sample, KEY, x.shape), np.zeros((6, 4, 2))
-  )
-  np.testing.assert_array_equal(
-    drawn.reshape(6, 4, 2), sample(KEY, (6, 4, 2))
-  )
+  drawn = each(lambda x: shares.draw(sample, KEY, x.shape), np.zeros((6, 4, 2)))
+  np.testing.assert_array_equal(drawn.reshape(6, 4, 2), sample(KEY, (6, 4, 2)))
 
 
 def test_rows_may_stand_behind_others_and_come_again():
@@ -137,7 +136,7 @@ def exchanges(jaxpr, looping=False):
 
 @pytest.mark.parametrize(
   'preset, index',
-  [('tiny', 0), ('tiny', 1), ('small', 0), ('atari100k', 0), ('atari100k', 2)],
+  [('tiny', 0), ('tiny', 1), ('atari100k', 0), ('atari100k', 2)],
 )
 def test_exchanges_are_few_and_none_is_in_a_loop(preset, index):
   # XLA has a CPU's devices begin what they exchange in one order. Those in a
@@ -145,14 +144,12 @@ def test_exchanges_are_few_and_none_is_in_a_loop(preset, index):
   _check_exchanges(config_lib.preset(preset), index)
 
 
-@pytest.mark.parametrize('system', ['director', 'curious', 'dreamerv3'])
+@pytest.mark.parametrize('system', ['director', 'dreamerv3'])
 def test_nor_are_those_of_other_systems(system):
   _check_exchanges(config_lib.preset('tiny', system), 0)
 
 
 def _check_exchanges(config, index):
-  from acme_hieros.models import hierarchy
-
   networks = hierarchy.Hierarchy(
     config, {spaces.SINGLE: spaces.Image((64, 64, 3))}, spaces.Discrete((), 18)
   )

@@ -16,6 +16,7 @@ from acme_hieros.models import (
   shares,
   spaces,
 )
+from acme_hieros.models import level as level_lib
 from benchmarks import learner
 
 DEVICES = 3
@@ -122,6 +123,39 @@ def test_information_is_that_in_the_whole_batch():
   alone = distributions.mutual_information(log_probs[:2])
   assert not np.isclose(alone, whole, rtol=1e-2)
   np.testing.assert_allclose(told.mean(), whole, rtol=1e-5)
+
+
+def test_an_update_that_is_shared_is_that_of_one_device(config):
+  # With all that is told of whole batches in `small`.
+  config = config_lib.override(
+    config,
+    {
+      'batch_size': DEVICES,
+      'world_model.direct_prior': True,
+      'world_model.information_scale': 5.0,
+      'world_model.overshooting': 2,
+      'actor_critic.advantage_scale': 'deviation',
+      'actor_critic.replay_scale': 0.3,
+      'actor_critic.replay_actor_scale': 1.0,
+    },
+  )
+  level = level_lib.Level(
+    config, {'body': spaces.Vector((3,))}, spaces.Discrete((), 3)
+  )
+  batch = learner.random_batch(config, level)
+  state = level_lib.draw(level.init, KEY)
+  new, metrics = jax.jit(level.update)(state, batch)
+  together = jax.vmap(level.update, (None, 0), axis_name=shares.AXIS)
+  rows = jax.tree.map(lambda x: x[:, None], batch)
+  news, told = jax.jit(together)(state, rows)
+  for name, value in metrics.items():
+    np.testing.assert_allclose(
+      told[name], [value] * DEVICES, rtol=1e-4, atol=1e-6, err_msg=name
+    )
+  for x, y in zip(jax.tree.leaves(news), jax.tree.leaves(new)):
+    assert all(np.array_equal(one, x[0]) for one in x)
+    scale = max(1e-9, 1e-3 * np.max(np.abs(y)))
+    np.testing.assert_allclose(x[0], y, rtol=0, atol=scale)
 
 
 def exchanges(jaxpr, looping=False):

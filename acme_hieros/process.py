@@ -1,8 +1,10 @@
 """Settings of a whole process with which JAX is faster on a CPU."""
 
 from collections.abc import Mapping
+import contextlib
 import ctypes
 import os
+import pathlib
 
 import jax
 
@@ -19,9 +21,69 @@ _MALLOC = {
 # A loop over a short axis would be unrolled and then not vectorised.
 _XLA_FLAG = '--xla_backend_extra_options=xla_cpu_disable_loop_unrolling'
 
+# By these a user tells JAX and XLA himself how many devices the CPU is.
+_DEVICES = 'JAX_NUM_CPU_DEVICES'
+_XLA_DEVICES = '--xla_force_host_platform_device_count'
+
+# Where Linux says what a process may use and what its processor is made of.
+_ROOT = pathlib.Path('/')
+
+
+def count_cores(
+  environment: Mapping[str, str] = os.environ, root: pathlib.Path = _ROOT
+) -> int:
+  """Cores that this process may keep busy: at least 1.
+
+  As many as `taskset` or a scheduler leaves it, of which two threads of one
+  core count once; no more than the time on the CPU that its container gets
+  (cgroups), and than OMP_NUM_THREADS.
+
+  Args:
+    environment: variables that it has.
+    root: of the file system where Linux tells of it.
+  """
+  usable = os.sched_getaffinity(0)
+  siblings = 'sys/devices/system/cpu/cpu{}/topology/thread_siblings_list'
+  cores = {_read(root / siblings.format(i)) or str(i) for i in usable}
+  most = [len(cores), *_quotas(root)]
+  # It can have a number for each depth of nesting.
+  asked = environment.get('OMP_NUM_THREADS', '').partition(',')[0].strip()
+  if asked.isdecimal():
+    most.append(int(asked))
+  return max(1, int(min(most)))
+
+
+def _quotas(root: pathlib.Path) -> list[float]:
+  """Cores' worth of time that this process's cgroups give it."""
+  quotas = []
+  for line in _read(root / 'proc/self/cgroup').splitlines():
+    _, controllers, path = line.split(':', 2)
+    if controllers and 'cpu' not in controllers.split(','):
+      continue
+    top = root / 'sys/fs/cgroup' / ('cpu' if controllers else '')
+    # In a container the path may be that outside of it, which is not there.
+    group = top / path.lstrip('/')
+    for place in {top, group, *group.parents} - set(top.parents):
+      limit = _read(place / 'cpu.max') or ' '.join(
+        _read(place / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
+      )
+      with contextlib.suppress(ValueError, ZeroDivisionError):
+        quota, period = map(int, limit.split())  # Or 'max', or nothing.
+        if quota > 0:
+          quotas.append(quota / period)
+  return quotas
+
+
+def _read(path: pathlib.Path) -> str:
+  """The text of a file, or nothing if there is none."""
+  try:
+    return path.read_text().strip()
+  except OSError:
+    return ''
+
 
 def settings(
-  environment: Mapping[str, str], learns: bool = True
+  environment: Mapping[str, str], learns: bool = True, cores: int = 1
 ) -> dict[str, str]:
   """Variables for a process that would start with this environment.
 
@@ -36,6 +98,7 @@ def settings(
     learns: whether it does. One that only acts has nothing to keep, and would
       take a fifth longer for a step: each of its small allocations would look
       through thousands of pieces that compiling has left.
+    cores: of the CPU that are to share each batch: JAX sees so many devices.
   """
   new = {
     name: str(value)
@@ -47,6 +110,8 @@ def settings(
   given = environment.get('XLA_FLAGS', '')
   if jax.__version_info__[:2] <= (0, 6) and 'extra_options' not in given:
     new |= xla_flag(environment, _XLA_FLAG)
+  if cores > 1 and _DEVICES not in environment and _XLA_DEVICES not in given:
+    new[_DEVICES] = str(cores)
   return new
 
 
@@ -59,7 +124,7 @@ def xla_flag(environment: Mapping[str, str], flag: str) -> dict[str, str]:
   return {'XLA_FLAGS': f'{given} {flag}'.strip()}
 
 
-def tune_process(learns: bool = True):
+def tune_process(learns: bool = True, cores: int = 1):
   """Gives these settings to this process.
 
   For programs, not for libraries, before JAX starts its threads. Subprocesses
@@ -67,10 +132,15 @@ def tune_process(learns: bool = True):
 
   Args:
     learns: whether this process learns, or only acts.
+    cores: that share each batch; `count_cores` says how many there are.
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  for name, value in settings(os.environ, learns).items():
-    if name not in _MALLOC:
+  for name, value in settings(os.environ, learns, cores).items():
+    if name == _DEVICES:
+      # Where JAX has started it keeps the devices that it has.
+      with contextlib.suppress(RuntimeError):
+        jax.config.update(name.lower(), int(value))
+    elif name not in _MALLOC:
       os.environ[name] = value
     elif mallopt:
       mallopt(*_MALLOC[name])

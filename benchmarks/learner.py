@@ -3,12 +3,17 @@
   python -m benchmarks.learner
   python -m benchmarks.learner --preset=small --override=batch_size=8 --json
   python -m benchmarks.learner --preset=small --by_core
+  python -m benchmarks.learner --only_cores --cores=2
 
 The agent is that of Atari with all 18 actions, in a process with one core. On a
 CPU its seconds count, which other work on the machine disturbs least; the
 yardstick is one float32 product of two 4096 x 4096 matrices there. On an
 accelerator seconds of waiting count. Every figure comes from a process of its
 own, so that its peak of memory is its own. It needs JAX, Haiku and Optax alone.
+
+With several cores it is also measured how much sooner level 0 is done where
+they share each batch. There seconds of waiting count, and nothing else should
+be at work on the machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +23,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 
 from absl import app, flags
 import jax
@@ -26,7 +32,8 @@ import numpy as np
 
 from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
-from acme_hieros.models import cores, hierarchy, spaces, world_model
+from acme_hieros.models import cores as cores_lib
+from acme_hieros.models import hierarchy, shares, spaces, world_model
 from acme_hieros.models import level as level_lib
 from benchmarks import timing
 
@@ -41,6 +48,16 @@ _UPDATES = flags.DEFINE_integer(
 _STEPS = flags.DEFINE_integer(
   'steps', 256, 'Timed, of the environment.', lower_bound=1
 )
+_CORES = flags.DEFINE_integer(
+  'cores',
+  None,
+  'Of the CPU, that are compared with one; default: all there are, as far as '
+  'they divide the batch.',
+  lower_bound=1,
+)
+_ONLY_CORES = flags.DEFINE_bool(
+  'only_cores', False, 'Compare cores, and measure nothing else.'
+)
 _TRACE = flags.DEFINE_string(
   'trace', None, 'Directory for profiles, for TensorBoard or Perfetto.'
 )
@@ -53,6 +70,7 @@ _PART = flags.DEFINE_string('part', None, 'Measure only this, in this process.')
 _ACTIONS = 18
 _SIDE = 4096
 _MATRIX_PRODUCTS = 5
+_ONE_CORE = 'one CPU core'
 
 
 def main(argv):
@@ -61,10 +79,16 @@ def main(argv):
     print(json.dumps(measure(_PART.value)))
     return
   config = read_config()
+  cores = shares.fitting_cores(
+    config.batch_size, _CORES.value or process.count_cores()
+  )
+  if _ONLY_CORES.value:
+    print(json.dumps(compare_cores(cores)))
+    return
   # By core, if several are measured, and part.
   figures = {('yardstick',): measure_apart('yardstick')}
   parts = [*(f'level_{i}' for i in range(config.depth)), 'policy']
-  for core in cores.names() if _BY_CORE.value else [None]:
+  for core in cores_lib.names() if _BY_CORE.value else [None]:
     for part in parts:
       key = (core, part) if core else (part,)
       print(f'measuring {" ".join(key)} ...', file=sys.stderr, flush=True)
@@ -94,6 +118,8 @@ def main(argv):
       elif part != 'yardstick':
         level = part.replace('_', '')
         result[f'{prefix}{level}_yardsticks'] = figure['seconds'] / yardstick
+    if cores > 1 and kind == _ONE_CORE:
+      result.update(compare_cores(cores))
     print(json.dumps(result))
 
 
@@ -108,9 +134,33 @@ def read_config() -> config_lib.HierosConfig:
     sys.exit(str(error))
 
 
-def measure_apart(part: str, override: Sequence[str] = ()) -> dict:
+def compare_cores(cores: int) -> dict[str, float]:
+  """How much sooner an update of level 0 is done by several cores.
+
+  Returns:
+    'cores': their number. 'cores_speedup': seconds of waiting with one, by
+    those with all. 'parallel_share': of the work of one core, what several
+    share, if Amdahl's law holds. 'speedup_of_8': what it would have 8 reach.
+  """
+  one, several = (
+    measure_apart('level_0', cores=number)['waited'] for number in (1, cores)
+  )
+  speedup = one / several
+  serial = (cores / speedup - 1) / (cores - 1) if cores > 1 else 1.0
+  return {
+    'cores': cores,
+    'cores_speedup': speedup,
+    'parallel_share': 1 - serial,
+    'speedup_of_8': 1 / (serial + (1 - serial) / 8),
+  }
+
+
+def measure_apart(
+  part: str, override: Sequence[str] = (), cores: int = 1
+) -> dict:
   """`measure` in a process of its own, with further fields replaced."""
   command = [sys.executable, '-m', 'benchmarks.learner', f'--part={part}']
+  command.append(f'--cores={cores}')
   command += [
     f'--{flag.name}={flag.value}'
     for flag in (_PRESET, _SYSTEM, _UPDATES, _STEPS, _TRACE)
@@ -124,26 +174,29 @@ def measure_apart(part: str, override: Sequence[str] = ()) -> dict:
 
 
 def measure(part: str) -> dict[str, object]:
-  """Times one thing, on one core of the CPU and what accelerator there is.
+  """Times one thing, on --cores of the CPU and what accelerator there is.
 
   Args:
     part: 'yardstick', 'policy' or 'level_<i>'.
 
   Returns:
-    The median of its 'seconds', the 'peak_gib' of memory and the 'device'.
+    The median of its 'seconds', and of those that it was 'waited' for, the
+    'peak_gib' of memory and the 'device'.
   """
+  cores = _CORES.value or 1
   # Threads are started with the first look at devices, and inherit these.
-  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-  process.tune_process(learns=part != 'policy')
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+  process.tune_process(learns=part != 'policy', cores=cores)
   device = jax.devices()[0]
   on_cpu = device.platform == 'cpu'
   run, times = prepare(part)
   run()  # Compiles.
-  seconds = []
+  seconds, waited = [], []
   for _ in range(times):
-    start = timing.now()
+    start, begin = timing.now(), time.perf_counter()
     run()
     seconds.append(timing.now() - start)
+    waited.append(time.perf_counter() - begin)
   if _TRACE.value:
     with jax.profiler.trace(os.path.join(_TRACE.value, part)):
       run()
@@ -155,8 +208,9 @@ def measure(part: str) -> dict[str, object]:
   count = _period(read_config())
   return {
     'seconds': statistics.median(seconds) / (count if part == 'policy' else 1),
+    'waited': statistics.median(waited),
     'peak_gib': peak / 2**30,
-    'device': 'one CPU core' if on_cpu else device.device_kind,
+    'device': _ONE_CORE if on_cpu else device.device_kind,
   }
 
 
@@ -193,13 +247,16 @@ def prepare_yardstick() -> Callable[[], None]:
 
 def prepare_update(config, level: level_lib.Level) -> Callable[[], None]:
   """One update of a level."""
-  state = level_lib.draw(level.init, jax.random.PRNGKey(0))
-  batch = jax.device_put(random_batch(config, level))
-  update = jax.jit(level.update, donate_argnums=0)
+  placement, share = shares.place(shares.share_devices(config.batch_size))
+  state = jax.device_put(
+    level_lib.draw(level.init, jax.random.PRNGKey(0)), placement
+  )
+  batch = random_batch(config, level)
+  update = share(level.update)
 
   def run():
     nonlocal state
-    state, metrics = update(state, batch)
+    state, metrics = update(state, batch, np.float32(1.0))
     jax.block_until_ready((state, metrics))
 
   return run

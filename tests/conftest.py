@@ -17,6 +17,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
   }
 
+# Workers keep all cores at work: what each of them starts is to have one.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 # Tracing makes objects by the million, and JAX looks through its own whenever
 # Python looks for garbage: an eighth of the time of tests at Python's defaults.
 gc.set_threshold(100_000, 20, 20)

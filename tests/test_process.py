@@ -10,6 +10,8 @@ import pytest
 
 from acme_hieros import process
 
+CORES = 'sys/devices/system/cpu/cpu{}/topology/thread_siblings_list'
+
 PROGRAM = """
 import json, os, resource
 from acme_hieros import process
@@ -91,3 +93,90 @@ def test_a_flag_is_set_for_the_releases_that_were_tried_only(monkeypatch):
   assert 'XLA_FLAGS' not in process.settings({})
   monkeypatch.setattr(jax, '__version_info__', (0, 6, 2))
   assert 'xla_cpu_disable_loop_unrolling' in process.settings({})['XLA_FLAGS']
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+  """Writes files of a machine of 16 threads, two a core, none limited."""
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(16)))
+
+  def write(path, text):
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(f'{text}\n')
+
+  for i in range(16):
+    write(CORES.format(i), f'{i % 8},{i % 8 + 8}')
+  return write
+
+
+def test_cores_are_counted_and_not_their_threads(
+  machine, tmp_path, monkeypatch
+):
+  assert process.count_cores({}, tmp_path) == 8
+  # By taskset: both threads of one core, and one of another.
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 8, 3})
+  assert process.count_cores({}, tmp_path) == 2
+  # Where nothing is said of threads, each is a core.
+  assert process.count_cores({}, tmp_path / 'nothing') == 3
+
+
+@pytest.mark.parametrize(
+  'groups, path, limit, cores',
+  [
+    ('0::/', 'cpu.max', '300000 100000', 3),
+    ('0::/a/b', 'a/cpu.max', '250000 100000', 2),
+    ('0::/a/b', 'a/b/cpu.max', 'max 100000', 8),
+    ('0::/of/the/host', 'cpu.max', '50000 100000', 1),
+    ('3:cpuset:/\n2:cpu,cpuacct:/a', 'cpu/a/cpu.cfs_quota_us', '400000', 4),
+    ('3:cpuset:/\n2:cpu,cpuacct:/a', 'cpu/a/cpu.cfs_quota_us', '-1', 8),
+  ],
+)
+def test_a_container_has_the_cores_that_it_gets_time_for(
+  machine, tmp_path, groups, path, limit, cores
+):
+  machine('proc/self/cgroup', groups)
+  machine('sys/fs/cgroup/cpu/a/cpu.cfs_period_us', '100000')
+  machine(f'sys/fs/cgroup/{path}', limit)
+  assert process.count_cores({}, tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+  'asked, cores',
+  [('3', 3), ('2,4', 2), ('0', 1), ('99', 8), ('many', 8), ('', 8)],
+)
+def test_no_more_cores_than_threads_that_are_asked_for(
+  machine, tmp_path, asked, cores
+):
+  given = {'OMP_NUM_THREADS': asked}
+  assert process.count_cores(given, tmp_path) == cores
+
+
+def test_each_core_is_a_device_unless_the_user_has_said_how_many():
+  assert process.settings({}, cores=3)['JAX_NUM_CPU_DEVICES'] == '3'
+  assert 'JAX_NUM_CPU_DEVICES' not in process.settings({}, cores=1)
+  for name, value in (
+    ('JAX_NUM_CPU_DEVICES', '2'),
+    ('XLA_FLAGS', '--xla_force_host_platform_device_count=2'),
+  ):
+    new = process.settings({name: value}, cores=3)
+    assert 'JAX_NUM_CPU_DEVICES' not in new
+
+
+def test_devices_are_made_before_jax_starts_and_not_for_subprocesses():
+  program = """
+import os
+from acme_hieros import process
+process.tune_process(cores=3)
+import jax
+print(jax.local_device_count(), 'JAX_NUM_CPU_DEVICES' in os.environ)
+process.tune_process(cores=2)
+print(jax.local_device_count())
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    check=True,
+    text=True,
+  )
+  assert done.stdout.split() == ['3', 'False', '3']

@@ -1,13 +1,14 @@
 """The learner: one jitted update of every level that is due.
 
-With several devices each takes an equal share of every batch. The update is the
-same program on arrays of the same shapes, which XLA splits: means, percentiles
-and random numbers are those of the whole batch.
+Several devices, which may be cores of the CPU, take an equal share of every
+batch each, and exchange what is of the whole batch: means, percentiles and
+random numbers (`models/shares.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
 import os
+from typing import Any
 
 import acme
 from acme.adders.reverb import base as reverb_base
@@ -15,15 +16,15 @@ from acme.jax import networks as networks_lib
 from acme.utils import counting, loggers
 import jax
 import jax.numpy as jnp
-from jax.sharding import (
-  Mesh,
-  NamedSharding,
-  PartitionSpec,
-  SingleDeviceSharding,
-)
 import numpy as np
 
-from acme_hieros.models import diagnostics, hierarchy, spaces, world_model
+from acme_hieros.models import (
+  diagnostics,
+  hierarchy,
+  shares,
+  spaces,
+  world_model,
+)
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import datasets
 
@@ -74,25 +75,14 @@ class HierosLearner(acme.Learner):
       counter: counts learner steps.
       logger_fn: label to logger; called with 'level_0', 'level_0_diagnostics',
         'level_1', ...
-      devices: that share each batch; by default all that JAX has for this
-        process.
+      devices: that share each batch; by default those of
+        `shares.share_devices`.
 
     Raises:
       ValueError: they cannot share a batch equally.
     """
-    devices = check_devices(networks.config.batch_size, devices)
-    if len(devices) == 1:
-      # Shardings would make XLA round some results in another way.
-      self._placement = SingleDeviceSharding(devices[0])
-      shardings = {}
-    else:
-      mesh = Mesh(np.array(devices), ('batch',))
-      self._placement = NamedSharding(mesh, PartitionSpec())
-      rows = NamedSharding(mesh, PartitionSpec('batch'))
-      shardings = {
-        'in_shardings': (self._placement, rows, self._placement),
-        'out_shardings': self._placement,
-      }
+    devices = shares.share_devices(networks.config.batch_size, devices)
+    self._placement, share = shares.place(devices)
     # Is told, in a sentence, what will take long.
     self.announce: Callable[[str], None] = lambda sentence: None
     self._compiled: set[int] = set()
@@ -109,11 +99,7 @@ class HierosLearner(acme.Learner):
     self._diagnoses = [
       jax.jit(functools.partial(_diagnose, level)) for level in networks.levels
     ]
-    self._updates = [
-      # The old state is overwritten in place.
-      jax.jit(level.update, donate_argnums=0, **shardings)
-      for level in networks.levels
-    ]
+    self._updates = [share(level.update) for level in networks.levels]
     # Actors hold what they were given while later updates overwrite the state.
     self._publish = jax.jit(level_lib.policy_params)
     self._set_states(level_lib.draw(networks.init, random_key))
@@ -141,7 +127,7 @@ class HierosLearner(acme.Learner):
       self._num_updates[i] += 1
       if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:
         # Before the level learns from this batch.
-        diagnoses[i] = self._diagnoses[i](self._states[i], batch)
+        diagnoses[i] = self._diagnoses[i](_on_first(self._states[i]), batch)
       self._states[i], values = self._updates[i](
         self._states[i], batch, self._guidance(i)
       )
@@ -152,7 +138,7 @@ class HierosLearner(acme.Learner):
         if len(metrics) > 1:
           self._counter.increment(steps=1)  # The levels below have made it.
         raise NonFiniteLossError(i, wrong, batch)
-      self._policies[i] = self._publish(self._states[i].params)
+      self._policies[i] = self._publish(_on_first(self._states[i].params))
     counts = self._counter.increment(steps=1)
     for i, values in metrics.items():
       self._loggers[i].write({**values, **counts})
@@ -164,11 +150,7 @@ class HierosLearner(acme.Learner):
     for name in names:
       if name != 'policy':
         raise ValueError(f'Unknown variables {name!r}; known: "policy".')
-    # Every device has all of it, and no actor has to know how many they are.
-    policies = jax.tree.map(
-      lambda x: x.addressable_data(0), tuple(self._policies)
-    )
-    return [policies for _ in names]
+    return [tuple(self._policies) for _ in names]
 
   def save(self) -> TrainingState:
     """The whole learning state, as NumPy arrays."""
@@ -190,7 +172,14 @@ class HierosLearner(acme.Learner):
   def _set_states(self, states: TrainingState):
     self._states = [jax.device_put(state, self._placement) for state in states]
     self._num_updates = [int(state.steps) for state in states]
-    self._policies = [self._publish(state.params) for state in self._states]
+    self._policies = [
+      self._publish(_on_first(state.params)) for state in self._states
+    ]
+
+
+def _on_first(tree: Any) -> Any:
+  """Arrays that every device has, on the first one alone."""
+  return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def _diagnose(
@@ -217,28 +206,6 @@ def check_platforms():
       '(jax[cuda12] for NVIDIA), unset JAX_PLATFORMS to have JAX take what it '
       'finds, or set it to cpu.'
     ) from error
-
-
-def check_devices(
-  batch_size: int, devices: Sequence[jax.Device] | None = None
-) -> Sequence[jax.Device]:
-  """Returns the devices that are to share batches of `batch_size` sequences.
-
-  Args:
-    batch_size: of the whole batch.
-    devices: as `HierosLearner` takes them.
-
-  Raises:
-    ValueError: the shares would not be equal.
-  """
-  devices = jax.local_devices() if devices is None else devices
-  if batch_size % len(devices):
-    raise ValueError(
-      f'batch_size={batch_size} cannot be shared equally by {len(devices)} '
-      f'devices: make it a multiple of {len(devices)}, or show JAX fewer '
-      'devices, for example with CUDA_VISIBLE_DEVICES.'
-    )
-  return devices
 
 
 def to_batch(rows: reverb_base.Step) -> level_lib.Batch:

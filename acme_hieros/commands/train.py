@@ -144,6 +144,15 @@ _TRACK = flags.DEFINE_string(
   'acme_hieros or WANDB_PROJECT; WANDB_MODE=offline keeps it in --workdir.',
   flag_values=FLAGS,
 )
+_CORES = flags.DEFINE_integer(
+  'cores',
+  None,
+  'Cores of the CPU that share each batch, as far as they divide it; results '
+  'depend on their number in the last digits. Default: all that taskset, a '
+  'container and OMP_NUM_THREADS leave. An accelerator has its work to itself.',
+  lower_bound=1,
+  flag_values=FLAGS,
+)
 _COMPILATION_CACHE = flags.DEFINE_string(
   'compilation_cache',
   None,
@@ -181,7 +190,9 @@ _EXTENT: Mapping[str, flags.FlagHolder] = {
 def main(argv: Sequence[str]):
   """Trains; argv is the program's name, and nothing else."""
   command_line.refuse_arguments(argv)
-  summary = carry_out(argv[0], _make_run, _COMPILATION_CACHE.value)
+  summary = carry_out(
+    argv[0], _make_run, _COMPILATION_CACHE.value, _CORES.value
+  )
   _exit(exit_code(summary), _LAUNCH.value)
 
 
@@ -189,6 +200,7 @@ def carry_out(
   program: str,
   make_run: Callable[[], 'runs.Run'],
   compilation_cache: str | None = None,
+  cores: int | None = None,
 ) -> 'runs.Summary':
   """Trains, and says what came of it.
 
@@ -199,6 +211,7 @@ def carry_out(
     make_run: returns what is to be run, or raises ValueError.
     compilation_cache: where what is compiled is kept; None for the user's own
       directory, empty for nowhere.
+    cores: of the CPU that share each batch; None for those that there are.
   """
   commands.require_acme(program)
   from acme_hieros import process
@@ -211,7 +224,7 @@ def carry_out(
     sessions,
   )
 
-  process.tune_process()
+  process.tune_process(cores=cores or process.count_cores())
   commands.keep_compiled(program, compilation_cache)
   try:
     run = make_run()

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TextIO
 
 from absl import logging
 from acme.utils import loggers
+import jax
 import launchpad as lp
 from launchpad import address as lp_address
 from launchpad import context
@@ -494,7 +495,9 @@ def _make_processes(
 ) -> Mapping[str, Worker]:
   return {
     name: _Process(name, command, _ENVIRONMENT | environment, workdir)
-    for name, command, environment in _commands(program, workdir, ())
+    for name, command, environment in _commands(
+      program, workdir, jax.local_device_count(backend='cpu')
+    )
   }
 
 
@@ -513,21 +516,28 @@ def _make_ray_nodes(
   return {
     # Interpreter and script are those of the machine.
     name: cluster.make_node(name, command[2:], told | environment, workdir)
-    for name, command, environment in _commands(program, workdir, sorted(hosts))
+    # The learner asks its machine for one CPU.
+    for name, command, environment in _commands(
+      program, workdir, 1, sorted(hosts)
+    )
   }
 
 
 def _commands(
-  program: lp.Program, workdir: workdirs.Workdir, hosts: Sequence[str]
+  program: lp.Program,
+  workdir: workdirs.Workdir,
+  cores: int,
+  hosts: Sequence[str] = (),
 ) -> Iterator[tuple[str, Sequence[str], Mapping[str, str]]]:
   """(name, command, variables) of every node.
 
   Args:
     program: whose nodes have their addresses.
     workdir: of the run; what nodes are to do is written there.
+    cores: of the CPU that share the learner's batches.
     hosts: those of the addresses that are not on this machine.
   """
-  learner = process.settings(_ENVIRONMENT)
+  learner = process.settings(_ENVIRONMENT, cores=cores)
   other = process.settings(_ENVIRONMENT, learns=False)
   # Actors leave the accelerator to the learner, and each is as good as any:
   # with more threads than cores they would only be in each other's way.

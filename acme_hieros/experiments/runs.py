@@ -32,7 +32,7 @@ from acme_hieros.experiments import (
   tracking,
   trust,
 )
-from acme_hieros.models import hierarchy, spaces
+from acme_hieros.models import hierarchy, shares, spaces
 from acme_hieros.models import level as level_lib
 from acme_hieros.replay import etbs
 from acme_hieros.scores import statistics
@@ -459,6 +459,7 @@ def prepare(run: Run) -> Preparation:
     raise
   if spaces.is_unbounded(networks.action_space):
     notes = (*notes, _UNBOUNDED)
+  notes = (*notes, *_note_cores(run.config.batch_size))
   return Preparation(
     workdir, store, restored, environment_spec, networks, shapes, notes
   )
@@ -502,6 +503,18 @@ _UNBOUNDED = (
   'to 1, or as near to the one bound that there is; where others are needed, '
   'give the action bounds.'
 )
+
+
+def _note_cores(batch_size: int) -> Sequence[str]:
+  """How many cores of the CPU learn, where there are several."""
+  devices = jax.local_devices()
+  if devices[0].platform != 'cpu' or len(devices) == 1:
+    return ()
+  sharing = len(shares.share_devices(batch_size))
+  note = f'Each batch is shared by {sharing} of {len(devices)} cores'
+  if sharing < len(devices):
+    note += f', since batch_size={batch_size} is no multiple of more'
+  return (f'{note}.',)
 
 
 def _look_at_environment(run: Run) -> tuple[specs.EnvironmentSpec, list[str]]:
@@ -607,7 +620,7 @@ def check(run: Run):
       )
   run.config.check_fillable(run.num_steps, run.num_environments)
   learning.check_platforms()
-  learning.check_devices(run.config.batch_size)
+  shares.share_devices(run.config.batch_size)
 
 
 def _check_is_sent(what: str, value: Any):

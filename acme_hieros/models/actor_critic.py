@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import ActorCriticConfig, WorldModelConfig
-from acme_hieros.models import distributions, mlp, spaces
+from acme_hieros.models import distributions, mlp, shares, spaces
 from acme_hieros.models.cores import base, s5
 from acme_hieros.models.ops import linear
 
@@ -64,7 +64,8 @@ class Gaussian(NamedTuple):
 
   def sample(self, key: Array) -> Array:
     """Reparameterised: gradients reach mean and std."""
-    return self.mean + self.std * jax.random.normal(key, self.mean.shape)
+    noise = shares.draw(jax.random.normal, key, self.mean.shape)
+    return self.mean + self.std * noise
 
   def mode(self) -> Array:
     return self.mean
@@ -423,13 +424,15 @@ def replay_policy_loss(
 
 def percentile_range(returns: Array) -> Array:
   """From the 5th to the 95th percentile (DreamerV3, "Actor learning")."""
-  low, high = jnp.percentile(returns, jnp.array([5.0, 95.0]))
+  everyones = shares.gather(returns)
+  low, high = jnp.percentile(everyones, jnp.array([5.0, 95.0]))
   return high - low
 
 
 def moments(advantage: Array, weight: Array) -> tuple[Array, Array]:
   """Weighted mean and standard deviation of advantages, [H, ...] to []."""
-  total = jnp.maximum(jnp.sum(weight), 1e-8)
-  mean = jnp.sum(weight * advantage) / total
-  variance = jnp.sum(weight * jnp.square(advantage - mean)) / total
+  total = jnp.maximum(shares.total(jnp.sum(weight)), 1e-8)
+  mean = shares.total(jnp.sum(weight * advantage)) / total
+  squares = weight * jnp.square(advantage - mean)
+  variance = shares.total(jnp.sum(squares)) / total
   return mean, jnp.sqrt(variance)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from acme_hieros.config import ActorCriticConfig
-from acme_hieros.models import actor_critic, distributions, spaces
+from acme_hieros.models import actor_critic, distributions, shares, spaces
 from acme_hieros.models.ops import linear
 
 Array = jax.Array
@@ -351,7 +351,9 @@ class Behaviour:
         / jnp.maximum(self.floors[name], debias * moved[name])
       )
       metrics[f'{name}_scale'] = debias * moved[name]
-    magnitude = {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
+    magnitude = shares.mean(
+      {n: jnp.mean(jnp.abs(part)) for n, part in parts.items()}
+    )
     total = sum(magnitude.values())
     metrics.update(
       {

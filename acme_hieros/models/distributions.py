@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from acme_hieros.models import shares
 from acme_hieros.models.ops import linear, placement, reductions
 
 Array = jax.Array
@@ -172,12 +173,19 @@ def mix_uniform_among(
   return jnp.where(there, jnp.log(odds + share / size), NEVER)
 
 
-def sample_index(key: Array, log_probs: Array) -> Array:
+def sample_index(
+  key: Array, log_probs: Array, rows: shares.Rows = shares.FIRST
+) -> Array:
   """Draws indices [...] (int32) from log-probabilities [..., classes].
 
   Inverts the cumulative distribution: one random number a draw, where the
   Gumbel trick needs one a class. The cumulative sum is a product with a
   triangular matrix, which every backend does fast.
+
+  Args:
+    key: random key.
+    log_probs: of the classes.
+    rows: where those are that devices may share.
   """
   classes = log_probs.shape[-1]
   # In full precision, or the reduced one of some accelerators biases the draw.
@@ -186,7 +194,7 @@ def sample_index(key: Array, log_probs: Array) -> Array:
     jnp.triu(jnp.ones((classes, classes))),
     precision=jax.lax.Precision.HIGHEST,
   )
-  u = jax.random.uniform(key, log_probs.shape[:-1] + (1,))
+  u = shares.draw(jax.random.uniform, key, log_probs.shape[:-1] + (1,), rows)
   # Scaled by the last sum, so that rounding cannot push u beyond it.
   below = cumulative[..., :-1] <= u * cumulative[..., -1:]
   return jnp.sum(below, -1, dtype=jnp.int32)
@@ -202,9 +210,14 @@ def straight_through(index: Array, log_probs: Array) -> Array:
   return onehot + (probs - jax.lax.stop_gradient(probs))
 
 
-def sample_onehot(key: Array, log_probs: Array) -> linear.OneHots:
-  """A straight-through sample of log-probabilities [..., count, classes]."""
-  index = sample_index(key, jax.lax.stop_gradient(log_probs))
+def sample_onehot(
+  key: Array, log_probs: Array, rows: shares.Rows = shares.FIRST
+) -> linear.OneHots:
+  """A straight-through sample of log-probabilities [..., count, classes].
+
+  Args: as of `sample_index`.
+  """
+  index = sample_index(key, jax.lax.stop_gradient(log_probs), rows)
   return linear.OneHots(index, straight_through(index, log_probs))
 
 
@@ -222,7 +235,9 @@ def mutual_information(log_probs: Array) -> Array:
   Args:
     log_probs: [..., count, classes], of all the inputs in a batch.
   """
-  probs = jnp.mean(jnp.exp(log_probs), tuple(range(log_probs.ndim - 2)))
+  probs = shares.mean(
+    jnp.mean(jnp.exp(log_probs), tuple(range(log_probs.ndim - 2)))
+  )
   marginal = -jnp.sum(jax.scipy.special.xlogy(probs, probs))
   return marginal - jnp.mean(entropy(log_probs))
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from acme_hieros.config import WorldModelConfig
-from acme_hieros.models import mlp, spaces
+from acme_hieros.models import mlp, shares, spaces
 from acme_hieros.models.ops import (
   convolution,
   linear,
@@ -130,7 +130,7 @@ def track_means(
   for i, name in enumerate(images(space)):
     module = f'world_model/~/image_mean_{i}'
     mean = params[module]['mean']
-    new = jnp.mean(space[name].encode(observation[name]), (0, 1))
+    new = shares.mean(jnp.mean(space[name].encode(observation[name]), (0, 1)))
     params[module] = {'mean': mean + rate * (new - mean)}
   return params
 

@@ -18,6 +18,7 @@ from acme_hieros.models import (
   encoders,
   exploration,
   optimizers,
+  shares,
   spaces,
   subgoals,
   turns,
@@ -518,6 +519,8 @@ class Level:
     Where a loss or a gradient is not finite, only the metrics tell: the state
     comes back as it was, so that the update can be looked at again.
 
+    Devices may share it, each with its rows of the batch (`shares`).
+
     Args:
       state: the level's learning state.
       batch: [B, T, ...] of its replay.
@@ -601,12 +604,15 @@ class Level:
       guidance,
     )
     metrics.update(more)
+    grads, metrics = shares.mean(
+      (grads._replace(world_model=model_grads), metrics)
+    )
 
     parts, carried = [], []
     for name, optimizer, grad, part, optimizer_state in zip(
       Params._fields,
       self.optimizers,
-      grads._replace(world_model=model_grads),
+      grads,
       params,
       state.optimizers,
     ):
@@ -682,7 +688,8 @@ class Level:
       trajectory = self.imagine(
         acting, imagine_key, start, start_features, code, memory
       )
-    rewards = self._rewards(learned, coder_key, trajectory, code)
+    rows = shares.Rows(1, len(managed.reached) if managed else 1)
+    rewards = self._rewards(learned, coder_key, trajectory, code, rows)
     loss, (scales, metrics) = self.behaviour.loss(
       behaviour.Learned(learned.actor, learned.critics),
       self._known(state),
@@ -711,11 +718,13 @@ class Level:
       deter = trajectory.deter
       if self._config.subgoals.learns_from == 'replay':
         deter, coder_key = start.deter, jax.random.fold_in(coder_key, 1)
+        rows = shares.FIRST
       more_loss, more = self._autoencoder_loss(
         learned.autoencoder,
         coder_key,
         deter,
         state.held.get('kl', self._config.subgoals.kl_scale),
+        rows,
       )
       loss += more_loss
       metrics.update(more)
@@ -785,8 +794,9 @@ class Level:
     key: Array,
     trajectory: Trajectory,
     code: Array | None,
+    rows: shares.Rows,
   ) -> dict[str, Array]:
-    """Rewards [H, N] by stream."""
+    """Rewards [H, N] by stream; `rows` is where N has those of the batch."""
     rewards = {EXTRINSIC: trajectory.reward}
     if self.autoencoder and code is not None:
       goal = self.autoencoder.decode(
@@ -795,12 +805,17 @@ class Level:
       rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
     if self.has_novelty:
       rewards[NOVELTY] = self.novelty(
-        learned, key, trajectory.deter, trajectory.output
+        learned, key, trajectory.deter, trajectory.output, rows
       )
     return rewards
 
   def novelty(
-    self, params: Params, key: Array, deter: Array, output: Array
+    self,
+    params: Params,
+    key: Array,
+    deter: Array,
+    output: Array,
+    rows: shares.Rows = shares.FIRST,
   ) -> Array:
     """The novelty reward of states: [...]; leaves parameters alone.
 
@@ -808,6 +823,7 @@ class Level:
       params: of autoencoder or ensemble.
       key: random key.
       deter, output: of the states, [..., any].
+      rows: where those are that devices may share.
     """
     params = jax.lax.stop_gradient(params)
     if self.ensemble:
@@ -816,12 +832,17 @@ class Level:
       )
     assert self.autoencoder
     seen = subgoals.reconstruct(
-      self.autoencoder, params.autoencoder, key, deter
+      self.autoencoder, params.autoencoder, key, deter, rows
     )
     return subgoals.novelty_reward(seen.error, deter.shape[-1])
 
   def _autoencoder_loss(
-    self, params: hk.Params, key: Array, deter: Array, kl_scale: Array | float
+    self,
+    params: hk.Params,
+    key: Array,
+    deter: Array,
+    kl_scale: Array | float,
+    rows: shares.Rows,
   ) -> tuple[Array, dict[str, Array]]:
     """The loss on h [..., D], which is left alone, and metrics.
 
@@ -830,7 +851,7 @@ class Level:
     """
     assert self.autoencoder
     coded = subgoals.reconstruct(
-      self.autoencoder, params, key, jax.lax.stop_gradient(deter)
+      self.autoencoder, params, key, jax.lax.stop_gradient(deter), rows
     )
     error, kl = jnp.mean(coded.error), jnp.mean(coded.kl)
     loss = error + kl_scale * kl
@@ -868,11 +889,15 @@ class Level:
     self, held: Mapping[str, Array], metrics: Mapping[str, Array]
   ) -> dict[str, Array]:
     """The weights after a step towards what holds their targets."""
+    targets = self._targets()
+    measured = shares.mean(
+      {name: metrics[target.metric] for name, target in targets.items()}
+    )
     return {
       name: optimizers.hold(
-        held[name], metrics[target.metric], target.value, target.raises
+        held[name], measured[name], target.value, target.raises
       )
-      for name, target in self._targets().items()
+      for name, target in targets.items()
     }
 
 

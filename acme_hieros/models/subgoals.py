@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from acme_hieros.config import SubgoalConfig
-from acme_hieros.models import distributions, mlp, spaces
+from acme_hieros.models import distributions, mlp, shares, spaces
 
 Array = jax.Array
 
@@ -83,11 +83,22 @@ class Reconstruction(NamedTuple):
 
 
 def reconstruct(
-  autoencoder: Autoencoder, params: hk.Params, key: Array, deter: Array
+  autoencoder: Autoencoder,
+  params: hk.Params,
+  key: Array,
+  deter: Array,
+  rows: shares.Rows = shares.FIRST,
 ) -> Reconstruction:
-  """Encodes h [..., D], samples the code and decodes it."""
+  """Encodes h [..., D], samples the code and decodes it.
+
+  Args:
+    autoencoder, params: the functions and their parameters.
+    key: random key.
+    deter: h.
+    rows: where those are that devices may share.
+  """
   log_probs = autoencoder.encode(params, deter)
-  code = distributions.sample_onehot(key, log_probs)
+  code = distributions.sample_onehot(key, log_probs, rows)
   decoded = autoencoder.decode(
     params, code.value.reshape(deter.shape[:-1] + (-1,))
   )

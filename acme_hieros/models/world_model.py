@@ -22,6 +22,7 @@ from acme_hieros.models import (
   distributions,
   encoders,
   mlp,
+  shares,
   spaces,
   turns,
 )
@@ -567,7 +568,7 @@ class _WorldModel(hk.Module):
     representation = distributions.kl_divergence(posterior, stop(prior))
     # What came before a sequence's first step is not known mid-episode: neither
     # what to predict there nor what to predict it from.
-    known = came.known / jnp.mean(came.known)
+    known = came.known / shares.mean(jnp.mean(came.known))
     losses.update(
       self._prediction_losses(
         known, reward_logits, continue_logit, dynamics, came
@@ -636,7 +637,9 @@ class _WorldModel(hk.Module):
     )
     # Nobody foresees what comes after an episode's end.
     known = jnp.cumsum(start, 1) == 0
-    known = known / jnp.maximum(jnp.mean(known), 1.0 / known.size)
+    known = known / jnp.maximum(
+      shares.mean(jnp.mean(known)), 1.0 / (known.size * shares.number())
+    )
     losses = self._prediction_losses(
       known, reward_logits, continue_logit, dynamics, came
     )

@@ -1,18 +1,18 @@
-"""Runs `sharding_cases.py` with two virtual devices."""
+"""Runs what needs several virtual devices, each in a process of its own."""
 
 import os
 import pathlib
 import subprocess
 import sys
 
-CASES = pathlib.Path(__file__).with_name('sharding_cases.py')
+FOLDER = pathlib.Path(__file__).parent
 
 
-def test_a_learner_on_two_devices_does_what_it_does_on_one():
+def run(command, devices):
   # How many devices the CPU counts as is settled when JAX starts.
-  flags = '--xla_force_host_platform_device_count=2'
+  flags = f'--xla_force_host_platform_device_count={devices}'
   done = subprocess.run(
-    [sys.executable, '-m', 'pytest', str(CASES)],
+    [sys.executable, *command],
     env={
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
@@ -23,3 +23,11 @@ def test_a_learner_on_two_devices_does_what_it_does_on_one():
     text=True,
   )
   assert done.returncode == 0, done.stdout
+
+
+def test_a_learner_on_two_devices_does_what_it_does_on_one():
+  run(['-m', 'pytest', str(FOLDER / 'sharding_cases.py')], 2)
+
+
+def test_updates_of_full_size_end_on_more_devices_than_cores():
+  run([str(FOLDER / 'sharding_full_size.py')], 4)

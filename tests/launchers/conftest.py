@@ -39,7 +39,7 @@ def load_launcher(compile_quickly):
 
     # Settings are for whole processes, and this one has other tests to run.
     if hasattr(launcher, 'process'):
-      launcher.process = types.SimpleNamespace(tune_process=lambda: None)
+      launcher.process = types.SimpleNamespace(tune_process=lambda **_: None)
 
     def launch(*arguments):
       with flagsaver.flagsaver():
@@ -72,7 +72,7 @@ def _launch_command(command, program):
       command.FLAGS[name].unparse()
     with pytest.MonkeyPatch.context() as patch:
       # Settings are for whole processes, and this one has other tests to run.
-      patch.setattr(process, 'tune_process', lambda: None)
+      patch.setattr(process, 'tune_process', lambda **_: None)
       return _call(command.main, command.FLAGS, program, arguments)
 
   return launch

@@ -155,7 +155,9 @@ def start(*arguments):
 
 def test_ctrl_c_saves_and_the_run_can_be_continued(tmp_path, launch):
   path = tmp_path / 'run'
-  process = start(*SMALLEST, '--num_steps=1000000', f'--workdir={path}')
+  process = start(
+    *SMALLEST, '--num_steps=1000000', '--cores=2', f'--workdir={path}'
+  )
   try:
     deadline = time.time() + 200
     log = path / 'logs' / 'level_1.csv'
@@ -169,6 +171,7 @@ def test_ctrl_c_saves_and_the_run_can_be_continued(tmp_path, launch):
     process.kill()
   assert process.returncode == 130
   assert 'Traceback' not in err
+  assert 'Each batch is shared by 2 of 2 cores.' in out
   assert 'Interrupted after' in out and f'--resume --workdir={path}' in out
   before = checkpoints_of(path)
   counts = before['counts']

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.models import hierarchy, spaces, world_model
+from acme_hieros.models import hierarchy, shares, spaces, world_model
 from acme_hieros.models import level as level_lib
 
 SEEN = {'body': spaces.Vector((3,))}
@@ -325,3 +325,18 @@ def test_deterministic_managers_choose_the_likeliest(managed, draw):
   features = level.world_model.predict(own.world_model, memory.state).features
   mode = level.manager.actor.apply(own.manager, features).mode()
   np.testing.assert_array_equal(memory.code, mode)
+
+
+def test_devices_that_share_the_batch_do_together_what_one_does(
+  level, state, batch
+):
+  new, metrics = jax.jit(level.update)(state, batch)
+  rows = jax.tree.map(lambda x: x.reshape(BATCH, 1, *x.shape[1:]), batch)
+  together = jax.vmap(level.update, (None, 0), axis_name=shares.AXIS)
+  news, told = jax.jit(together)(state, rows)
+  for name, value in metrics.items():
+    np.testing.assert_allclose(
+      told[name], [value] * BATCH, rtol=1e-4, atol=1e-6, err_msg=name
+    )
+  for name, weight in new.held.items():
+    np.testing.assert_allclose(news.held[name], [weight] * BATCH, rtol=1e-5)

@@ -166,9 +166,10 @@ class Cluster:
   def close(self):
     """Leaves the cluster, and all that is at work there ends."""
     if self._killed:
-      self.ray.wait(
-        self._killed, num_returns=len(self._killed), timeout=_KILL_SECONDS
-      )
+      with contextlib.suppress(OSError):
+        self.ray.wait(
+          self._killed, num_returns=len(self._killed), timeout=_KILL_SECONDS
+        )
     self._closing.close()
 
 
@@ -203,21 +204,29 @@ class Node:
     self._code: int | None = 0
 
   def start(self):
+    self._code = self.pid = None
+    try:
+      self._start()
+    except OSError:  # Ray's process on this machine is gone.
+      self._code, self._host = LOST, None
+
+  def _start(self):
     if self._host is None:
       spread = {'scheduling_strategy': 'SPREAD'}
       self._host = self._cluster.place(self.name, spread)
-    self._code = self.pid = None
     self._asked = self._host.start.remote(*self._arguments)
 
   def poll(self) -> int | None:
     ray = self._cluster.ray
-    if self._code is not None or not ray.wait([self._asked], timeout=0)[0]:
+    if self._code is not None:
       return self._code
     try:
+      if not ray.wait([self._asked], timeout=0)[0]:
+        return None
       answer = ray.get(self._asked)
     except ray.exceptions.ActorUnavailableError:
       self._asked = self._host.wait.remote()  # It may come back.
-    except ray.exceptions.RayActorError:
+    except (ray.exceptions.RayActorError, OSError):
       self._code, self._host = LOST, None
     except ray.exceptions.RayTaskError as error:
       self._refuse(_foreign('that was chosen', error))
@@ -238,13 +247,14 @@ class Node:
 
   def stop(self):
     if self._host is not None:
-      self._host.send.remote(
-        int(nodes.STOP_SIGNALS.get(self.name, signal.SIGTERM))
-      )
+      number = nodes.STOP_SIGNALS.get(self.name, signal.SIGTERM)
+      with contextlib.suppress(OSError):
+        self._host.send.remote(int(number))
 
   def kill(self):
     if self._host is not None:
-      self._cluster.kill(self._host)
+      with contextlib.suppress(OSError):
+        self._cluster.kill(self._host)
 
 
 def _foreign(machine: str, error: Exception) -> str:

@@ -120,6 +120,15 @@ def test_a_lost_node_goes_elsewhere_and_a_dead_one_stays(node):
   ]
 
 
+def test_all_is_lost_where_ray_is_gone_on_this_machine(node):
+  one = node(Host(BrokenPipeError()))
+  one.start()
+  assert one.poll() == ray_nodes.LOST
+  one._cluster.place = lambda *_: (_ for _ in ()).throw(BrokenPipeError())
+  one.start()
+  assert one.poll() == ray_nodes.LOST
+
+
 def test_a_host_that_cannot_be_reached_is_asked_again(node):
   host = Host(status(), UnavailableError(), status(0))
   one = node(host)

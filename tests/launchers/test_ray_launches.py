@@ -1,6 +1,8 @@
 """Programs on a Ray cluster of two nodes, where the extra ray is there."""
 
+import ipaddress
 import json
+import pathlib
 import signal
 import time
 
@@ -22,6 +24,7 @@ def cluster():
     initialize_head=True,
     head_node_args={
       'num_cpus': 4,
+      'node_ip_address': '127.0.0.2',
       '_system_config': {
         'health_check_failure_threshold': 3,
         'health_check_period_ms': 1000,
@@ -32,7 +35,13 @@ def cluster():
       },
     },
   )
-  found.other = found.add_node(num_cpus=3)
+  found.other = found.add_node(num_cpus=3, node_ip_address='127.0.0.3')
+  # Programs that begin here are on the first one, which is never lost; Ray has
+  # them on the last that was added.
+  session = pathlib.Path(found.head_node.get_session_dir_path())
+  (session / 'node_ip_address.json').write_text(
+    json.dumps({'node_ip_address': '127.0.0.2'})
+  )
   yield found
   found.shutdown()
 
@@ -88,7 +97,13 @@ def test_nodes_on_two_machines_learn_stop_at_ctrl_c_and_go_on(
   wait_for(process, lambda: counts(path).get('learner_steps', 0) >= 5)
   pids = read(path, 'nodes/pids.json')
   assert sorted(pids) == sorted(test_launches.NODES)
-  assert sorted(read(path, 'nodes/machines.json')) == sorted(pids)
+  machines = read(path, 'nodes/machines.json')
+  assert machines.keys() == pids.keys()
+  assert set(machines.values()) == {'127.0.0.2', '127.0.0.3'}
+  # Servers listen there alone.
+  for name in ('replay', 'coordinator', 'learner'):
+    (host,) = test_launches.listening(pids[name])
+    assert ipaddress.ip_address(host).ipv4_mapped.compressed == machines[name]
   places = {name: raylet_of(cluster, pid) for name, pid in pids.items()}
   assert places['learner'] is cluster.head_node
   assert places['replay'] is places['coordinator'] is places['learner']

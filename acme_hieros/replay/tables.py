@@ -93,8 +93,8 @@ def make_step_table(config: HierosConfig) -> reverb.Table:
       # can act while it learns.
       error_buffer=(
         owed_from,
-        # Reverb asks for so much at least.
-        owed_from + max(2.0, 2.0 * ratio, ratio * _MOST_STEPS_AHEAD),
+        # Reverb asks for so much at least, of a difference, which is rounded.
+        owed_from + 1.001 * max(2.0, 2.0 * ratio, ratio * _MOST_STEPS_AHEAD),
       ),
     ),
     signature=tf.TensorSpec((1,), bool),

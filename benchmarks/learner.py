@@ -33,9 +33,9 @@ import numpy as np
 from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.models import cores as cores_lib
-from acme_hieros.models import hierarchy, shares, spaces, world_model
+from acme_hieros.models import hierarchy, shares, spaces
 from acme_hieros.models import level as level_lib
-from benchmarks import timing
+from benchmarks import batches, timing
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
 _SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
@@ -251,7 +251,7 @@ def prepare_update(config, level: level_lib.Level) -> Callable[[], None]:
   state = jax.device_put(
     level_lib.draw(level.init, jax.random.PRNGKey(0)), placement
   )
-  batch = random_batch(config, level)
+  batch = batches.draw(config, level)
   update = share(level.update)
 
   def run():
@@ -283,35 +283,6 @@ def prepare_policy(
       np.asarray(action)
 
   return run
-
-
-def random_batch(config, level: level_lib.Level) -> level_lib.Batch:
-  """What replay could hold, without meaning; NumPy, [B, T, ...]."""
-  rng = np.random.default_rng(0)
-  shape = (config.batch_size, config.sequence_length)
-
-  def draw(space):
-    size = (*shape, *space.shape)
-    if isinstance(space, spaces.Vector):
-      return rng.normal(size=size).astype(space.dtype)
-    if isinstance(space, spaces.Continuous):
-      return rng.uniform(space.minimum, space.maximum, size).astype(space.dtype)
-    high = 256 if isinstance(space, spaces.Image) else space.classes
-    return rng.integers(0, high, size).astype(space.dtype)
-
-  return level_lib.Batch(
-    world_model.Sequence(
-      observation={
-        n: draw(space) for n, space in level.observation_spaces.items()
-      },
-      action=draw(level.action_space),
-      reward=rng.normal(size=shape).astype(np.float32),
-      discount=np.ones(shape, np.float32),
-      start_of_episode=rng.random(shape) < 0.01,
-    ),
-    draw(level.subgoal_space).astype(np.uint8) if level.subgoal_space else None,
-    np.full(shape, -1.0, np.float32),
-  )
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import numpy as np
 from acme_hieros import config as config_lib
 from acme_hieros.models import hierarchy, shares, spaces
 from acme_hieros.models import level as level_lib
-from benchmarks import learner
+from benchmarks import batches
 
 UPDATES = 3
 
@@ -21,7 +21,7 @@ def main():
     config, {spaces.SINGLE: spaces.Image((64, 64, 3))}, spaces.Discrete((), 18)
   )
   (level,) = networks.levels
-  batch = learner.random_batch(config, level)
+  batch = batches.draw(config, level)
   devices = shares.share_devices(config.batch_size)
   assert len(devices) == 4
   placement, share = shares.place(devices)

@@ -17,7 +17,7 @@ from acme_hieros.models import (
   spaces,
 )
 from acme_hieros.models import level as level_lib
-from benchmarks import learner
+from benchmarks import batches
 
 DEVICES = 3
 KEY = jax.random.PRNGKey(0)
@@ -142,7 +142,7 @@ def test_an_update_that_is_shared_is_that_of_one_device(config):
   level = level_lib.Level(
     config, {'body': spaces.Vector((3,))}, spaces.Discrete((), 3)
   )
-  batch = learner.random_batch(config, level)
+  batch = batches.draw(config, level)
   state = level_lib.draw(level.init, KEY)
   new, metrics = jax.jit(level.update)(state, batch)
   together = jax.vmap(level.update, (None, 0), axis_name=shares.AXIS)
@@ -188,7 +188,7 @@ def _check_exchanges(config, index):
     config, {spaces.SINGLE: spaces.Image((64, 64, 3))}, spaces.Discrete((), 18)
   )
   level = networks.levels[index]
-  own = learner.random_batch(
+  own = batches.draw(
     config_lib.override(config, {'batch_size': config.batch_size // 2}), level
   )
   state = jax.eval_shape(level.init, KEY)

@@ -319,7 +319,7 @@ def test_acting_and_training_give_the_same_state_for_the_same_history(
   config, draw, monkeypatch, action
 ):
   monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, rows: jnp.argmax(p, -1)
+    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
   )
   config = dataclasses.replace(config, depth=1, context_length=7)
   agent = Agent(config, draw, action)

@@ -93,7 +93,7 @@ def test_acting_has_the_memory_that_training_starts_from(
 ):
   """Replay a whole episode: the memory before each step is the actor's."""
   monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, rows: jnp.argmax(p, -1)
+    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
   )
   config = dataclasses.replace(
     config, depth=depth, actor_critic=settings, context_length=LENGTH

@@ -125,7 +125,7 @@ def test_a_long_episode_stops_in_between(agent):
 
 def test_padding_changes_nothing(agent, recorder, monkeypatch):
   monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, rows: jnp.argmax(p, -1)
+    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
   )
   networks, params = agent
   padded, exact = (
@@ -145,7 +145,7 @@ def test_forecasts_start_where_they_say_and_end_with_the_episode(
   agent, monkeypatch
 ):
   monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, rows: jnp.argmax(p, -1)
+    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
   )
   networks, params = agent
   recorder = recording.Recorder(networks, 30)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 FOLDER = pathlib.Path(__file__).parent
+ROOT = FOLDER.parent.parent
 
 
 def run(command, devices):
@@ -15,6 +16,7 @@ def run(command, devices):
     [sys.executable, *command],
     env={
       **os.environ,
+      'PYTHONPATH': str(ROOT),
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flags}',
     },

@@ -562,7 +562,7 @@ def test_a_function_that_cannot_be_sent_is_refused(tmp_path):
   run = make_run(
     tmp_path / 'run', environment=make, environment_options={}, num_steps=999
   )
-  runs._check(run)
+  runs.check(run)
   with pytest.raises(ValueError, match='cannot be sent.*lock.*launch=local'):
     runs.prepare(run.replace(launch='local_mp'))
   assert not (tmp_path / 'run').exists()

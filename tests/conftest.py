@@ -7,13 +7,14 @@ import shutil
 import tempfile
 
 # Compiling is most of what tests cost, and many processes (workers, launchers)
-# compile the same small networks: what one has compiled is there for the next.
+# compile the same small networks: what one has compiled is there for the next,
+# however small it is.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   _cache = tempfile.mkdtemp(prefix='compiled')
   atexit.register(shutil.rmtree, _cache, ignore_errors=True)
   os.environ |= {
     'JAX_COMPILATION_CACHE_DIR': _cache,
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
   }
 
@@ -26,6 +27,11 @@ gc.set_threshold(100_000, 20, 20)
 
 import jax  # noqa: E402  It reads the environment when it is imported.
 import pytest  # noqa: E402
+
+from acme_hieros import process  # noqa: E402
+
+# What launchers compile is there for the tests, too: the same flags.
+os.environ |= process.settings(os.environ, learns=False)
 
 # At the end of a run all workers shall have something to do.
 _LONG = ('launchers', 'experiments', 'examples')

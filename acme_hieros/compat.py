@@ -226,7 +226,10 @@ class _AfterCompat:
 def _unpickle(pickled: bytes) -> Any:
   import cloudpickle
 
-  return cloudpickle.loads(pickled)
+  from acme_hieros import process
+
+  with process.importing():
+    return cloudpickle.loads(pickled)
 
 
 def _reach_launchpad_children() -> None:

@@ -1,8 +1,9 @@
 """Settings of a whole process with which JAX is faster on a CPU."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import ctypes
+import gc
 import os
 import pathlib
 
@@ -144,3 +145,21 @@ def tune_process(learns: bool = True, cores: int = 1):
       os.environ[name] = value
     elif mallopt:
       mallopt(*_MALLOC[name])
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+  """Has Python look for no garbage in what is imported meanwhile.
+
+  For programs. Acme and TensorFlow make hundreds of thousands of objects that
+  all stay; looking through them takes a fifth of the time that they take, and
+  more while JAX traces.
+  """
+  enabled = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    gc.freeze()
+    if enabled:
+      gc.enable()

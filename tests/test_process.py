@@ -1,5 +1,6 @@
 """What the settings of a process do, each in a process of its own."""
 
+import gc
 import json
 import os
 import subprocess
@@ -180,3 +181,14 @@ print(jax.local_device_count())
     text=True,
   )
   assert done.stdout.split() == ['3', 'False', '3']
+
+
+def test_what_is_imported_is_not_looked_through_for_garbage():
+  before = gc.get_freeze_count()
+  try:
+    with process.importing():
+      assert not gc.isenabled()
+      made = [[] for _ in range(1000)]
+    assert gc.isenabled() and gc.get_freeze_count() >= before + len(made)
+  finally:
+    gc.unfreeze()

@@ -215,14 +215,16 @@ def carry_out(
   """
   commands.require_acme(program)
   from acme_hieros import process
-  from acme_hieros.agent import learning
-  from acme_hieros.experiments import (
-    checkpoints,
-    console,
-    environment_loop,
-    launching,
-    sessions,
-  )
+
+  with process.importing():
+    from acme_hieros.agent import learning
+    from acme_hieros.experiments import (
+      checkpoints,
+      console,
+      environment_loop,
+      launching,
+      sessions,
+    )
 
   process.tune_process(cores=cores or process.count_cores())
   commands.keep_compiled(program, compilation_cache)

@@ -7,10 +7,10 @@ import os
 
 import acme
 import jax
+import numpy as np
 
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.experiments import checkpoints, runs
-from acme_hieros.models import level
 from benchmarks import smallest
 
 
@@ -102,8 +102,20 @@ def make_workdir(
 
 
 def draw_state(networks):
-  """A fresh learning state of every level."""
-  return jax.device_get(level.draw(networks.init, jax.random.PRNGKey(0)))
+  """A learning state of every level: its parameters are random, the rest zeros.
+
+  `init` would have to be compiled, and that takes seconds.
+  """
+  rng = np.random.default_rng(0)
+
+  def draw(shape):
+    return rng.normal(0.0, 0.3, shape.shape).astype(shape.dtype)
+
+  shapes = jax.eval_shape(networks.init, jax.random.PRNGKey(0))
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  return tuple(
+    state._replace(params=jax.tree.map(draw, state.params)) for state in zeros
+  )
 
 
 def make_metadata(run, steps):

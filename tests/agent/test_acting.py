@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import untrained
 
 from acme_hieros.agent import acting
 from acme_hieros.agent import builder as builder_lib
@@ -38,7 +39,7 @@ def hierarchy(make_config):
   networks = networks_lib.make_networks(
     make_config(), specs.make_environment_spec(environment)
   )
-  states = jax.jit(networks.init)(jax.random.PRNGKey(0))
+  states = untrained.draw_state(networks)
   params = tuple(level_lib.policy_params(state.params) for state in states)
   return types.SimpleNamespace(networks=networks, params=params)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reverb
 import tree
+import untrained
 
 from acme_hieros import config as config_lib
 from acme_hieros.agent import acting, adders
@@ -364,7 +365,7 @@ def acted(make_config):
   config = make_config(depth=DEPTH)
   environment = make_environment('debug/echo', length=11)
   replay = Replay(config, environment)
-  states = jax.jit(replay.networks.init)(jax.random.PRNGKey(0))
+  states = untrained.draw_state(replay.networks)
   params = tuple(level_lib.policy_params(state.params) for state in states)
   actor = acting.HierosActor(
     networks_lib.make_policy(replay.networks),

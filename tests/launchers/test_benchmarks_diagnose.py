@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import untrained
@@ -27,7 +28,12 @@ def test_what_first_actions_bring_is_found_out(
   )
   path, out = tmp_path / 'run', tmp_path / 'diagnosis.json'
   untrained.make_workdir(
-    path, 'debug/echo', {'length': 7}, depth=depth, config=config
+    path,
+    'debug/echo',
+    {'length': 7},
+    depth=depth,
+    config=config,
+    edit=lambda state: jax.tree.map(np.zeros_like, state),
   )
   assert (
     diagnose(
@@ -51,7 +57,7 @@ def test_what_first_actions_bring_is_found_out(
   assert spread['real_noise'] == pytest.approx(0.0, abs=1e-6)
   assert actions['correlation_of_two_real_halves'] == pytest.approx(1.0)
   assert sum(actions['mean_by_action']['policy']) == pytest.approx(1, abs=0.01)
-  # Nobody has trained it: it predicts no reward, and its policy is uniform.
+  # Of zeros alone: it predicts no reward, and its policy is uniform.
   assert found['rewards']['0_ahead']['mean_predicted'] == 0.0
   assert found['played']['policy_entropy'] == pytest.approx(np.log(4), rel=1e-4)
   mean = found['rewards']['0_ahead']['mean_real']

@@ -133,9 +133,9 @@ def run_for(
       stderr=subprocess.STDOUT,
       # What was compiled before is not again: most of a life is learning.
       env={
-        **os.environ,
         'JAX_COMPILATION_CACHE_DIR': f'{files.path}-compiled',
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+        **os.environ,
       },
     )
     time.sleep(seconds)

@@ -313,7 +313,8 @@ def test_environments_that_break_down_cost_an_episode_each(
     'make_environment',
     lambda name, seed, **options: Fragile(seed, **options),
   )
-  summary = training.Trainer(make_run(tmp_path)).train()
+  config = config_lib.override(CONFIG, {'depth': 1})
+  summary = training.Trainer(make_run(tmp_path, config=config)).train()
   assert summary.steps == 60 and not summary.interrupted
   # An episode of 4 steps, then 2 steps and a breakdown, and so on; the tenth
   # breakdown would come with the step after the last.

@@ -300,19 +300,22 @@ class Large(gymnasium.Env):
 
 
 class Poisoned(gymnasium.Env):
-  """Yields a reward that is not a number after 20 steps."""
+  """Yields a reward that is not a number after 20 steps.
 
-  observation_space = gymnasium.spaces.Box(-1, 1, (2,))
-  action_space = gymnasium.spaces.Discrete(2)
+  Its shapes are those of debug/catch, for which all is compiled already.
+  """
+
+  observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+  action_space = gymnasium.spaces.Discrete(3)
   _steps = 0
 
   def reset(self, *, seed=None, options=None):
-    return np.zeros(2, np.float32), {}
+    return np.zeros(3, np.float32), {}
 
   def step(self, action):
     self._steps += 1
     reward = np.nan if self._steps == 20 else 1.0
-    return np.zeros(2, np.float32), reward, False, self._steps % 5 == 0, {}
+    return np.zeros(3, np.float32), reward, False, self._steps % 5 == 0, {}
 
 
 gymnasium.register('HierosUnfit-v0', Unfit)
@@ -569,7 +572,8 @@ def test_a_nan_stops_the_run_and_can_be_reproduced(
   assert np.isnan(batch.sequence.reward).any()
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
   hierarchy = make_hierarchy(run)
-  new, metrics = jax.jit(hierarchy.levels[level].update)(state[level], batch)
+  update = jax.jit(hierarchy.levels[level].update, donate_argnums=0)
+  new, metrics = update(state[level], batch, np.float32(1.0))
   assert not np.isfinite(metrics['reward_loss'])
   jax.tree.map(np.testing.assert_array_equal, new, state[level])
 

@@ -72,12 +72,17 @@ def replace():
 
 @pytest.fixture(scope='session')
 def perturb():
-  """Adds noise to every leaf, so that nothing is zero or at its start."""
+  """Adds noise to every leaf, so that nothing is zero or at its start.
+
+  By NumPy: JAX would compile a sum for every shape.
+  """
 
   def perturb(tree, scale=0.3, seed=0):
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-      lambda x: jnp.asarray(x + scale * rng.normal(size=x.shape), x.dtype),
+      lambda x: jnp.asarray(
+        np.asarray(x) + scale * rng.normal(size=x.shape), x.dtype
+      ),
       tree,
     )
 
@@ -90,7 +95,7 @@ def draw(perturb):
 
   def draw(init, seed=0):
     shapes = jax.eval_shape(init, jax.random.PRNGKey(0))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     return perturb(zeros, 0.7, seed)
 
   return draw
@@ -102,7 +107,9 @@ def draw_state(draw):
 
   def draw_state(level):
     shapes = jax.eval_shape(level.init, jax.random.PRNGKey(0))
-    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    state = jax.tree.map(
+      lambda x: jnp.asarray(np.zeros(x.shape, x.dtype)), shapes
+    )
     return state._replace(
       params=draw(lambda key: level.init(key).params),
       slow_critics=draw(lambda key: level.init(key).slow_critics, seed=1),

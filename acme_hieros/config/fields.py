@@ -244,6 +244,10 @@ ACTOR_CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
 )
 
 
+# What tells a number, see `models.distributions`.
+SCALAR_HEADS = 'two_hot', 'symlog_two_hot', 'normal'
+
+
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig(_Part):
   """One level's world model (docs/algorithm.md, 3)."""
@@ -293,10 +297,11 @@ class WorldModelConfig(_Part):
   # Reward and continuation heads.
   head_layers: int = 2
   head_units: int = 256
-  # What tells the reward: 'two_hot' bins, or the mean of a 'normal'
+  # What tells the reward: 'two_hot' bins; the same with their mean in symlog
+  # space, 'symlog_two_hot' (DreamerV3's first); or the mean of a 'normal'
   # distribution (DreamerV2).
   reward_head: str = 'two_hot'
-  # Of 'two_hot'; one of them stands for 0.
+  # Of either 'two_hot'; one of them stands for 0.
   reward_bins: int = 255
   # Share of the uniform distribution in the categoricals of z.
   unimix: float = 0.01
@@ -342,7 +347,7 @@ class WorldModelConfig(_Part):
     )
     _require_one_of(self, 'posterior', 'observation', 'history')
     _require_one_of(self, 'features', 'hieros', 'latent', 'z', 'memory', 'full')
-    _require_one_of(self, 'reward_head', 'two_hot', 'normal')
+    _require_one_of(self, 'reward_head', *SCALAR_HEADS)
     if self.core == 'block_gru':
       _require(
         self.deter_size % self.block_gru.blocks == 0,
@@ -406,7 +411,7 @@ class ActorCriticConfig(_Part):
   max_std: float = 1.0
   # What tells values, see `WorldModelConfig.reward_head`.
   value_head: str = 'two_hot'
-  # Of 'two_hot'; one of them stands for 0.
+  # Of either 'two_hot'; one of them stands for 0.
   value_bins: int = 255
   # Every so many updates the slow critics follow, at this rate; their weight in
   # the critics' loss; whether returns are bootstrapped from them, and not from
@@ -454,7 +459,7 @@ class ActorCriticConfig(_Part):
     _require_positive(self, 'scale_floor', 'slow_period')
     _require_one_of(self, 'advantage_scale', 'range', 'deviation', 'nothing')
     _require_one_of(self, 'core', *ACTOR_CORE_PARTS)
-    _require_one_of(self, 'value_head', 'two_hot', 'normal')
+    _require_one_of(self, 'value_head', *SCALAR_HEADS)
     _require(
       self.value_bins >= 3 and self.value_bins % 2 == 1,
       f'value_bins={self.value_bins} must be odd and at '

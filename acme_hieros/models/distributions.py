@@ -70,9 +70,7 @@ def two_hot(x: Array, num_bins: int) -> Array:
   below = jnp.clip(below, 0, num_bins - 2)
   low, high = jnp.asarray(bins)[below], jnp.asarray(bins)[below + 1]
   share = jnp.clip((x - low) / (high - low), 0.0, 1.0)
-  return jnp.maximum(
-    0.0, 1.0 - jnp.abs((below + share)[..., None] - jnp.arange(num_bins))
-  )
+  return _beside(below + share, num_bins)
 
 
 def two_hot_loss(logits: Array, target: Array) -> Array:
@@ -85,16 +83,51 @@ def two_hot_loss(logits: Array, target: Array) -> Array:
   Returns:
     [...] in nats.
   """
+  return _cross_entropy(logits, two_hot(target, logits.shape[-1]))
+
+
+def two_hot_mean(logits: Array) -> Array:
+  """The mean bin of two-hot logits [..., bins]: [...]."""
+  return _mean_bin(logits, two_hot_bins(logits.shape[-1]))
+
+
+def symlog_two_hot(x: Array, num_bins: int) -> Array:
+  """As `two_hot`, by where x lies between its bins in symlog space.
+
+  There its mean is taken, too (DreamerV3, 2301.04104v1, eq. 10): what is rare
+  and large counts for less than it is worth, and what is learned varies less.
+  """
+  half = num_bins // 2
+  place = symlog(x) * (half / TWO_HOT_LIMIT)
+  return _beside(jnp.clip(place, -half, half) + half, num_bins)
+
+
+def symlog_two_hot_loss(logits: Array, target: Array) -> Array:
+  """As `two_hot_loss`."""
+  return _cross_entropy(logits, symlog_two_hot(target, logits.shape[-1]))
+
+
+def symlog_two_hot_mean(logits: Array) -> Array:
+  """What the mean bin in symlog space of logits [..., bins] is: [...]."""
+  bins = np.linspace(-TWO_HOT_LIMIT, TWO_HOT_LIMIT, logits.shape[-1])
+  return symexp(_mean_bin(logits, bins.astype(np.float32)))
+
+
+def _beside(place: Array, num_bins: int) -> Array:
+  """Weights [..., bins] of the two bins beside a place in [0, bins - 1]."""
+  return jnp.maximum(
+    0.0, 1.0 - jnp.abs(place[..., None] - jnp.arange(num_bins))
+  )
+
+
+def _cross_entropy(logits: Array, weights: Array) -> Array:
   shifted, odds = _odds(logits)
-  weights = two_hot(target, logits.shape[-1])
   return jnp.log(reductions.row_sums(odds)) - reductions.row_sums(
     weights * shifted
   )
 
 
-def two_hot_mean(logits: Array) -> Array:
-  """The mean bin of two-hot logits [..., bins]: [...]."""
-  bins = two_hot_bins(logits.shape[-1])
+def _mean_bin(logits: Array, bins: np.ndarray) -> Array:
   _, odds = _odds(logits)
   # Symmetric pairs are added first, so that equal weights give exactly 0.
   half = (len(bins) + 1) // 2
@@ -123,6 +156,9 @@ def _normal_loss(out: Array, target: Array) -> Array:
 SCALAR_HEADS: Mapping[str, ScalarHead] = types.MappingProxyType(
   {
     'two_hot': ScalarHead(lambda bins: bins, two_hot_mean, two_hot_loss),
+    'symlog_two_hot': ScalarHead(
+      lambda bins: bins, symlog_two_hot_mean, symlog_two_hot_loss
+    ),
     'normal': ScalarHead(lambda _: 1, lambda out: out[..., 0], _normal_loss),
   }
 )

@@ -191,6 +191,42 @@ def test_a_rare_large_return_is_worth_its_probability(sign):
   np.testing.assert_allclose(mean, sign, rtol=1e-3)
 
 
+@NUM_BINS
+def test_symlog_two_hot_is_a_two_hot_of_the_symlog(num_bins):
+  x = some_numbers(num_bins)
+  weights = np.asarray(distributions.symlog_two_hot(jnp.asarray(x), num_bins))
+  even = np.linspace(-15.0, 15.0, num_bins)
+  expected = weights_between(symlog(x.astype(float)), even)
+  np.testing.assert_allclose(weights, expected, atol=1e-4)
+  assert np.isnan(
+    distributions.symlog_two_hot(jnp.array([np.nan]), num_bins)
+  ).any()
+
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=weights.shape) * 2
+  probs = scipy.special.softmax(logits.astype(np.float32).astype(float), -1)
+  # A mean in symlog space that is wrong by e is a number wrong by its part e.
+  np.testing.assert_allclose(
+    symlog(np.asarray(distributions.symlog_two_hot_mean(logits), float)),
+    probs @ even,
+    atol=1e-4,
+  )
+  np.testing.assert_allclose(
+    distributions.symlog_two_hot_loss(logits, x),
+    -np.sum(expected * np.log(probs), -1),
+    rtol=1e-3,
+  )
+  zero = distributions.symlog_two_hot_mean(jnp.full((1, num_bins), 0.7))
+  np.testing.assert_array_equal(zero, 0.0)
+
+
+def test_a_rare_large_return_counts_for_less_in_symlog_space():
+  rare, often = distributions.symlog_two_hot(jnp.array([100.0, 0.0]), BINS)
+  logits = jnp.log(0.01 * rare + 0.99 * often + 1e-30)
+  mean = distributions.symlog_two_hot_mean(logits)
+  np.testing.assert_allclose(mean, 101**0.01 - 1, rtol=1e-3)
+
+
 @pytest.mark.parametrize('share', [0.0, 0.01, 1.0])
 def test_mix_uniform_keeps_every_probability_above_its_floor(share):
   logits = np.array([[1e4, 0.0, -1e4], [0.3, 0.1, -2.0]])

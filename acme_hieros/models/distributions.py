@@ -94,8 +94,9 @@ def two_hot_mean(logits: Array) -> Array:
 def symlog_two_hot(x: Array, num_bins: int) -> Array:
   """As `two_hot`, by where x lies between its bins in symlog space.
 
-  There its mean is taken, too (DreamerV3, 2301.04104v1, eq. 10): what is rare
-  and large counts for less than it is worth, and what is learned varies less.
+  There its mean is taken, too (DreamerV3, 2301.04104v1, "Critic learning"):
+  what is rare and large counts for less than it is worth, and what is learned
+  varies less.
   """
   half = num_bins // 2
   place = symlog(x) * (half / TWO_HOT_LIMIT)

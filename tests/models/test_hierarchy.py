@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acme_hieros.models import distributions, hierarchy, spaces, world_model
+from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 from acme_hieros.models.ops import packing
 
@@ -316,11 +316,8 @@ def test_every_depth_acts(config, depth):
   ids=['choices', 'box'],
 )
 def test_acting_and_training_give_the_same_state_for_the_same_history(
-  config, draw, monkeypatch, action
+  config, draw, most_likely, action
 ):
-  monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
-  )
   config = dataclasses.replace(config, depth=1, context_length=7)
   agent = Agent(config, draw, action)
   observations, actions, states = agent.episode(steps=7)

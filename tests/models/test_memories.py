@@ -10,7 +10,6 @@ import pytest
 from acme_hieros.models import (
   cores,
   diagnostics,
-  distributions,
   spaces,
   world_model,
 )
@@ -57,14 +56,6 @@ def some_sequence(seed=0):
     reward=rng.normal(size=shape).astype(np.float32),
     discount=np.ones(shape, np.float32),
     start_of_episode=jnp.asarray(start),
-  )
-
-
-@pytest.fixture
-def most_likely(monkeypatch):
-  """z is what is likeliest, and no key counts."""
-  monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
   )
 
 

@@ -10,7 +10,6 @@ import pytest
 from acme_hieros import config as config_lib
 from acme_hieros.models import (
   actor_critic,
-  distributions,
   hierarchy,
   spaces,
   world_model,
@@ -89,12 +88,9 @@ def test_apply_equals_repeated_steps_and_credit_reaches_back(actor):
 
 @pytest.mark.parametrize('depth', [1, 2])
 def test_acting_has_the_memory_that_training_starts_from(
-  config, settings, draw, monkeypatch, depth
+  config, settings, draw, most_likely, depth
 ):
   """Replay a whole episode: the memory before each step is the actor's."""
-  monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
-  )
   config = dataclasses.replace(
     config, depth=depth, actor_critic=settings, context_length=LENGTH
   )

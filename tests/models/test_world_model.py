@@ -77,13 +77,6 @@ def vectors(config, draw):
   return model, params
 
 
-def most_likely(monkeypatch):
-  """Makes every z the mode, so that two ways to infer it draw the same."""
-  monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
-  )
-
-
 # What came before an observation.
 
 
@@ -137,9 +130,8 @@ def anything(model, params, rows):
 )
 @pytest.mark.parametrize('context_length', [LENGTH, 1000])
 def test_observe_equals_repeated_observe_step_from_an_episode_s_start(
-  config, draw, monkeypatch, deter_from, direct_prior, context_length
+  config, draw, most_likely, deter_from, direct_prior, context_length
 ):
-  most_likely(monkeypatch)
   model = make_model(
     dataclasses.replace(
       config.world_model,
@@ -248,9 +240,8 @@ def taken_in(starts, most):
 
 @pytest.mark.parametrize('most', [2, 3, 5, 6, 40])
 def test_the_memory_that_counts_is_that_of_a_fresh_sequence(
-  config, draw, monkeypatch, most
+  config, draw, most_likely, most
 ):
-  most_likely(monkeypatch)
   steps, rows = min(5 * most + 3, 35), 6
   model = make_model(config.world_model, BODY, context_length=most)
   params = draw(model.init)
@@ -603,9 +594,8 @@ def test_information_of_z_is_maximised(config, mixed):
 
 
 def test_what_is_foreseen_over_several_steps_is_judged(
-  config, mixed, monkeypatch
+  config, mixed, most_likely
 ):
-  most_likely(monkeypatch)
   _, params = mixed
   # Pieces of two steps from step 1 of six; row 0 has a start within one.
   settings = dataclasses.replace(config.world_model, overshooting=2)

@@ -123,10 +123,7 @@ def test_a_long_episode_stops_in_between(agent):
   assert episode.discount.all()
 
 
-def test_padding_changes_nothing(agent, recorder, monkeypatch):
-  monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
-  )
+def test_padding_changes_nothing(agent, recorder, most_likely):
   networks, params = agent
   padded, exact = (
     recording.Recorder(networks, max_steps).record(
@@ -142,11 +139,8 @@ def test_padding_changes_nothing(agent, recorder, monkeypatch):
 
 
 def test_forecasts_start_where_they_say_and_end_with_the_episode(
-  agent, monkeypatch
+  agent, most_likely
 ):
-  monkeypatch.setattr(
-    distributions, 'sample_index', lambda _, p, *rows: jnp.argmax(p, -1)
-  )
   networks, params = agent
   recorder = recording.Recorder(networks, 30)
   episode = recorder.record(params, make_catch(), jax.random.PRNGKey(1))

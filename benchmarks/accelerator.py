@@ -1,0 +1,128 @@
+"""What a GPU would be asked to do by an update, and how long it would need.
+
+  python -m benchmarks.accelerator --preset=small
+  python -m benchmarks.accelerator --override=precision=bfloat16 --json
+
+Counted from the program, so that no GPU is needed: floating-point operations of
+matrix products and convolutions, and kernels with the bytes that they read and
+write after XLA has fused what it can. The forms are those that are traced for
+an accelerator, compiled for a CPU, where less is fused than on a GPU: kernels
+and bytes are upper bounds.
+
+What each GPU needs at least is the longest of three times, and at most about
+their sum: all products at its peak, all bytes at the speed of its memory, and
+what the start of all kernels takes. The peaks are those of NVIDIA's data
+sheets, without sparsity; float32 stands for TF32, in which XLA multiplies
+float32 by default there. A kernel takes 3.4 us to start at the best, in a CUDA
+graph (A. Gray, "Getting Started with CUDA Graphs", 2019).
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import app, flags
+import jax
+import numpy as np
+
+from acme_hieros import command_line
+from acme_hieros import config as config_lib
+from acme_hieros.models import hierarchy, spaces
+from acme_hieros.models import level as level_lib
+from acme_hieros.models.ops import backend
+from benchmarks import batches, costs
+
+_PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
+_SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
+_OVERRIDE = flags.DEFINE_multi_string(
+  'override', [], 'A field of the configuration, as name=value.'
+)
+_JSON = flags.DEFINE_bool('json', False, 'End with one line of JSON.')
+
+_ACTIONS = 18
+_START_OF_KERNEL = 3.4e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """flops: peaks a second, by type. bandwidth: of its memory, bytes a second."""
+
+  flops: dict[str, float]
+  bandwidth: float
+
+
+DEVICES = {
+  'H100 SXM': Device({'float32': 495e12, 'bfloat16': 989e12}, 3.35e12),
+  'A100 80GB SXM': Device({'float32': 156e12, 'bfloat16': 312e12}, 2.04e12),
+}
+
+
+def main(argv):
+  command_line.refuse_arguments(argv)
+  try:
+    values = command_line.read_pairs(_OVERRIDE)
+    config = config_lib.override(
+      config_lib.preset(_PRESET.value, _SYSTEM.value), values
+    )
+  except ValueError as error:
+    sys.exit(str(error))
+  agent = hierarchy.Hierarchy(
+    config,
+    {spaces.SINGLE: spaces.Image((64, 64, 3))},
+    spaces.Discrete((), _ACTIONS),
+  )
+  print(f'{config_lib.describe(config)}, one update')
+  print(f'{"":10}{"GFLOP":>8}{"kernels":>9}{"GB":>7}', end='')
+  print(''.join(f'{f"{name}, ms":>22}' for name in DEVICES))
+  result = {'configuration': config_lib.describe(config)}
+  for i, level in enumerate(agent.levels):
+    found, moved = count(config, level)
+    flops = costs.total_flops(found)
+    print(
+      f'level {i:<4}{flops / 1e9:8.1f}{moved.kernels:9.0f}'
+      f'{moved.nbytes / 1e9:7.1f}',
+      end='',
+    )
+    result[f'level{i}_gflop'] = flops / 1e9
+    result[f'level{i}_kernels'] = moved.kernels
+    result[f'level{i}_gb'] = moved.nbytes / 1e9
+    for name, device in DEVICES.items():
+      parts = times(found, moved, device)
+      least, most = 1000 * max(parts), 1000 * sum(parts)
+      print(f'{f"{least:.1f} to {most:.1f}":>22}', end='')
+      key = f'level{i}_{name.split()[0].lower()}'
+      result[f'{key}_least_ms'], result[f'{key}_most_ms'] = least, most
+    print(flush=True)
+  if _JSON.value:
+    print(json.dumps(result))
+
+
+def count(
+  config: config_lib.HierosConfig, level: level_lib.Level
+) -> tuple[list[costs.Product], costs.Traffic]:
+  """All products of one update in the form for accelerators, and its kernels."""
+  update = backend.for_accelerator(level.update)
+  # In the types of arrays that a process with 32 bits has.
+  args = jax.eval_shape(
+    lambda key, batch: (level.init(key), batch, np.float32(1.0)),
+    jax.random.PRNGKey(0),
+    batches.draw(config, level),
+  )
+  traced = jax.jit(update, donate_argnums=0).trace(*args)
+  found = list(costs.products(traced.jaxpr.jaxpr))
+  return found, costs.traffic(traced.lower().compile().as_text())
+
+
+def times(
+  found: list[costs.Product], moved: costs.Traffic, device: Device
+) -> tuple[float, float, float]:
+  """Seconds that products, memory and the start of kernels take by themselves."""
+  return (
+    sum(p.flops * p.times / device.flops[p.dtype] for p in found),
+    moved.nbytes / device.bandwidth,
+    moved.kernels * _START_OF_KERNEL,
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -45,7 +45,7 @@ _START_OF_KERNEL = 3.4e-6
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """flops: peaks a second, by type. bandwidth: of its memory, bytes a second."""
+  """flops: peaks a second, by type. bandwidth: bytes a second of its memory."""
 
   flops: dict[str, float]
   bandwidth: float
@@ -100,7 +100,7 @@ def main(argv):
 def count(
   config: config_lib.HierosConfig, level: level_lib.Level
 ) -> tuple[list[costs.Product], costs.Traffic]:
-  """All products of one update in the form for accelerators, and its kernels."""
+  """All products of an update in the form for accelerators, and its kernels."""
   update = backend.for_accelerator(level.update)
   # In the types of arrays that a process with 32 bits has.
   args = jax.eval_shape(
@@ -116,7 +116,7 @@ def count(
 def times(
   found: list[costs.Product], moved: costs.Traffic, device: Device
 ) -> tuple[float, float, float]:
-  """Seconds that products, memory and the start of kernels take by themselves."""
+  """Seconds that products, memory and starts of kernels take by themselves."""
   return (
     sum(p.flops * p.times / device.flops[p.dtype] for p in found),
     moved.nbytes / device.bandwidth,

@@ -273,7 +273,7 @@ def _written(output: _Instruction, instructions) -> int:
 
 
 def _part(instruction: _Instruction, instructions) -> int | None:
-  """Bytes of the part of its first operand that is all it needs, if it is so."""
+  """Bytes of the part of its first operand that it needs, if not all of it."""
   if instruction.opcode in ('dynamic-slice', 'slice', 'gather'):
     return instruction.nbytes
   if instruction.opcode == 'dynamic-update-slice':

@@ -1,4 +1,4 @@
-"""What a program asks of a device, counted, beside XLA's own and closed forms."""
+"""What a program asks of a device, beside XLA's count and closed forms."""
 
 import re
 
@@ -9,7 +9,7 @@ import pytest
 
 from acme_hieros import config as config_lib
 from acme_hieros.models import hierarchy, spaces
-from acme_hieros.models.ops import backend
+from acme_hieros.models.ops import backend, convolution
 from benchmarks import accelerator, batches, costs
 
 
@@ -37,7 +37,10 @@ def test_products_are_counted_with_their_bytes():
 
 def test_a_gradient_has_two_products_more():
   args = numbers(11, 13), numbers(7, 11)
-  loss = lambda w, x: jnp.sum(jnp.square(jnp.tanh(x @ w) @ w.T))
+
+  def loss(w, x):
+    return jnp.sum(jnp.square(jnp.tanh(x @ w) @ w.T))
+
   once = 2 * 7 * 11 * 13
   assert flops(loss, *args) == 2 * once
   # Of the first product x needs no gradient.
@@ -79,8 +82,7 @@ def test_gradients_of_convolutions_too():
 def test_loops_count_as_often_as_they_run():
   def scan(x, w):
     def step(x, _):
-      inner = lambda i, x: x @ w
-      return jax.lax.fori_loop(0, 3, inner, x), None
+      return jax.lax.fori_loop(0, 3, lambda i, x: x @ w, x), None
 
     return jax.lax.scan(step, x, None, length=5)[0]
 
@@ -177,12 +179,12 @@ def test_an_update_asks_for_no_more_than_it_did(
 
 
 def test_forms_for_an_accelerator_convolve():
+  def downsample(x):
+    return convolution.downsample(x, jnp.ones((4, 4, 3, 5)))
+
   def names(form):
-    program = str(jax.make_jaxpr(form(hops))(numbers(2, 8, 8, 3)))
+    program = str(jax.make_jaxpr(form(downsample))(numbers(2, 8, 8, 3)))
     return set(re.findall(r'conv_general_dilated|dot_general', program))
 
-  from acme_hieros.models.ops import convolution
-
-  hops = lambda x: convolution.downsample(x, jnp.ones((4, 4, 3, 5)))
   assert names(backend.for_cpu) == {'dot_general'}
   assert names(backend.for_accelerator) == {'conv_general_dilated'}

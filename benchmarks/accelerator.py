@@ -1,8 +1,5 @@
 """What a GPU would be asked to do by an update, and how long it would need.
 
-  python -m benchmarks.accelerator --preset=small
-  python -m benchmarks.accelerator --override=precision=bfloat16 --json
-
 Counted from the program, so that no GPU is needed: floating-point operations of
 matrix products and convolutions, and kernels with the bytes that they read and
 write after XLA has fused what it can. The forms are those that are traced for
@@ -17,29 +14,17 @@ float32 by default there. A kernel takes 3.4 us to start at the best, in a CUDA
 graph (A. Gray, "Getting Started with CUDA Graphs", 2019).
 """
 
+from collections.abc import Sequence
 import dataclasses
-import json
-import sys
 
-from absl import app, flags
 import jax
 import numpy as np
 
-from acme_hieros import command_line
 from acme_hieros import config as config_lib
-from acme_hieros.models import hierarchy, spaces
 from acme_hieros.models import level as level_lib
 from acme_hieros.models.ops import backend
 from benchmarks import batches, costs
 
-_PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
-_SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
-_OVERRIDE = flags.DEFINE_multi_string(
-  'override', [], 'A field of the configuration, as name=value.'
-)
-_JSON = flags.DEFINE_bool('json', False, 'End with one line of JSON.')
-
-_ACTIONS = 18
 _START_OF_KERNEL = 3.4e-6
 
 
@@ -57,44 +42,28 @@ DEVICES = {
 }
 
 
-def main(argv):
-  command_line.refuse_arguments(argv)
-  try:
-    values = command_line.read_pairs(_OVERRIDE)
-    config = config_lib.override(
-      config_lib.preset(_PRESET.value, _SYSTEM.value), values
-    )
-  except ValueError as error:
-    sys.exit(str(error))
-  agent = hierarchy.Hierarchy(
-    config,
-    {spaces.SINGLE: spaces.Image((64, 64, 3))},
-    spaces.Discrete((), _ACTIONS),
-  )
+def report(
+  config: config_lib.HierosConfig, levels: Sequence[level_lib.Level]
+) -> dict[str, object]:
+  """Prints what one update of each level asks for; returns it, by name."""
   print(f'{config_lib.describe(config)}, one update')
   print(f'{"":10}{"GFLOP":>8}{"kernels":>9}{"GB":>7}', end='')
-  print(''.join(f'{f"{name}, ms":>22}' for name in DEVICES))
-  result = {'configuration': config_lib.describe(config)}
-  for i, level in enumerate(agent.levels):
+  print(''.join(f'{f"{name}, ms":>22}' for name in DEVICES), flush=True)
+  result: dict[str, object] = {'configuration': config_lib.describe(config)}
+  for i, level in enumerate(levels):
     found, moved = count(config, level)
-    flops = costs.total_flops(found)
-    print(
-      f'level {i:<4}{flops / 1e9:8.1f}{moved.kernels:9.0f}'
-      f'{moved.nbytes / 1e9:7.1f}',
-      end='',
-    )
-    result[f'level{i}_gflop'] = flops / 1e9
+    gflop, gb = costs.total_flops(found) / 1e9, moved.nbytes / 1e9
+    row = f'level {i:<4}{gflop:8.1f}{moved.kernels:9.0f}{gb:7.1f}'
+    result[f'level{i}_gflop'], result[f'level{i}_gb'] = gflop, gb
     result[f'level{i}_kernels'] = moved.kernels
-    result[f'level{i}_gb'] = moved.nbytes / 1e9
     for name, device in DEVICES.items():
       parts = times(found, moved, device)
       least, most = 1000 * max(parts), 1000 * sum(parts)
-      print(f'{f"{least:.1f} to {most:.1f}":>22}', end='')
+      row += f'{f"{least:.1f} to {most:.1f}":>22}'
       key = f'level{i}_{name.split()[0].lower()}'
       result[f'{key}_least_ms'], result[f'{key}_most_ms'] = least, most
-    print(flush=True)
-  if _JSON.value:
-    print(json.dumps(result))
+    print(row, flush=True)
+  return result
 
 
 def count(
@@ -122,7 +91,3 @@ def times(
     moved.nbytes / device.bandwidth,
     moved.kernels * _START_OF_KERNEL,
   )
-
-
-if __name__ == '__main__':
-  app.run(main)

@@ -4,6 +4,7 @@
   python -m benchmarks.learner --preset=small --override=batch_size=8 --json
   python -m benchmarks.learner --preset=small --by_core
   python -m benchmarks.learner --only_cores --cores=2
+  python -m benchmarks.learner --only_gpus --override=precision=bfloat16
 
 The agent is that of Atari with all 18 actions, in a process with one core. On a
 CPU its seconds count, which other work on the machine disturbs least; the
@@ -14,6 +15,9 @@ own, so that its peak of memory is its own. It needs JAX, Haiku and Optax alone.
 With several cores it is also measured how much sooner level 0 is done where
 they share each batch. There seconds of waiting count, and nothing else should
 be at work on the machine.
+
+What a GPU would have to do, and how long that takes it, is counted from the
+program, and needs none (`benchmarks/accelerator.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -33,9 +37,9 @@ import numpy as np
 from acme_hieros import command_line, process
 from acme_hieros import config as config_lib
 from acme_hieros.models import cores as cores_lib
-from acme_hieros.models import hierarchy, shares, spaces
+from acme_hieros.models import hierarchy, shares
 from acme_hieros.models import level as level_lib
-from benchmarks import batches, timing
+from benchmarks import accelerator, batches, full_size, timing
 
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
 _SYSTEM = flags.DEFINE_string('system', 'hieros', 'What is computed.')
@@ -58,6 +62,9 @@ _CORES = flags.DEFINE_integer(
 _ONLY_CORES = flags.DEFINE_bool(
   'only_cores', False, 'Compare cores, and measure nothing else.'
 )
+_ONLY_GPUS = flags.DEFINE_bool(
+  'only_gpus', False, 'Count what a GPU would do, and measure nothing.'
+)
 _TRACE = flags.DEFINE_string(
   'trace', None, 'Directory for profiles, for TensorBoard or Perfetto.'
 )
@@ -67,7 +74,6 @@ _BY_CORE = flags.DEFINE_bool(
 _JSON = flags.DEFINE_bool('json', False, 'End with one line of JSON.')
 _PART = flags.DEFINE_string('part', None, 'Measure only this, in this process.')
 
-_ACTIONS = 18
 _SIDE = 4096
 _MATRIX_PRODUCTS = 5
 _ONE_CORE = 'one CPU core'
@@ -79,6 +85,10 @@ def main(argv):
     print(json.dumps(measure(_PART.value)))
     return
   config = read_config()
+  if _ONLY_GPUS.value:
+    result = accelerator.report(config, full_size.make_agent(config).levels)
+    print(json.dumps(result))
+    return
   cores = shares.fitting_cores(
     config.batch_size, _CORES.value or process.count_cores()
   )
@@ -219,11 +229,7 @@ def prepare(part: str) -> tuple[Callable[[], None], int]:
   if part == 'yardstick':
     return prepare_yardstick(), _MATRIX_PRODUCTS
   config = read_config()
-  agent = hierarchy.Hierarchy(
-    config,
-    {spaces.SINGLE: spaces.Image((64, 64, 3))},
-    spaces.Discrete((), _ACTIONS),
-  )
+  agent = full_size.make_agent(config)
   if part == 'policy':
     period = _period(config)
     return prepare_policy(agent, period), max(1, _STEPS.value // period)

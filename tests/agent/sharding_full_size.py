@@ -8,19 +8,16 @@ import jax
 import numpy as np
 
 from acme_hieros import config as config_lib
-from acme_hieros.models import hierarchy, shares, spaces
 from acme_hieros.models import level as level_lib
-from benchmarks import batches
+from acme_hieros.models import shares
+from benchmarks import batches, full_size
 
 UPDATES = 3
 
 
 def main():
   config = config_lib.preset('small')
-  networks = hierarchy.Hierarchy(
-    config, {spaces.SINGLE: spaces.Image((64, 64, 3))}, spaces.Discrete((), 18)
-  )
-  (level,) = networks.levels
+  (level,) = full_size.make_agent(config).levels
   batch = batches.draw(config, level)
   devices = shares.share_devices(config.batch_size)
   assert len(devices) == 4

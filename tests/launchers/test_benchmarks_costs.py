@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from acme_hieros import config as config_lib
-from acme_hieros.models import hierarchy, spaces
 from acme_hieros.models.ops import backend, convolution
-from benchmarks import accelerator, batches, costs
+from benchmarks import accelerator, batches, costs, full_size
 
 
 def flops(function, *args):
@@ -145,12 +144,7 @@ def trace():
 
   def trace(preset, index, form):
     config = config_lib.preset(preset)
-    agent = hierarchy.Hierarchy(
-      config,
-      {spaces.SINGLE: spaces.Image((64, 64, 3))},
-      spaces.Discrete((), 18),
-    )
-    level = agent.levels[index]
+    level = full_size.make_agent(config).levels[index]
     state = jax.eval_shape(level.init, jax.random.PRNGKey(0))
     batch = batches.draw(config, level)
     return jax.make_jaxpr(form(level.update))(state, batch, 1.0).jaxpr

@@ -12,12 +12,11 @@ from acme_hieros import config as config_lib
 from acme_hieros.models import (
   actor_critic,
   distributions,
-  hierarchy,
   shares,
   spaces,
 )
 from acme_hieros.models import level as level_lib
-from benchmarks import batches
+from benchmarks import batches, full_size
 
 DEVICES = 3
 KEY = jax.random.PRNGKey(0)
@@ -184,10 +183,7 @@ def test_nor_are_those_of_other_systems(system):
 
 
 def _check_exchanges(config, index):
-  networks = hierarchy.Hierarchy(
-    config, {spaces.SINGLE: spaces.Image((64, 64, 3))}, spaces.Discrete((), 18)
-  )
-  level = networks.levels[index]
+  level = full_size.make_agent(config).levels[index]
   own = batches.draw(
     config_lib.override(config, {'batch_size': config.batch_size // 2}), level
   )

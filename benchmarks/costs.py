@@ -106,8 +106,8 @@ _FLOPS = {
 class Traffic:
   """Kernels that a compiled program starts, and bytes they read and write."""
 
-  kernels: float = 0
-  nbytes: float = 0
+  kernels: int = 0
+  nbytes: int = 0
 
   def __add__(self, other: 'Traffic') -> 'Traffic':
     return Traffic(self.kernels + other.kernels, self.nbytes + other.nbytes)

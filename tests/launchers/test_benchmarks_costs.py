@@ -132,7 +132,7 @@ def test_a_product_reads_both_sides_and_writes_one():
 
 def test_a_device_is_as_fast_as_its_data_sheet_says():
   found = [costs.Product(495 * 10**9, 0, 'float32', 2)]
-  moved = costs.Traffic(1000, 3.35e9)
+  moved = costs.Traffic(1000, 3_350_000_000)
   device = accelerator.DEVICES['H100 SXM']
   parts = accelerator.times(found, moved, device)
   np.testing.assert_allclose(parts, [2e-3, 1e-3, 3.4e-3])

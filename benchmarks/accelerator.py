@@ -53,7 +53,7 @@ def report(
   for i, level in enumerate(levels):
     found, moved = count(config, level)
     gflop, gb = costs.total_flops(found) / 1e9, moved.nbytes / 1e9
-    row = f'level {i:<4}{gflop:8.1f}{moved.kernels:9.0f}{gb:7.1f}'
+    row = f'level {i:<4}{gflop:8.1f}{moved.kernels:9}{gb:7.1f}'
     result[f'level{i}_gflop'], result[f'level{i}_gb'] = gflop, gb
     result[f'level{i}_kernels'] = moved.kernels
     for name, device in DEVICES.items():
@@ -74,13 +74,10 @@ def count(
   # JAX's own random numbers are one kernel on a GPU, but a loop on a CPU; those
   # of this kind are one kernel everywhere.
   with jax.default_prng_impl('unsafe_rbg'):
-    # In the types of arrays that a process with 32 bits has.
-    args = jax.eval_shape(
-      lambda key, batch: (level.init(key), batch, np.float32(1.0)),
-      jax.random.PRNGKey(0),
-      batches.draw(config, level),
+    state = jax.eval_shape(level.init, jax.random.PRNGKey(0))
+    traced = jax.jit(update, donate_argnums=0).trace(
+      state, batches.draw(config, level), np.float32(1.0)
     )
-    traced = jax.jit(update, donate_argnums=0).trace(*args)
     found = list(costs.products(traced.jaxpr.jaxpr))
     return found, costs.traffic(traced.lower().compile().as_text())
 

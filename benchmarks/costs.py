@@ -51,7 +51,7 @@ def products(jaxpr: Any, times: int = 1) -> Iterator[Product]:
     elif name == 'cond':
       branches = [list(products(branch, times)) for branch in inner]
       yield from max(branches, key=total_flops)
-    elif name == 'while' and any(True for i in inner for _ in products(i)):
+    elif name == 'while' and any(list(products(i)) for i in inner):
       raise ValueError('There are products in a loop of unknown length.')
     else:
       length = equation.params['length'] if name == 'scan' else 1
@@ -129,7 +129,9 @@ _FREE = {
 # Bytes of what does not say its bits.
 _SIZES = {'pred': 1, 'token': 0}
 _ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
-_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$', re.MULTILINE)
+_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
+# No name that XLA gives.
+_ENTRY = '<entry>'
 _INSTRUCTION = re.compile(
   r'^  (ROOT )?%?(?P<name>[\w.\-]+) = (?P<kind>\(.*?\)|\S+) '
   r'(?P<opcode>[\w\-]+)\((?P<operands>[^)]*)\)(?P<rest>.*)$'
@@ -164,16 +166,15 @@ def traffic(text: str) -> Traffic:
   Raises:
     ValueError: a loop's length is unknown.
   """
-  computations = dict(_parse(text))
-  (entry,) = (c for c in _COMPUTATION.finditer(text) if c[1])
-  return _traffic(computations, entry[2])
+  return _traffic(dict(_parse(text)), _ENTRY)
 
 
 def _parse(text: str) -> Iterator[tuple[str, dict[str, _Instruction]]]:
+  """Instructions by computation; the one that runs first is `_ENTRY`."""
   current = None
   for line in text.splitlines():
     if found := _COMPUTATION.match(line):
-      current = (found[2], {})
+      current = (_ENTRY if found[1] else found[2], {})
     elif line == '}' and current:
       yield current
       current = None
@@ -234,19 +235,12 @@ def _moved(computations, instructions, instruction: _Instruction) -> int:
     read = (instructions[name].nbytes for name in instruction.operands)
     return instruction.nbytes + sum(read)
   inner = computations[instruction.called('calls')]
-  return sum(
-    _read(found, inner)
-    for found in inner.values()
-    if found.opcode == 'parameter'
-  ) + sum(
-    _written(output, inner)
-    for found in inner.values()
-    if found.is_root
-    for output in (
-      [inner[name] for name in found.operands]
-      if found.opcode == 'tuple'
-      else [found]
-    )
+  operands = [i for i in inner.values() if i.opcode == 'parameter']
+  (root,) = (i for i in inner.values() if i.is_root)
+  is_tuple = root.opcode == 'tuple'
+  results = [inner[name] for name in root.operands] if is_tuple else [root]
+  return sum(_read(operand, inner) for operand in operands) + sum(
+    _written(result, inner) for result in results
   )
 
 

@@ -4,14 +4,14 @@ Counted from the program, so that no GPU is needed: floating-point operations of
 matrix products and convolutions, and kernels with the bytes that they read and
 write after XLA has fused what it can. The forms are those that are traced for
 an accelerator, compiled for a CPU, where less is fused than on a GPU: kernels
-and bytes are upper bounds.
+and bytes are upper bounds, and so is the time, which is the sum of three: all
+products at the GPU's peak, all bytes at the speed of its memory, and the start
+of all kernels.
 
-What each GPU needs at least is the longest of three times, and at most about
-their sum: all products at its peak, all bytes at the speed of its memory, and
-what the start of all kernels takes. The peaks are those of NVIDIA's data
-sheets, without sparsity; float32 stands for TF32, in which XLA multiplies
-float32 by default there. A kernel takes 3.4 us to start at the best, in a CUDA
-graph (A. Gray, "Getting Started with CUDA Graphs", 2019).
+The peaks are those of NVIDIA's data sheets, without sparsity; float32 stands
+for TF32, in which XLA multiplies float32 by default there. A kernel takes
+3.4 us to start in a CUDA graph (A. Gray, "Getting Started with CUDA Graphs",
+2019).
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,7 @@ class Device:
 
 DEVICES = {
   'H100 SXM': Device({'float32': 495e12, 'bfloat16': 989e12}, 3.35e12),
+  'H200 SXM': Device({'float32': 495e12, 'bfloat16': 989e12}, 4.8e12),
   'A100 80GB SXM': Device({'float32': 156e12, 'bfloat16': 312e12}, 2.04e12),
 }
 
@@ -48,7 +49,7 @@ def report(
   """Prints what one update of each level asks for; returns it, by name."""
   print(f'{config_lib.describe(config)}, one update')
   print(f'{"":10}{"GFLOP":>8}{"kernels":>9}{"GB":>7}', end='')
-  print(''.join(f'{f"{name}, ms":>22}' for name in DEVICES), flush=True)
+  print(''.join(f'{f"{name}, ms":>26}' for name in DEVICES), flush=True)
   result: dict[str, object] = {'configuration': config_lib.describe(config)}
   for i, level in enumerate(levels):
     found, moved = count(config, level)
@@ -57,11 +58,12 @@ def report(
     result[f'level{i}_gflop'], result[f'level{i}_gb'] = gflop, gb
     result[f'level{i}_kernels'] = moved.kernels
     for name, device in DEVICES.items():
-      parts = times(found, moved, device)
-      least, most = 1000 * max(parts), 1000 * sum(parts)
-      row += f'{f"{least:.1f} to {most:.1f}":>22}'
+      parts = [1000 * seconds for seconds in times(found, moved, device)]
+      written = ' + '.join(f'{part:.1f}' for part in parts)
+      row += f'{f"{written} = {sum(parts):.0f}":>26}'
       key = f'level{i}_{name.split()[0].lower()}'
-      result[f'{key}_least_ms'], result[f'{key}_most_ms'] = least, most
+      for part, ms in zip(('products', 'memory', 'starts'), parts, strict=True):
+        result[f'{key}_{part}_ms'] = ms
     print(row, flush=True)
   return result
 

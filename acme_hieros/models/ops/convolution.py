@@ -78,15 +78,10 @@ def upsample(x: Array, kernel: Array) -> Array:
   Returns:
     [N, 2h, 2w, C].
   """
-  n, h, w, depth = x.shape
-  images = (n, 2 * h, 2 * w, kernel.shape[2])
   if not backend.on_cpu():
-    transpose = jax.linear_transpose(
-      lambda image: _convolve(image, kernel),
-      jax.ShapeDtypeStruct(images, x.dtype),
-    )
-    return transpose(x)[0]
-  if _is_tiled(*images):
+    return _convolve_back(x, kernel)
+  n, h, w, depth = x.shape
+  if _is_tiled(n, 2 * h, 2 * w, kernel.shape[2]):
     kernels = [k.T for k in tiling.block_kernels(kernel)]
     return tiling.untile(tuple(map(linear.matmul, tiling.spread(x), kernels)))
   return fold(linear.matmul(x, kernel.reshape(-1, depth).T))
@@ -101,6 +96,31 @@ def _convolve(x: Array, kernel: Array) -> Array:
     ((1, 1), (1, 1)),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
+
+
+@jax.custom_vjp
+def _convolve_back(x: Array, kernel: Array) -> Array:
+  """`upsample` by XLA's convolution."""
+  n, h, w, _ = x.shape
+  images = jax.ShapeDtypeStruct((n, 2 * h, 2 * w, kernel.shape[2]), x.dtype)
+  transpose = jax.linear_transpose(lambda y: _convolve(y, kernel), images)
+  return transpose(x)[0]
+
+
+def _pull_back(saved, gradient: Array) -> tuple[Array, Array]:
+  """Gradients by x and the kernel, as <upsample(x), y> = <x, downsample(y)>.
+
+  Those that JAX derives are the same, but the kernel's is a convolution by
+  kernels as large as the image, which was half of all that a GPU had to do.
+  """
+  x, kernel = saved
+  down, pull_back = jax.vjp(lambda k: _convolve(gradient, k), kernel)
+  return down, pull_back(x)[0]
+
+
+_convolve_back.defvjp(
+  lambda *inputs: (_convolve_back(*inputs), inputs), _pull_back
+)
 
 
 def _is_tiled(number: int, height: int, width: int, channels: int) -> bool:

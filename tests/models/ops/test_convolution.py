@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from acme_hieros.models.ops import backend as backend_lib
 from acme_hieros.models.ops import convolution, tiling
 
 # Images that are convolved by neighbourhoods: of few channels, not of tiles of
@@ -77,6 +78,27 @@ def test_upsample_and_its_gradients_are_the_transpose(shape, backend):
     assert_near(one, other)
 
 
+def test_gradients_of_upsample_are_convolutions_of_downsample():
+  """JAX would derive another, with a kernel as large as the image."""
+  image, kernel = draw((2, 8, 12, 3)), draw((4, 4, 3, 5))
+  small = draw((2, 4, 6, 5))
+
+  def convolutions(function, x, y):
+    pull_back = backend_lib.for_accelerator(
+      lambda x, kernel, y: jax.vjp(function, x, kernel)[1](y)
+    )
+    equations = jax.make_jaxpr(pull_back)(x, kernel, y).eqns
+    return {
+      (*(v.aval.shape for v in equation.invars), str(equation.params))
+      for equation in equations
+      if equation.primitive.name == 'conv_general_dilated'
+    }
+
+  down = convolutions(convolution.downsample, image, small)
+  up = convolutions(convolution.upsample, small, image)
+  assert len(down) == 3 and len(up) >= 2 and up <= down
+
+
 def draw_like(shapes, seed):
   leaves, structure = jax.tree.flatten(shapes)
   return jax.tree.unflatten(
@@ -118,6 +140,7 @@ def test_tiles_save_products():
 def test_pieces_give_what_the_whole_gives(number, monkeypatch):
   # Up to 31 images.
   monkeypatch.setattr(convolution, '_GATHERED_AT_A_TIME', 31 * 4 * 72)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
   sizes = []
 
   def apply(x):

@@ -5,7 +5,8 @@ batch each, and exchange what is of the whole batch: means, percentiles and
 random numbers (`models/shares.py`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 import functools
 import os
 from typing import Any
@@ -36,6 +37,9 @@ LoggerFactory = Callable[[str], loggers.Logger]
 DIAGNOSIS_PERIOD = 50
 
 TrainingState = tuple[level_lib.TrainingState, ...]
+
+# By level, and name.
+Metrics = dict[int, dict[str, np.ndarray]]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -102,6 +106,11 @@ class HierosLearner(acme.Learner):
     self._updates = [share(level.update) for level in networks.levels]
     # Actors hold what they were given while later updates overwrite the state.
     self._publish = jax.jit(level_lib.policy_params)
+    # Levels of which they have not been given the newest.
+    self._learned: set[int] = set()
+    # Who calls acts meanwhile: XLA computes without Python's lock.
+    self._thread = futures.ThreadPoolExecutor(1, 'learner')
+    self._begun: futures.Future[tuple[Metrics, Metrics]] | None = None
     self._set_states(level_lib.draw(networks.init, random_key))
 
   def step(self):
@@ -110,20 +119,57 @@ class HierosLearner(acme.Learner):
     Raises:
       NonFiniteLossError: a loss is not finite. That level's state is unchanged.
     """
-    batches = next(self._dataset)
-    if all(batch is None for batch in batches):
+    self.begin()
+    self.finish()
+    self._give()
+
+  def begin(self):
+    """Starts a step, which another thread takes meanwhile.
+
+    The one before is finished first, and what actors get from now on is what it
+    has learned: they lag by a step, no matter how long it takes.
+
+    Raises:
+      NonFiniteLossError: see `finish`.
+    """
+    self.finish()
+    self._give()
+    rows = next(self._dataset)
+    batches = {i: to_batch(r) for i, r in enumerate(rows) if r is not None}
+    if not batches:
       return
+    for i in sorted(batches.keys() - self._compiled):
+      self._compiled.add(i)
+      self.announce(
+        f'Compiling level {i}, which takes a minute or more where it was not '
+        'done before, and may alarm XLA.'
+      )
+    self._counts = self._counter.increment(steps=1)
+    self._begun = self._thread.submit(self._update, batches)
+
+  def finish(self):
+    """Waits for the step that was begun, if there is one, and logs it.
+
+    Raises:
+      NonFiniteLossError: a loss was not finite. That level's state and those
+        above it are unchanged.
+    """
+    if self._begun is None:
+      return
+    begun, self._begun = self._begun, None
+    metrics, diagnoses = begun.result()
+    self._learned.update(metrics)
+    for i, values in metrics.items():
+      self._loggers[i].write({**values, **self._counts})
+    for i, values in diagnoses.items():
+      self._diagnosis_loggers[i].write({**values, **self._counts})
+
+  def _update(
+    self, batches: Mapping[int, level_lib.Batch]
+  ) -> tuple[Metrics, Metrics]:
+    """Updates levels; returns metrics and diagnoses, by level."""
     metrics, diagnoses = {}, {}
-    for i, rows in enumerate(batches):
-      if rows is None:
-        continue
-      batch = to_batch(rows)
-      if i not in self._compiled:
-        self._compiled.add(i)
-        self.announce(
-          f'Compiling level {i}, which takes a minute or more where it was not '
-          'done before, and may alarm XLA.'
-        )
+    for i, batch in batches.items():
       self._num_updates[i] += 1
       if self._num_updates[i] % DIAGNOSIS_PERIOD == 0:
         # Before the level learns from this batch.
@@ -135,15 +181,14 @@ class HierosLearner(acme.Learner):
       wrong = [n for n, value in metrics[i].items() if not np.isfinite(value)]
       if wrong:
         wrong.sort(key=lambda name: not name.endswith('_loss'))
-        if len(metrics) > 1:
-          self._counter.increment(steps=1)  # The levels below have made it.
         raise NonFiniteLossError(i, wrong, batch)
+    return metrics, jax.device_get(diagnoses)
+
+  def _give(self):
+    """Has actors get what finished steps have learned."""
+    for i in self._learned:
       self._policies[i] = self._publish(_on_first(self._states[i].params))
-    counts = self._counter.increment(steps=1)
-    for i, values in metrics.items():
-      self._loggers[i].write({**values, **counts})
-    for i, values in diagnoses.items():
-      self._diagnosis_loggers[i].write({**jax.device_get(values), **counts})
+    self._learned.clear()
 
   def get_variables(self, names: Sequence[str]) -> list[networks_lib.Params]:
     """'policy': what acting needs of every level, on one device."""
@@ -153,11 +198,17 @@ class HierosLearner(acme.Learner):
     return [tuple(self._policies) for _ in names]
 
   def save(self) -> TrainingState:
-    """The whole learning state, as NumPy arrays."""
+    """The whole learning state, as NumPy arrays, after what was begun.
+
+    Raises:
+      NonFiniteLossError: see `finish`.
+    """
+    self.finish()
     return jax.device_get(tuple(self._states))
 
   def restore(self, state: TrainingState):
     """Continues from what `save` returned."""
+    self.finish()
     # Copies: updates overwrite the learner's state, but not the caller's.
     self._set_states(jax.tree.map(jnp.array, state))
 
@@ -175,6 +226,7 @@ class HierosLearner(acme.Learner):
     self._policies = [
       self._publish(_on_first(state.params)) for state in self._states
     ]
+    self._learned.clear()
 
 
 def _on_first(tree: Any) -> Any:

@@ -1,4 +1,9 @@
-"""Trains Hieros in one process: act, store, learn, log, save."""
+"""Trains Hieros in one process: act, store, learn, log, save.
+
+While a learner step is under way, the actor takes the steps up to the next, by
+what the step before it has learned: the lag does not depend on the clock, so
+that a run can be repeated.
+"""
 
 import contextlib
 import dataclasses
@@ -190,6 +195,9 @@ class Trainer:
     removed = self._workdir.make_again()
     if removed:
       self._warnings.append(removed)
+    if emergency:  # One loss is not to cost the rest.
+      with contextlib.suppress(learning.NonFiniteLossError):
+        self._learner.finish()
     self._checkpoints.save(
       self._learner.save(),
       lambda: {
@@ -219,6 +227,7 @@ class Trainer:
     run = self._run
     saved = time.monotonic()
     learning_started = False
+    has_begun = False
     while not (
       run.is_over(self.steps, self._cpu_seconds) or interruption.requested
     ):
@@ -232,13 +241,13 @@ class Trainer:
         self._owed += steps * run.config.updates_per_step
       while self._owed >= 1.0 and not interruption.requested:
         self._owed -= 1.0
-        self._learner.step()
-        # Everything before was starting and compiling.
-        if self._uncounted is None:
+        if has_begun and self._uncounted is None:
+          # All before the first step's end was starting and compiling.
+          self._learner.finish()
           self._uncounted = time.process_time() - self._cpu_seconds
-      if self._uncounted is not None:
-        # What is saved and told is what ends the run.
-        self._cpu_seconds = time.process_time() - self._uncounted
+        self._learner.begin()
+        has_begun = True
+      self._count_cpu_seconds()
       self._show(line, learning_started)
       if time.monotonic() - saved > 60 * run.checkpoint_minutes:
         saved = time.monotonic()
@@ -248,8 +257,16 @@ class Trainer:
           # There may be room again by the next time.
           line.write(f'Warning: {error}')
       if self._pictures.is_due:
+        self._learner.finish()
         with self._beside_the_run():
           self._pictures.draw(self._read_learned)
+    self._learner.finish()
+    self._count_cpu_seconds()
+
+  def _count_cpu_seconds(self):
+    """What is saved and told is what ends the run."""
+    if self._uncounted is not None:
+      self._cpu_seconds = time.process_time() - self._uncounted
 
   @contextlib.contextmanager
   def _beside_the_run(self):

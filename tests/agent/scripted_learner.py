@@ -65,6 +65,10 @@ class Setup:
     self.batches.append(batches)
     self.learner.step()
 
+  def begin(self, *batches):
+    self.batches.append(batches)
+    self.learner.begin()
+
   def steps(self, seeds):
     for seed in seeds:
       self.step(self.batch(0, seed), self.batch(1, seed) if seed % 2 else None)

@@ -1,5 +1,7 @@
 """What the learner does with batches, and that its state is everything."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -109,6 +111,49 @@ def test_unknown_variables_are_refused_by_name(setup):
     setup.learner.get_variables(['policy', 'critic'])
 
 
+def test_a_begun_step_leaves_its_caller_alone(setup, monkeypatch):
+  """Actors get what it learned with the next, whenever it has ended."""
+  may_end = threading.Event()
+  update = setup.learner._updates[0]
+
+  def slowly(*args):
+    assert may_end.wait(60.0)
+    return update(*args)
+
+  monkeypatch.setattr(setup.learner, '_updates', [slowly, None])
+
+  def given():
+    (policies,) = setup.learner.get_variables(['policy'])
+    return jax.tree.map(np.array, policies)
+
+  before = given()
+  setup.begin(setup.batch(0), None)
+  assert_equal(given(), before)
+  assert not setup.records['level_0']
+  may_end.set()
+  # Nor does a checkpoint change what is given, or miss what was begun.
+  learned = setup.learner.save()
+  assert int(learned[0].steps) == 1 and len(setup.records['level_0']) == 1
+  assert_equal(given(), before)
+  setup.begin(setup.batch(0, seed=1), None)
+  assert_equal(
+    level_lib.unpack_policy(given()[0]).actor, learned[0].params.actor
+  )
+  setup.learner.finish()
+  assert int(setup.learner.save()[0].steps) == 2
+  assert len(setup.records['level_0']) == 2
+
+
+def test_a_nan_is_told_once_and_late(setup):
+  wrong = setup.batch(0)
+  wrong.start_of_episode[:] = False
+  wrong.reward[0, 1] = np.nan
+  setup.begin(wrong, None)
+  with pytest.raises(learning.NonFiniteLossError):
+    setup.learner.begin()
+  assert_equal(setup.learner.save(), setup.fresh)
+
+
 @pytest.mark.parametrize('level', range(2))
 def test_a_level_without_a_batch_is_left_alone(setup, level):
   batches = [None, None]
@@ -211,7 +256,7 @@ def test_a_nan_names_level_and_loss_and_changes_nothing(setup, level):
   assert all(name in str(caught.value) for name in caught.value.names)
   assert np.isnan(caught.value.batch.sequence.reward[0, 1])
   assert_equal(setup.learner.save(), before)
-  assert setup.counter.get_counts() == count
+  assert setup.counter.get_counts()['steps'] == count['steps'] + 1
   setup.steps([1])
   assert differ(setup.learner.save()[level].params, before[level].params)
 

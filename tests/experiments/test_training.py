@@ -99,16 +99,16 @@ def test_several_environments_share_the_steps(tmp_path):
 def charge(monkeypatch, seconds):
   """Has only updates take CPU time, each so many seconds, and drawing."""
   clock = {'now': 1000.0}
-  step = learning.HierosLearner.step
+  begin = learning.HierosLearner.begin
 
-  def step_and_charge(self):
-    step(self)
+  def begin_and_charge(self):
+    begin(self)
     clock['now'] += seconds
 
   def draw(self, read):
     clock['now'] += 7.0
 
-  monkeypatch.setattr(learning.HierosLearner, 'step', step_and_charge)
+  monkeypatch.setattr(learning.HierosLearner, 'begin', begin_and_charge)
   pictures = periodic_pictures.PeriodicPictures
   monkeypatch.setattr(pictures, 'is_due', property(lambda self: True))
   monkeypatch.setattr(pictures, 'draw', draw)

@@ -27,11 +27,11 @@ _DEVICES = 'JAX_NUM_CPU_DEVICES'
 _XLA_DEVICES = '--xla_force_host_platform_device_count'
 
 # Where Linux says what a process may use and what its processor is made of.
-_ROOT = pathlib.Path('/')
+ROOT = pathlib.Path('/')
 
 
 def count_cores(
-  environment: Mapping[str, str] = os.environ, root: pathlib.Path = _ROOT
+  environment: Mapping[str, str] = os.environ, root: pathlib.Path = ROOT
 ) -> int:
   """Cores that this process may keep busy: at least 1.
 
@@ -45,7 +45,7 @@ def count_cores(
   """
   usable = os.sched_getaffinity(0)
   siblings = 'sys/devices/system/cpu/cpu{}/topology/thread_siblings_list'
-  cores = {_read(root / siblings.format(i)) or str(i) for i in usable}
+  cores = {read(root / siblings.format(i)) or str(i) for i in usable}
   most = [len(cores), *_quotas(root)]
   # It can have a number for each depth of nesting.
   asked = environment.get('OMP_NUM_THREADS', '').partition(',')[0].strip()
@@ -54,28 +54,40 @@ def count_cores(
   return max(1, int(min(most)))
 
 
+def control_groups(
+  controller: str, root: pathlib.Path = ROOT
+) -> Iterator[pathlib.Path]:
+  """Directories of the cgroups, nested, in which this process is.
+
+  Args:
+    controller: what they limit: 'cpu' or 'memory'.
+    root: of the file system where Linux tells of it.
+  """
+  for line in read(root / 'proc/self/cgroup').splitlines():
+    _, controllers, path = line.split(':', 2)
+    if controllers and controller not in controllers.split(','):
+      continue
+    top = root / 'sys/fs/cgroup' / (controller if controllers else '')
+    # In a container the path may be that outside of it, which is not there.
+    group = top / path.lstrip('/')
+    yield from {top, group, *group.parents} - set(top.parents)
+
+
 def _quotas(root: pathlib.Path) -> list[float]:
   """Cores' worth of time that this process's cgroups give it."""
   quotas = []
-  for line in _read(root / 'proc/self/cgroup').splitlines():
-    _, controllers, path = line.split(':', 2)
-    if controllers and 'cpu' not in controllers.split(','):
-      continue
-    top = root / 'sys/fs/cgroup' / ('cpu' if controllers else '')
-    # In a container the path may be that outside of it, which is not there.
-    group = top / path.lstrip('/')
-    for place in {top, group, *group.parents} - set(top.parents):
-      limit = _read(place / 'cpu.max') or ' '.join(
-        _read(place / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
-      )
-      with contextlib.suppress(ValueError, ZeroDivisionError):
-        quota, period = map(int, limit.split())  # Or 'max', or nothing.
-        if quota > 0:
-          quotas.append(quota / period)
+  for place in control_groups('cpu', root):
+    limit = read(place / 'cpu.max') or ' '.join(
+      read(place / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
+    )
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+      quota, period = map(int, limit.split())  # Or 'max', or nothing.
+      if quota > 0:
+        quotas.append(quota / period)
   return quotas
 
 
-def _read(path: pathlib.Path) -> str:
+def read(path: pathlib.Path) -> str:
   """The text of a file, or nothing if there is none."""
   try:
     return path.read_text().strip()

@@ -39,6 +39,7 @@ from acme_hieros.experiments import (
   runs,
 )
 from acme_hieros.experiments import progress as progress_lib
+from acme_hieros.machines import memory
 from acme_hieros.storage import workdirs
 
 # How often actors report and the progress is written.
@@ -179,6 +180,12 @@ class Coordinator:
         self._episodes.restore(metadata)
         self._seconds_before = metadata['seconds']
       self._saved = None
+      # Replay is among the nodes on this machine, or grows elsewhere.
+      self._memory = memory.Forecast(
+        min(run.config.replay.capacity, run.num_steps),
+        lambda: memory.used(*memory.siblings()),
+        memory.free,
+      )
       self._start = time.monotonic()
       self._heard = {}  # When, of those that have something to do.
       self._hear(LEARNER)
@@ -261,6 +268,7 @@ class Coordinator:
     """Writes the progress until the program is stopped."""
     with _node(self._run, COORDINATOR):
       while not lp.wait_for_stop(_REPORT_SECONDS):
+        self._look_at_memory()
         self._write_progress()
       self._write_progress()
       with self._lock:
@@ -269,6 +277,13 @@ class Coordinator:
         )
       self._loggers.close()
     _leave_process()
+
+  def _look_at_memory(self):
+    counts = self.get_counts()
+    if counts['learner_steps']:
+      told = self._memory.look(counts['actor_steps'])
+      if told:
+        self.warn(told)
 
   def _hear(self, node: str):
     self._heard[node] = time.monotonic()

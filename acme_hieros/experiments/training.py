@@ -13,6 +13,7 @@ import time
 
 from acme.utils import counting
 import jax
+import psutil
 import reverb
 
 from acme_hieros.agent import builder as builder_lib
@@ -28,7 +29,7 @@ from acme_hieros.experiments import (
   periodic_pictures,
   runs,
 )
-from acme_hieros.machines import ports
+from acme_hieros.machines import memory, ports
 from acme_hieros.replay import notices
 from acme_hieros.storage import workdirs
 
@@ -124,6 +125,12 @@ class Trainer:
     )
     self._pictures = periodic_pictures.PeriodicPictures(
       run, prepared.networks, self._warnings.append
+    )
+    # As much as it will hold, and what the process has that does.
+    self._memory = memory.Forecast(
+      min(config.replay.capacity, run.num_steps),
+      functools.partial(memory.used, psutil.Process()),
+      memory.free,
     )
     self._start = time.monotonic()
 
@@ -248,6 +255,8 @@ class Trainer:
         self._learner.begin()
         has_begun = True
       self._count_cpu_seconds()
+      if has_begun and (told := self._memory.look(self.steps)):
+        self._warnings.append(told)
       self._show(line, learning_started)
       if time.monotonic() - saved > 60 * run.checkpoint_minutes:
         saved = time.monotonic()

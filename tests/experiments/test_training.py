@@ -31,6 +31,7 @@ from acme_hieros.experiments import (
   runs,
   training,
 )
+from acme_hieros.machines import memory
 from benchmarks import smallest
 
 pytestmark = pytest.mark.usefixtures('compile_quickly')
@@ -94,6 +95,45 @@ def test_several_environments_share_the_steps(tmp_path):
   # They are not the same episodes three times.
   returns = [row['episode_return'] for row in rows]
   assert len({tuple(returns[i::3]) for i in range(3)}) > 1
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+  """Of which each look finds a KiB more in use, and ten left."""
+  sizes = iter(range(0, 10**9, 1024))
+  monkeypatch.setattr(memory, '_PERIOD', 1)
+  monkeypatch.setattr(memory, 'used', lambda *_: next(sizes))
+  monkeypatch.setattr(memory, 'free', lambda: 10 * 1024)
+
+
+WILL_NOT_FIT = 'Replay grows by 1.0 KiB a step'
+
+
+def test_a_replay_that_will_not_fit_is_told(tmp_path, little_memory, capsys):
+  config = config_lib.override(CONFIG, {'depth': 1})
+  training.Trainer(make_run(tmp_path, config=config, num_steps=80)).train()
+  assert capsys.readouterr().err.count(f'Warning: {WILL_NOT_FIT}') == 1
+
+
+def test_a_program_tells_of_replay_that_will_not_fit(
+  tmp_path, little_memory, monkeypatch
+):
+  coordinator = nodes.Coordinator(make_run(tmp_path, num_steps=100), None)
+  stops = iter([False] * 40 + [True])
+  monkeypatch.setattr(nodes.lp, 'wait_for_stop', lambda _: next(stops))
+  monkeypatch.setattr(nodes, '_leave_process', lambda: None)
+  warnings = []
+  monkeypatch.setattr(coordinator, 'warn', warnings.append)
+  coordinator.increment(learner_steps=1)
+  look = coordinator._look_at_memory
+
+  def step_and_look():
+    coordinator.increment(actor_steps=1)
+    look()
+
+  monkeypatch.setattr(coordinator, '_look_at_memory', step_and_look)
+  coordinator.run()
+  assert len(warnings) == 1 and WILL_NOT_FIT in warnings[0]
 
 
 def charge(monkeypatch, seconds):

@@ -112,10 +112,14 @@ class EnvironmentLoop:
     self._at_work.remove(i)
 
   def close(self):
-    """Closes the environments; one that raises is reported."""
+    """Closes the environments and lets go of them; one that raises is reported.
+
+    Some have more to give back than they do when they are closed.
+    """
     for environment in self._environments:
       if environment is not None:
         close(environment, self._report)
+    self._environments.clear()
 
   def _start_episode(self, i: int):
     while True:

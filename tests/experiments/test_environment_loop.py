@@ -1,5 +1,8 @@
 """Environments are stepped together, and rebuilt when they break down."""
 
+import gc
+import weakref
+
 import dm_env
 from dm_env import specs
 import gymnasium
@@ -149,6 +152,22 @@ def test_environments_have_seeds_of_their_own():
   make_loop(Actor(3), make_environment).step()
   assert len(set(seeds[:3])) == 3
   assert seeds[:3] == seeds[3:]
+
+
+def test_what_an_environment_holds_is_gone_when_it_is_closed():
+  alive = weakref.WeakSet()
+
+  def make_environment(seed):
+    environment = Environment(2)
+    alive.add(environment)
+    return environment
+
+  loop = make_loop(Actor(2), make_environment)
+  loop.step()
+  assert len(alive) == 2
+  loop.close()
+  gc.collect()
+  assert not alive
 
 
 def test_a_broken_environment_is_closed_and_built_anew():

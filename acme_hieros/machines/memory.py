@@ -11,7 +11,7 @@ from acme_hieros import process
 
 # Steps between two looks, and looks before anything is said.
 _PERIOD = 500
-_LEAST_LOOKS = 10
+_LEAST_LOOKS = 20
 
 # Of a container, in both versions of cgroups: its limit, what it has, and what
 # it has of files, in its statistics.
@@ -65,9 +65,13 @@ class Forecast:
     self._bytes.append(self._used())
     if len(self._steps) < _LEAST_LOOKS:
       return None
-    # The first half also has what is there once, as compiled programs.
-    half = len(self._steps) // 2
-    growth, _ = np.polyfit(self._steps[half:], self._bytes[half:], 1)
+    # The first half has most of what comes once, as compiled programs, and what
+    # comes once later is in one of the last two quarters.
+    quarter = len(self._steps) // 4
+    growth = min(
+      np.polyfit(self._steps[part], self._bytes[part], 1)[0]
+      for part in (slice(-2 * quarter, -quarter), slice(-quarter, None))
+    )
     free = self._free()
     if growth * (self._most_steps - steps) <= free:
       return None

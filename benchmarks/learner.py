@@ -27,6 +27,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 from absl import app, flags
@@ -97,13 +98,13 @@ def main(argv):
     return
   # By core, if several are measured, and part.
   figures = {('yardstick',): measure_apart('yardstick')}
-  parts = [*(f'level_{i}' for i in range(config.depth)), 'policy']
+  levels = [f'level_{i}' for i in range(config.depth)]
   for core in cores_lib.names() if _BY_CORE.value else [None]:
-    for part in parts:
+    for part in [*levels, 'policy']:
       key = (core, part) if core else (part,)
       print(f'measuring {" ".join(key)} ...', file=sys.stderr, flush=True)
-      override = [f'world_model.core={core}'] if core else []
-      figures[key] = measure_apart(part, override)
+      further = [f'--override=world_model.core={core}'] if core else []
+      figures[key] = measure_apart(part, further)
   yardstick = figures[('yardstick',)]['seconds']
   kind = figures[('yardstick',)]['device']
   print(f'{config_lib.describe(config)}, on {kind}')
@@ -128,8 +129,14 @@ def main(argv):
       elif part != 'yardstick':
         level = part.replace('_', '')
         result[f'{prefix}{level}_yardsticks'] = figure['seconds'] / yardstick
-    if cores > 1 and kind == _ONE_CORE:
-      result.update(compare_cores(cores))
+    if not _BY_CORE.value:
+      result.update(compare_starts(levels))
+    if kind == _ONE_CORE:
+      # The latter of two flags counts.
+      small = measure_apart('level_0', ['--preset=small'])
+      result['small_level0_yardsticks'] = small['seconds'] / yardstick
+      if cores > 1:
+        result.update(compare_cores(cores))
     print(json.dumps(result))
 
 
@@ -165,10 +172,38 @@ def compare_cores(cores: int) -> dict[str, float]:
   }
 
 
+def compare_starts(levels: Sequence[str]) -> dict[str, float]:
+  """How long the first updates of all levels are waited for, one by one.
+
+  Returns:
+    'compile_seconds': where nothing is compiled yet. 'second_start_seconds':
+    where it is, by processes before.
+  """
+  with tempfile.TemporaryDirectory() as directory:
+    first, second = (
+      sum(
+        measure_apart(level, ['--updates=1'], cache=directory)['first']
+        for level in levels
+      )
+      for _ in range(2)
+    )
+  return {'compile_seconds': first, 'second_start_seconds': second}
+
+
 def measure_apart(
-  part: str, override: Sequence[str] = (), cores: int = 1
+  part: str,
+  further: Sequence[str] = (),
+  cores: int = 1,
+  cache: str | None = None,
 ) -> dict:
-  """`measure` in a process of its own, with further fields replaced."""
+  """`measure` in a process of its own.
+
+  Args:
+    part: see `measure`.
+    further: flags, which count for more than those of this process.
+    cores: of the CPU.
+    cache: directory of what was compiled; None: nothing was.
+  """
   command = [sys.executable, '-m', 'benchmarks.learner', f'--part={part}']
   command.append(f'--cores={cores}')
   command += [
@@ -176,8 +211,16 @@ def measure_apart(
     for flag in (_PRESET, _SYSTEM, _UPDATES, _STEPS, _TRACE)
     if flag.value is not None
   ]
-  command += [f'--override={pair}' for pair in [*_OVERRIDE.value, *override]]
-  done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+  command += [f'--override={pair}' for pair in _OVERRIDE.value]
+  environment = dict(os.environ)
+  if cache:
+    environment |= {
+      'JAX_COMPILATION_CACHE_DIR': cache,
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+    }
+  done = subprocess.run(
+    [*command, *further], stdout=subprocess.PIPE, text=True, env=environment
+  )
   if done.returncode:
     sys.exit(f'Measuring {part} failed.')
   return json.loads(done.stdout.splitlines()[-1])
@@ -190,8 +233,9 @@ def measure(part: str) -> dict[str, object]:
     part: 'yardstick', 'policy' or 'level_<i>'.
 
   Returns:
-    The median of its 'seconds', and of those that it was 'waited' for, the
-    'peak_gib' of memory and the 'device'.
+    The median of its 'seconds', and of those that it was 'waited' for; how long
+    the 'first' was waited for, which traces and compiles; the 'peak_gib' of
+    memory and the 'device'.
   """
   cores = _CORES.value or 1
   # Threads are started with the first look at devices, and inherit these.
@@ -199,8 +243,10 @@ def measure(part: str) -> dict[str, object]:
   process.tune_process(learns=part != 'policy', cores=cores)
   device = jax.devices()[0]
   on_cpu = device.platform == 'cpu'
+  begin = time.perf_counter()
   run, times = prepare(part)
   run()  # Compiles.
+  first = time.perf_counter() - begin
   seconds, waited = [], []
   for _ in range(times):
     start, begin = timing.now(), time.perf_counter()
@@ -219,6 +265,7 @@ def measure(part: str) -> dict[str, object]:
   return {
     'seconds': statistics.median(seconds) / (count if part == 'policy' else 1),
     'waited': statistics.median(waited),
+    'first': first,
     'peak_gib': peak / 2**30,
     'device': _ONE_CORE if on_cpu else device.device_kind,
   }

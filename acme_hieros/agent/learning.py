@@ -106,6 +106,7 @@ class HierosLearner(acme.Learner):
     self._updates = [share(level.update) for level in networks.levels]
     # Actors hold what they were given while later updates overwrite the state.
     self._publish = jax.jit(level_lib.policy_params)
+    self._policies: list[Any] = [None] * len(networks.levels)
     # Levels of which they have not been given the newest.
     self._learned: set[int] = set()
     # Who calls acts meanwhile: XLA computes without Python's lock.
@@ -223,10 +224,8 @@ class HierosLearner(acme.Learner):
   def _set_states(self, states: TrainingState):
     self._states = [jax.device_put(state, self._placement) for state in states]
     self._num_updates = [int(state.steps) for state in states]
-    self._policies = [
-      self._publish(_on_first(state.params)) for state in self._states
-    ]
-    self._learned.clear()
+    self._learned.update(range(len(states)))
+    self._give()
 
 
 def _on_first(tree: Any) -> Any:

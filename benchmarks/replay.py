@@ -11,8 +11,6 @@ JSON line.
 """
 
 import json
-import multiprocessing
-import sys
 import time
 
 from absl import app, flags
@@ -21,14 +19,12 @@ from acme.utils import counting, loggers
 import jax
 import numpy as np
 import psutil
-import reverb
 import tqdm
 
 from acme_hieros import command_line, process
-from acme_hieros import config as config_lib
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
-from acme_hieros.environments import make_environment
+from benchmarks import served
 
 _ENV = flags.DEFINE_string('env', 'atari/Krull', 'Environment.')
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
@@ -61,28 +57,12 @@ class Stopwatch:
 def main(argv):
   command_line.refuse_arguments(argv)
   process.tune_process()
-  try:
-    config = config_lib.preset(_PRESET.value)
-    config.check_fillable(_STEPS.value)
-    environment = make_environment(_ENV.value)
-  except (ImportError, ValueError) as error:
-    sys.exit(str(error))
-  spec = acme.make_environment_spec(environment)
-  networks = networks_lib.make_networks(config, spec)
-  drawn = builder_lib.HierosBuilder(config, no_logger, seed=0)
-  prefetched = builder_lib.HierosBuilder(config, no_logger)
-  context = multiprocessing.get_context('spawn')
-  ours, theirs = context.Pipe()
-  replay = context.Process(
-    target=serve, args=(drawn, spec, theirs), daemon=True
+  config, environment, spec, networks = served.prepare(
+    _ENV.value, _PRESET.value, _STEPS.value, {}
   )
-  replay.start()
-  theirs.close()
-  try:
-    port = ours.recv()
-  except EOFError:
-    sys.exit('The process of the tables has ended; what it said is above.')
-  client = reverb.Client(f'localhost:{port}')
+  drawn = builder_lib.HierosBuilder(config, served.no_logger, seed=0)
+  prefetched = builder_lib.HierosBuilder(config, served.no_logger)
+  replay, client = served.serve_apart(drawn, spec)
   watch = Stopwatch()
   learner = drawn.make_learner(jax.random.PRNGKey(0), networks, watch)
   actor = drawn.make_actor(
@@ -99,17 +79,6 @@ def main(argv):
     result[f'waiting_{name}'] = waiting = measure_waiting(learner, watch)
     print(f'{name}: the learner waits {100 * waiting:.2f} % of its time')
   print(json.dumps(result))
-
-
-def no_logger(_) -> loggers.Logger:
-  return loggers.NoOpLogger()
-
-
-def serve(builder, spec, pipe):
-  """Holds the tables until this process is ended."""
-  server = reverb.Server(builder.make_replay_tables(spec))
-  pipe.send(server.port)
-  server.wait()
 
 
 def fill(environment, actor, replay: psutil.Process) -> float:

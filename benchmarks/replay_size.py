@@ -11,9 +11,9 @@ are written to a directory, and read by another process. Last comes one JSON
 line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import itertools
 import json
-import multiprocessing
 import pathlib
 import sys
 import tempfile
@@ -26,14 +26,12 @@ from acme.utils import counting, loggers
 import jax
 import numpy as np
 import psutil
-import reverb
 import tqdm
 
 from acme_hieros import command_line, process
-from acme_hieros import config as config_lib
 from acme_hieros.agent import builder as builder_lib
 from acme_hieros.agent import networks as networks_lib
-from acme_hieros.environments import make_environment
+from benchmarks import served
 
 _ENV = flags.DEFINE_string('env', 'sparse/pads', 'Environment.')
 _PRESET = flags.DEFINE_string('preset', 'atari100k', 'Configuration.')
@@ -74,22 +72,21 @@ def main(argv):
   process.tune_process(learns=False)
   try:
     sizes = sorted(map(int, _SIZES.value))
-    config = config_lib.override(
-      config_lib.preset(_PRESET.value), {'replay.capacity': sizes[-1]}
-    )
-    config.check_fillable(sizes[0])
-    environment = make_environment(_ENV.value)
-  except (ImportError, ValueError) as error:
+  except ValueError as error:
     sys.exit(str(error))
-  spec = acme.make_environment_spec(environment)
-  networks = networks_lib.make_networks(config, spec)
-  builder = builder_lib.HierosBuilder(config, no_logger, seed=0)
+  config, environment, spec, networks = served.prepare(
+    _ENV.value, _PRESET.value, sizes[0], {'replay.capacity': sizes[-1]}
+  )
+  builder = builder_lib.HierosBuilder(config, served.no_logger, seed=0)
   recorder = play(environment, builder, networks)
   with tempfile.TemporaryDirectory() as directory:
-    replay, port, _ = serve_apart(builder, spec, directory)
-    client = reverb.Client(f'localhost:{port}')
-    adder = builder.make_adder(client)
-    rows = grow(client, recorder.tell(adder), adder, builder, sizes, replay)
+    replay, client = served.serve_apart(builder, spec, directory)
+    rows = grow(
+      recorder.tell(builder.make_adder(client)),
+      builder.make_dataset_iterator(client),
+      sizes,
+      psutil.Process(replay.pid),
+    )
     start = time.perf_counter()
     path = client.checkpoint()
     saved = time.perf_counter() - start
@@ -101,7 +98,9 @@ def main(argv):
     # It would save again when it is asked to end.
     replay.kill()
     replay.join()
-    again, _, restored = serve_apart(builder, spec, directory)
+    start = time.perf_counter()
+    again, _ = served.serve_apart(builder, spec, directory)
+    restored = time.perf_counter() - start
     again.kill()
   print(
     f'{sizes[-1]:,} steps: {written / 2**30:.2f} GiB written in {saved:.0f} s, '
@@ -117,10 +116,6 @@ def main(argv):
       }
     )
   )
-
-
-def no_logger(_) -> loggers.Logger:
-  return loggers.NoOpLogger()
 
 
 def play(environment, builder, networks) -> Recorder:
@@ -140,52 +135,18 @@ def play(environment, builder, networks) -> Recorder:
   return recorder
 
 
-def serve_apart(builder, spec, directory: str):
-  """The process of a server, its port, and the seconds until it is ready."""
-  context = multiprocessing.get_context('spawn')
-  ours, theirs = context.Pipe()
-  start = time.perf_counter()
-  replay = context.Process(
-    target=serve, args=(builder, spec, directory, theirs)
-  )
-  replay.daemon = True
-  replay.start()
-  theirs.close()
-  try:
-    port = ours.recv()
-  except EOFError:
-    sys.exit('The process of the tables has ended; what it said is above.')
-  return replay, port, time.perf_counter() - start
-
-
-def serve(builder, spec, directory: str, pipe):
-  """Holds the tables, those of the directory if there are any, until ended."""
-  checkpointer = reverb.platform.checkpointers_lib.DefaultCheckpointer(
-    directory
-  )
-  server = reverb.Server(
-    builder.make_replay_tables(spec), checkpointer=checkpointer
-  )
-  pipe.send(server.port)
-  server.wait()
-
-
-def grow(client, steps, adder, builder, sizes, replay) -> list[dict]:
+def grow(
+  steps: Iterator[None], dataset, sizes: Sequence[int], replay: psutil.Process
+) -> list[dict[str, float]]:
   """Fills the tables; returns what each size has cost."""
-  rows, stored = [], 0
-  dataset = builder.make_dataset_iterator(client)
+  rows = []
   print(f'{"steps":>10}{"GiB":>8}{"ms a step":>11}{"ms of batches":>15}')
   with tqdm.tqdm(total=sizes[-1], unit='step') as bar:
-    for size in sizes:
+    for before, size in zip([0, *sizes], sizes):
       start = time.perf_counter()
-      while stored < size:
-        for _ in range(500):
-          next(steps)
-        stored += 500
-        bar.update(500)
-      inserting = (time.perf_counter() - start) / (
-        size - (rows[-1]['steps'] if rows else 0)
-      )
+      for _ in itertools.islice(steps, size - before):
+        bar.update()
+      inserting = (time.perf_counter() - start) / (size - before)
       next(dataset)  # Opens the iterators.
       start = time.perf_counter()
       for _ in range(_DRAWS):
@@ -193,7 +154,7 @@ def grow(client, steps, adder, builder, sizes, replay) -> list[dict]:
       drawing = (time.perf_counter() - start) / _DRAWS
       row = {
         'steps': size,
-        'gib': psutil.Process(replay.pid).memory_info().rss / 2**30,
+        'gib': replay.memory_info().rss / 2**30,
         'insert_ms': 1000 * inserting,
         'batches_ms': 1000 * drawing,
       }
@@ -203,7 +164,6 @@ def grow(client, steps, adder, builder, sizes, replay) -> list[dict]:
         f'{row["batches_ms"]:15.1f}',
         file=sys.stdout,
       )
-  del adder  # Kept until all that it has told is stored.
   return rows
 
 

@@ -25,7 +25,10 @@ steps = extent['num_steps']
 
 def write(name, values):
   (workdir / name).parent.mkdir(exist_ok=True)
-  (workdir / name).write_text(json.dumps(values))
+  # Whole or not at all, as real runs write: tests kill while they look.
+  partial = workdir / f'{name}.{os.getpid()}'
+  partial.write_text(json.dumps(values))
+  partial.rename(workdir / name)
 
 def end(steps, interrupted):
   seed = json.loads(identity)['seed']

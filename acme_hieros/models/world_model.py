@@ -44,7 +44,7 @@ class State(NamedTuple):
   log_probs: the distribution z was drawn from, like its values: the posterior
     where an observation was seen, the prior in imagination.
   deter: h, float32 [..., deter_size].
-  output: of the core, of which the prior of z is told, float32 [..., width].
+  output: of the core, of which the prior of z is told, float32 [..., size].
   memory: of the core; in `observe`'s answer its trace.
   """
 
@@ -250,7 +250,7 @@ def _initial_context(
     stoch=stoch,
     log_probs=jnp.zeros_like(stoch.value),
     deter=jnp.zeros((batch_size, config.deter_size)),
-    output=jnp.zeros((batch_size, core.width)),
+    output=jnp.zeros((batch_size, core.output_size)),
     memory=memory,
   )
   return Context(state, younger, age)

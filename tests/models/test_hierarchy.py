@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from acme_hieros import config as config_lib
 from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 from acme_hieros.models.ops import packing
@@ -282,6 +283,29 @@ def test_a_new_episode_does_not_depend_on_the_one_before(agent, episode):
   np.testing.assert_array_equal(actions, same_actions)
   for one, two in zip(jax.tree.leaves(states), jax.tree.leaves(same_states)):
     np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+@pytest.mark.parametrize('preset', config_lib.PRESETS)
+@pytest.mark.parametrize('system', config_lib.SYSTEMS)
+def test_every_preset_acts_and_keeps_the_form_of_its_memories(system, preset):
+  built = hierarchy.Hierarchy(
+    config_lib.preset(preset, system),
+    {spaces.SINGLE: spaces.Image((64, 64, 3))},
+    spaces.Discrete((), 18),
+  )
+  key = jax.random.PRNGKey(0)
+
+  def step(key, image):
+    params = [
+      level_lib.policy_params(state.params) for state in built.init(key)
+    ]
+    before = built.initial_state(key, 2)
+    return before, built.step(params, {spaces.SINGLE: image}, before)
+
+  image = jax.ShapeDtypeStruct((2, 64, 64, 3), np.uint8)
+  before, (action, after) = jax.eval_shape(step, key, image)
+  assert action.shape == (2,)
+  assert after == before
 
 
 @pytest.mark.parametrize('depth', [1, 2, 4])

@@ -32,6 +32,11 @@ class Core(abc.ABC):
 
   width: int
 
+  @property
+  def output_size(self) -> int:
+    """Numbers of the output: those of u_t, unless a core says otherwise."""
+    return self.width
+
   @abc.abstractmethod
   def initial_state(self, batch_size: int) -> Memory:
     """The Memory [B, ...] of which nothing counts; each array its own."""
@@ -96,7 +101,7 @@ class CoreModule(hk.Module):
       memory: [B, ...], before the first step.
 
     Returns:
-      Outputs [B, T, any] in the type of u, and the trace.
+      Outputs [B, T, output_size] in the type of u, and the trace.
     """
 
   @abc.abstractmethod

@@ -17,12 +17,16 @@ Array = jax.Array
 
 
 class _Core(base.Core):
-  """h is the memory."""
+  """h is the memory, and the output."""
 
   def __init__(self, width: int, size: int, dtype: jnp.dtype):
     self.width = width
     self._size = size
     self._dtype = dtype
+
+  @property
+  def output_size(self) -> int:
+    return self._size
 
   def initial_state(self, batch_size: int) -> Array:
     return jnp.zeros((batch_size, self._size))

@@ -131,8 +131,9 @@ def _errand_metrics(
 ) -> dict[str, Array]:
   """Whether imagined steps lead to states of replay, if told to.
 
-  Each state of the batch is left for another one, whose likeliest code is the
-  subgoal for as many steps as subgoals last.
+  Each state of the batch is left for two others, whose likeliest codes are the
+  subgoals for as many steps as subgoals last. Only imagined states with as many
+  steps behind them are compared: what was seen is more like all goals.
 
   Args:
     level, params: as in `diagnose`.
@@ -141,29 +142,39 @@ def _errand_metrics(
     log_probs: of their codes, [B, T, count, classes].
 
   Returns:
-    As of `subgoal_metrics`, of errands.
+    errand_end_similarity: of h at the end to the subgoal;
+    errand_other_similarity: of h at the end of the other errand to it;
+    errand_reached: share of the errands whose own end is more similar than the
+    other's (by chance 1/2).
   """
   assert level.autoencoder
   start = level.world_model.starts(state, slice(None), level.duration)
-  classes = log_probs.shape[-1]
+  features = level.world_model.predict(params.world_model, start).features
+  count, classes = len(start.deter), log_probs.shape[-1]
   code = jax.nn.one_hot(jnp.argmax(log_probs, -1), classes)
-  code = code.reshape((len(start.deter), -1))
-  # By a third: half of a batch further on is what others are judged by.
-  code = jnp.roll(code, len(code) // 3, 0)
+  code = code.reshape((count, -1))
+  # By thirds of the batch: neither is near the start or the other.
+  codes = jnp.stack([jnp.roll(code, i * count // 3, 0) for i in (1, 2)])
   acting = level_lib.PolicyParams(
     params.world_model, params.actor, params.manager
   )
-  trajectory = level.imagine(
-    acting,
-    key,
-    start,
-    level.world_model.predict(params.world_model, start).features,
-    code,
-    level.actor.initial_state(len(code)),
-    level.duration,
-  )
-  goal = level.autoencoder.decode(params.autoencoder, code)
-  return _similarities('errand', goal, start.deter, trajectory.deter[-1])
+
+  def end(key, code):
+    memory = level.actor.initial_state(count)
+    trajectory = level.imagine(
+      acting, key, start, features, code, memory, level.duration
+    )
+    return trajectory.deter[-1]
+
+  ends = jax.vmap(end)(jax.random.split(key), codes)
+  goals = level.autoencoder.decode(params.autoencoder, codes)
+  own = subgoals.similarity(goals, ends)
+  other = subgoals.similarity(goals, ends[::-1])
+  return {
+    'errand_reached': jnp.mean(own > other),
+    'errand_end_similarity': jnp.mean(own),
+    'errand_other_similarity': jnp.mean(other),
+  }
 
 
 def _prediction_errors(
@@ -266,32 +277,13 @@ def subgoal_metrics(
   def at(x, index):
     return jnp.take_along_axis(x, index.clip(0, length - 1)[..., None], 1)
 
-  return _similarities('subgoal', goal, at(deter, begin), at(deter, end), valid)
-
-
-def _similarities(
-  what: str,
-  goal: Array,
-  begin: Array,
-  end: Array,
-  valid: Array | bool = True,
-) -> dict[str, Array]:
-  """See `subgoal_metrics`.
-
-  Args:
-    what: the subgoals are called.
-    goal: decoded subgoals [..., D], in symlog space.
-    begin, end: h [..., D] where they begin and end.
-    valid: bool [...], of those that count.
-  """
   random = _another(goal.reshape((-1, goal.shape[-1]))).reshape(goal.shape)
-  first = subgoals.similarity(goal, begin)
-  last = subgoals.similarity(goal, end)
-  other = subgoals.similarity(random, end)
+  first = subgoals.similarity(goal, at(deter, begin))
+  last = subgoals.similarity(goal, at(deter, end))
+  other = subgoals.similarity(random, at(deter, end))
   reached = (last > first) & (last > other)
-  valid = jnp.broadcast_to(valid, reached.shape)
   return {
-    f'{what}_{name}': _mean(x.astype(jnp.float32), valid)
+    f'subgoal_{name}': _mean(x.astype(jnp.float32), valid)
     for name, x in (
       ('reached', reached),
       ('start_similarity', first),

@@ -62,12 +62,15 @@ _MEANINGS = {
   'errand_reached': _Meaning(
     'share of errands',
     'How many states of replay would be reached in imagination from others, if '
-    'the level were told to: with the same bounds as for subgoals.',
+    'the level were told to: what it comes to is more similar to the one that '
+    'it was told than where another errand from the same state leads. Chance '
+    'gives 1/2.',
   ),
   'errand_similarity': _Meaning(
     'similarity (1: the same)',
     'How similar states are to a state of replay that the level is told to go '
-    'to, before and after the imagined steps of a subgoal, and to another one.',
+    'to, after the imagined steps of a subgoal, and where another errand from '
+    'the same state leads instead.',
   ),
   'code_entropy': _Meaning(
     'share of the largest entropy',

@@ -139,7 +139,11 @@ def errand_metrics(go):
     world_model=deter, actor=None, manager=None, autoencoder=deter
   )
   return diagnostics._errand_metrics(
-    level, params, None, state, jnp.log(jnp.eye(9)).reshape((3, 3, 1, 9))
+    level,
+    params,
+    jax.random.PRNGKey(0),
+    state,
+    jnp.log(jnp.eye(9)).reshape((3, 3, 1, 9)),
   )
 
 
@@ -147,14 +151,27 @@ def test_an_errand_is_reached_by_going_to_another_state_of_replay():
   there = errand_metrics(lambda start, subgoal: subgoal)
   assert there['errand_reached'] == 1.0
   np.testing.assert_allclose(there['errand_end_similarity'], 1.0, rtol=1e-5)
-  assert there['errand_start_similarity'] < 0.5
-  assert there['errand_random_similarity'] < 0.5
+  assert there['errand_other_similarity'] < 0.5
 
 
-def test_an_errand_is_not_reached_by_staying():
-  here = errand_metrics(lambda start, subgoal: start)
-  assert here['errand_reached'] == 0.0
-  assert here['errand_end_similarity'] == here['errand_start_similarity'] < 0.5
+def test_an_errand_is_not_reached_by_going_where_all_others_go():
+  same = errand_metrics(lambda start, subgoal: start)
+  assert same['errand_reached'] == 0.0
+  assert same['errand_end_similarity'] == same['errand_other_similarity'] < 0.5
+
+
+def test_an_errand_leads_from_each_state_to_two_others():
+  goals = []
+
+  def go(start, subgoal):
+    differs = jnp.any(subgoal != start, -1)
+    jax.debug.callback(lambda x, y: goals.append((x, y)), differs, subgoal)
+    return subgoal
+
+  errand_metrics(go)
+  (differs, one), (also, other) = goals
+  assert np.all(differs) and np.all(also)
+  assert np.all(np.any(one != other, -1))
 
 
 def test_without_a_whole_subgoal_there_is_no_number():

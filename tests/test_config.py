@@ -333,6 +333,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('replay.sampler', 'prioritised'),
     ('replay.min_size', 2_000_000),
     ('replay.chunk_length', 0),
+    ('replay.upper_ratio', 0),
   ],
 )
 def test_a_wrong_value_gives_one_sentence_with_the_field_s_full_name(

@@ -585,9 +585,14 @@ class ReplayConfig(_Part):
   chunk_length: int = 8
   # Steps replayed at level 0 for each environment step (Atari 100k: B * T).
   ratio: float = 1024.0
+  # How many times as often as level 0's the steps of upper levels, which are
+  # fewer, are replayed; an upper level learns as often as level 0 at most.
+  upper_ratio: int = 1
 
   def _check(self):
-    _require_positive(self, 'capacity', 'min_size', 'chunk_length', 'ratio')
+    _require_positive(
+      self, 'capacity', 'min_size', 'chunk_length', 'ratio', 'upper_ratio'
+    )
     _require_one_of(self, 'sampler', 'etbs', 'uniform')
     _require_fraction(self, 'temperature')
     _require(
@@ -712,6 +717,10 @@ class HierosConfig(_Part):
   def updates_per_step(self) -> float:
     """Learner steps for each environment step, once learning has started."""
     return self.replay.ratio / (self.batch_size * self.sequence_length)
+
+  def update_period(self, level: int) -> int:
+    """Learner steps between two updates of `level`."""
+    return max(1, self.tick_period(level) // self.replay.upper_ratio)
 
   def reward_divisor(self, level: int) -> int:
     """What the sum of the environment's rewards in a window is divided by."""

@@ -37,7 +37,7 @@ _MOST_SECONDS = 10.0
 class LevelDataset(Iterator[LevelBatches]):
   """What each learner step needs from the tables of all levels.
 
-  Level l is due at every k^l-th step, the first one included
+  Level l is due at every `update_period`-th step, the first one included
   (docs/algorithm.md, 6.3). A table that is still too small, or again, since
   somebody has emptied it, is skipped and never waited for: an actor in the same
   thread could not fill it meanwhile. While level 0 cannot learn, every batch is
@@ -55,7 +55,7 @@ class LevelDataset(Iterator[LevelBatches]):
 
     Args:
       client: of the server that holds the tables.
-      config: batch size, tick periods and least table size.
+      config: batch size, update periods and least table size.
       prefetch: draw the next batch while the learner works on the last one,
         which takes it from the table as it happens to be then. Without it a
         batch is drawn when it is asked for, so that a run can be repeated.
@@ -74,7 +74,7 @@ class LevelDataset(Iterator[LevelBatches]):
 
   def __next__(self) -> LevelBatches:
     due = [
-      self.step % self._config.tick_period(level) == 0
+      self.step % self._config.update_period(level) == 0
       for level in range(len(self._tables))
     ]
     if not self.ready():

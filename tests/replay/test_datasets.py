@@ -24,7 +24,9 @@ pytestmark = pytest.mark.timeout(60)
 class Replay:
   """The tables of an agent, which ticks every 2 steps, and a writer."""
 
-  def __init__(self, observation='both', min_size=MIN_SIZE, prefetch=True):
+  def __init__(
+    self, observation='both', min_size=MIN_SIZE, prefetch=True, upper_ratio=1
+  ):
     self.config = config_lib.override(
       config_lib.preset('tiny'),
       {
@@ -33,6 +35,7 @@ class Replay:
         'sequence_length': 4,
         'subgoals.duration': 2,
         'replay.min_size': min_size,
+        'replay.upper_ratio': upper_ratio,
       },
     )
     environment = make_environment('debug/catch', observation=observation)
@@ -94,6 +97,18 @@ SCHEDULE = [[True, t % 2 == 0, t % 4 == 0] for t in range(8)]
 def test_level_l_is_due_every_k_to_the_l_steps(replay):
   assert replay.dataset.ready()
   assert replay.due(8) == SCHEDULE
+
+
+@pytest.mark.parametrize(
+  'upper_ratio, periods', [(2, (1, 1, 2)), (3, (1, 1, 1)), (9, (1, 1, 1))]
+)
+def test_upper_levels_learn_more_often_but_no_more_than_level_0(
+  upper_ratio, periods
+):
+  replay = Replay(upper_ratio=upper_ratio)
+  for level in range(DEPTH):
+    replay.fill(level, MIN_SIZE)
+  assert replay.due(8) == [[t % n == 0 for n in periods] for t in range(8)]
 
 
 def test_steps_with_nothing_ready_do_not_count():

@@ -145,7 +145,7 @@ def _errand_metrics(
     errand_end_similarity: of h at the end to the subgoal;
     errand_other_similarity: of h at the end of the other errand to it;
     errand_reached: share of the errands whose own end is more similar than the
-    other's (by chance 1/2).
+    other's; ties count half (by chance 1/2).
   """
   assert level.autoencoder
   start = level.world_model.starts(state, slice(None), level.duration)
@@ -171,7 +171,7 @@ def _errand_metrics(
   own = subgoals.similarity(goals, ends)
   other = subgoals.similarity(goals, ends[::-1])
   return {
-    'errand_reached': jnp.mean(own > other),
+    'errand_reached': jnp.mean(0.5 + 0.5 * jnp.sign(own - other)),
     'errand_end_similarity': jnp.mean(own),
     'errand_other_similarity': jnp.mean(other),
   }

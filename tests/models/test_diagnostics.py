@@ -156,7 +156,7 @@ def test_an_errand_is_reached_by_going_to_another_state_of_replay():
 
 def test_an_errand_is_not_reached_by_going_where_all_others_go():
   same = errand_metrics(lambda start, subgoal: start)
-  assert same['errand_reached'] == 0.0
+  assert same['errand_reached'] == 0.5  # All are ties.
   assert same['errand_end_similarity'] == same['errand_other_similarity'] < 0.5
 
 

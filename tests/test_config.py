@@ -571,6 +571,10 @@ def test_values_by_level_and_the_last_for_all_above():
     ),
     ({'subgoals.manager': 'policy'}, 'Set depth=1'),
     (
+      {'subgoals.absorbing': True, 'actor_critic.discount': 1},
+      'needs a discount below it',
+    ),
+    (
       {'depth': 1, 'subgoals.manager': 'policy', 'subgoals.duration': 5},
       'horizon=16 must be a multiple of subgoals.duration=5',
     ),

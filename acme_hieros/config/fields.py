@@ -500,6 +500,9 @@ class SubgoalConfig(_Part):
   decoder_units: int = 256
   # Share of the uniform distribution in the categoricals of a code.
   unimix: float = 0.01
+  # Whether an episode's end is where one stays for ever, for the subgoal's
+  # reward. If not, who is rewarded for being near a subgoal shuns ends.
+  absorbing: bool = False
   # Updates of a level until its subgoals count in full for the level below:
   # before it has learned they are random.
   warmup: int = 100
@@ -658,6 +661,11 @@ class HierosConfig(_Part):
     )
     _require_one_of(self, 'reward_aggregation', 'mean', 'sum')
     _require_one_of(self, 'reward_transform', 'all', 'tanh')
+    _require(
+      not self.subgoals.absorbing or self.actor_critic.discount < 1,
+      'subgoals.absorbing does not go with actor_critic.discount=1: what is '
+      'rewarded for ever needs a discount below it.',
+    )
     for level in range(self.depth + self.has_manager):
       _require(
         bool(self.streams(level)),

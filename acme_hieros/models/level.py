@@ -802,7 +802,14 @@ class Level:
       goal = self.autoencoder.decode(
         jax.lax.stop_gradient(learned.autoencoder), code
       )
-      rewards[SUBGOAL] = subgoals.subgoal_reward(goal, trajectory.deter)
+      reward = subgoals.subgoal_reward(goal, trajectory.deter)
+      if self._config.subgoals.absorbing:
+        reward = subgoals.absorb(
+          reward,
+          trajectory.continuation,
+          self._config.actor_critic.discount,
+        )
+      rewards[SUBGOAL] = reward
     if self.has_novelty:
       rewards[NOVELTY] = self.novelty(
         learned, key, trajectory.deter, trajectory.output, rows

@@ -136,6 +136,21 @@ def subgoal_reward(goal: Array, deter: Array) -> Array:
   return distributions.symlog(similarity(goal, deter))
 
 
+def absorb(reward: Array, continuation: Array, discount: float) -> Array:
+  """Rewards of episodes whose end is a state where one stays for ever.
+
+  Absorbing states (Kostrikov et al., 1809.02925, section 4.1) whose reward is
+  that of the last step: r (1 + (1 - c) gamma / (1 - gamma)). A return that is
+  cut at the end by c is what it would be if it went on there.
+
+  Args:
+    reward: on arrival, [...].
+    continuation: c, the probability that the episode goes on from there, [...].
+    discount: gamma, of one step, below 1.
+  """
+  return reward * (1.0 + (1.0 - continuation) * discount / (1.0 - discount))
+
+
 def novelty_reward(error: Array, deter_size: int) -> Array:
   """symlog of the mean squared error: what the code cannot yet say is new."""
   return distributions.symlog(error / deter_size)

@@ -13,6 +13,7 @@ from acme_hieros import config as config_lib
 from acme_hieros.models import (
   actor_critic,
   hierarchy,
+  shares,
   spaces,
   subgoals,
   world_model,
@@ -773,3 +774,33 @@ def test_the_paper_s_levels_have_the_reference_s_parameter_counts():
     level_lib.parameter_count((s.params, s.slow_critics)) / 1e6 for s in states
   ]
   np.testing.assert_allclose(counts, [11.4, 21.0, 20.0], rtol=0.1)
+
+
+def test_only_the_subgoal_s_reward_outlasts_an_episode(config, replace, draw):
+  def rewards(absorbing):
+    changed = replace(config, 'subgoals', absorbing=absorbing)
+    level = level_lib.Level(changed, SEEN, CHOICE)
+    params = draw(lambda key: level.init(key).params)
+    code = jnp.asarray(np.eye(3)[[[0, 1], [2, 2]]].reshape((2, 6)))
+    goal = level.autoencoder.decode(params.autoencoder, code)
+    trajectory = level_lib.Trajectory(
+      inputs=None,
+      action=None,
+      reward=jnp.ones((3, 2)),
+      continuation=jnp.asarray([[1.0, 1.0], [1.0, 0.0], [0.5, 1.0]]),
+      deter=jnp.stack([goal, 0.5 * goal, 2 * goal]),
+      output=None,
+    )
+    return level._rewards(
+      params, jax.random.PRNGKey(0), trajectory, code, shares.FIRST
+    )
+
+  plain, absorbed = rewards(False), rewards(True)
+  assert np.all(plain['subgoal'] > 0)
+  discount = config.actor_critic.discount
+  for_ever = plain['subgoal'][1, 1] / (1 - discount)
+  np.testing.assert_allclose(absorbed['subgoal'][1, 1], for_ever, rtol=1e-4)
+  # Nothing is added where an episode goes on, or to other rewards.
+  on = np.array([[True, True], [True, False], [False, True]])
+  np.testing.assert_array_equal(absorbed['subgoal'][on], plain['subgoal'][on])
+  np.testing.assert_array_equal(absorbed['extrinsic'], plain['extrinsic'])

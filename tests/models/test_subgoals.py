@@ -42,6 +42,29 @@ def test_a_reached_subgoal_gives_log_2(states):
   )
 
 
+def test_who_ends_an_episode_earns_as_much_as_who_stays_there():
+  # A reward at each of five steps, of which the last ends it.
+  reward, discount = np.array([0.3, 0.0, 0.7, 0.1, 0.4]), 0.9
+  stays = np.concatenate([reward, np.full(2000, reward[-1])])
+  expected = np.sum(stays * discount ** np.arange(len(stays)))
+  absorbed = subgoals.absorb(
+    jnp.asarray(reward), jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0]), discount
+  )
+  # What comes after an end counts for nothing.
+  returned = np.sum(np.asarray(absorbed) * discount ** np.arange(5))
+  np.testing.assert_allclose(returned, expected, rtol=1e-5)
+
+
+def test_where_an_episode_may_end_both_count_by_their_probability():
+  # At each step it ends with probability 0.2; the reward is always 1, so that
+  # staying or not makes no difference: 1 / (1 - discount) is what there is.
+  reward, discount, goes_on = 1.0, 0.9, 0.8
+  absorbed = subgoals.absorb(jnp.array(reward), jnp.array(goes_on), discount)
+  steps = np.arange(2000)
+  returned = np.sum(float(absorbed) * (discount * goes_on) ** steps)
+  np.testing.assert_allclose(returned, 1 / (1 - discount), rtol=1e-5)
+
+
 def test_an_opposite_or_orthogonal_state_gives_nothing(states):
   goal = symlog(states)
   reward = subgoals.subgoal_reward(jnp.asarray(-goal), jnp.asarray(states))

@@ -40,6 +40,7 @@ OTHERS = {
   'actor_critic.entropy_target': 0.3,
   'subgoals.kl_target': 3.0,
   'subgoals.learns_from': 'replay',
+  'subgoals.absorbing': True,
   'subgoals.manager': 'policy',
   'exploration.novelty': 'disagreement',
   'replay.sampler': 'uniform',
@@ -581,7 +582,8 @@ def test_values_by_level_and_the_last_for_all_above():
     (
       {
         'depth': 1,
-        'subgoals.manager': 'policy',
+        'subgoals.absorbing': True,
+  'subgoals.manager': 'policy',
         'actor_critic.core': 's5',
       },
       'set it to none',
@@ -590,7 +592,8 @@ def test_values_by_level_and_the_last_for_all_above():
       # The manager stands for level 1.
       {
         'depth': 1,
-        'subgoals.manager': 'policy',
+        'subgoals.absorbing': True,
+  'subgoals.manager': 'policy',
         'actor_critic.extrinsic_weight': '1,0',
         'actor_critic.novelty_weight': '0',
       },

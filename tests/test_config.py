@@ -582,8 +582,7 @@ def test_values_by_level_and_the_last_for_all_above():
     (
       {
         'depth': 1,
-        'subgoals.absorbing': True,
-  'subgoals.manager': 'policy',
+        'subgoals.manager': 'policy',
         'actor_critic.core': 's5',
       },
       'set it to none',
@@ -592,8 +591,7 @@ def test_values_by_level_and_the_last_for_all_above():
       # The manager stands for level 1.
       {
         'depth': 1,
-        'subgoals.absorbing': True,
-  'subgoals.manager': 'policy',
+        'subgoals.manager': 'policy',
         'actor_critic.extrinsic_weight': '1,0',
         'actor_critic.novelty_weight': '0',
       },

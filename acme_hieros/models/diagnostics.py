@@ -277,10 +277,11 @@ def subgoal_metrics(
   def at(x, index):
     return jnp.take_along_axis(x, index.clip(0, length - 1)[..., None], 1)
 
+  arrived = at(deter, end)
   random = _another(goal.reshape((-1, goal.shape[-1]))).reshape(goal.shape)
   first = subgoals.similarity(goal, at(deter, begin))
-  last = subgoals.similarity(goal, at(deter, end))
-  other = subgoals.similarity(random, at(deter, end))
+  last = subgoals.similarity(goal, arrived)
+  other = subgoals.similarity(random, arrived)
   reached = (last > first) & (last > other)
   return {
     f'subgoal_{name}': _mean(x.astype(jnp.float32), valid)

@@ -25,9 +25,9 @@ Array = jax.Array
 class Ensemble(NamedTuple):
   """Pure functions of E models of the z that a state will show.
 
-  init: (key, output [..., width]) -> params.
-  predict: (params, output [..., width]) -> log-probabilities of z, [..., E,
-    categoricals, classes].
+  init: (key, output [..., output_size]) -> params.
+  predict: (params, output [..., output_size]) -> log-probabilities of z, [...,
+    E, categoricals, classes].
   """
 
   init: Callable[..., hk.Params]
@@ -75,7 +75,7 @@ def loss(
 
   Args:
     ensemble, params: the models.
-    output: of the core, [..., width], left alone.
+    output: of the core, [..., output_size], left alone.
     log_probs: of the z that the observation showed, [..., categoricals,
       classes], left alone.
   """

@@ -125,7 +125,7 @@ class Trajectory(NamedTuple):
   reward: extrinsic, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
-  output: of the core before states 1..H, [H, N, width].
+  output: of the core before states 1..H, [H, N, output_size].
   """
 
   inputs: linear.Inputs

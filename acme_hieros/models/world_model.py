@@ -44,7 +44,8 @@ class State(NamedTuple):
   log_probs: the distribution z was drawn from, like its values: the posterior
     where an observation was seen, the prior in imagination.
   deter: h, float32 [..., deter_size].
-  output: of the core, of which the prior of z is told, float32 [..., size].
+  output: of the core, of which the prior of z is told, float32 [...,
+    output_size].
   memory: of the core; in `observe`'s answer its trace.
   """
 

@@ -75,9 +75,9 @@ def make_step_table(config: HierosConfig) -> reverb.Table:
 
   Actors put an item into it for each environment step, and the learner takes a
   sample for each of its own; whoever is ahead waits. This holds the ratio for
-  every level, since level l is due at each k^l-th step of the learner. Limiters
-  of the levels' own tables could not: the end of an episode adds a sequence to
-  each, so that their rates depend on how long episodes are.
+  every level, since each is due at every so many of the learner's steps.
+  Limiters of the levels' own tables could not: the end of an episode adds a
+  sequence to each, so that their rates depend on how long episodes are.
   """
   ratio = config.updates_per_step
   owed_from = ratio * config.replay.min_size

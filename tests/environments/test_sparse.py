@@ -379,6 +379,55 @@ def test_what_a_signal_brings():
   assert 10 * arrived / 4 == pytest.approx(1.36, abs=0.005)
 
 
+def test_a_signal_that_decides_at_the_end():
+  environment = make_environment(
+    'sparse/signal',
+    delay=12,
+    shown=3,
+    length=20,
+    observation='vector',
+    decides='end',
+  )
+  rng = np.random.default_rng(0)
+  first, again, earned, missed = set(), set(), 0, 0
+  for _ in range(400):
+    steps, actions = play(environment, rng)
+    lit = cells(planes(steps[0])[0])
+    assert len(steps) == 21
+    for time, (step, action) in enumerate(zip(steps, actions)):
+      shown, opened, (where,) = map(cells, planes(step))
+      assert shown == (lit if time < 3 else []) and opened == []
+      if time in (0, 12):
+        (again if time else first).add(where)
+        cell = where
+      else:
+        cell = walk(cell, action)
+      assert where == cell
+      last = time == 20
+      if time:
+        assert step.reward == (10 if last and cell in lit else 0)
+        assert step.last() == last
+    assert step.discount == 0
+    earned += step.reward == 10
+    missed += cell in PAD and cell not in lit
+  board = {(row, column) for row in range(SIDE) for column in range(SIDE)}
+  assert first == board and again == board
+  assert earned and missed
+
+
+def test_what_a_signal_brings_that_decides_at_the_end():
+  """Walks at random stay spread evenly: each move can be undone by another."""
+  chance = {(row, column): 1 / 64 for row in range(8) for column in range(8)}
+  for _ in range(16):
+    moved = collections.Counter()
+    for cell, probability in chance.items():
+      for action in range(5):
+        moved[walk(cell, action)] += probability / 5
+    chance = moved
+  on_pads = sum(chance[cell] for cell, pad in PAD.items() if pad < 4)
+  assert 10 * on_pads / 4 == pytest.approx(0.625)
+
+
 @pytest.mark.parametrize('task', ['pads', 'key', 'corridor', 'signal'])
 def test_images_tell_all_that_vectors_tell(task):
   """Equal images have equal vectors, and others have others."""
@@ -414,6 +463,7 @@ def test_images_tell_all_that_vectors_tell(task):
     ('key', {'observation': 'text'}, 'observation'),
     ('signal', {'shown': 33}, 'have to ascend'),
     ('signal', {'length': 32}, 'have to ascend'),
+    ('signal', {'decides': 'never'}, 'decides'),
     ('maze', {}, "'sparse/maze'"),
   ],
 )

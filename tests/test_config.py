@@ -41,6 +41,8 @@ OTHERS = {
   'subgoals.kl_target': 3.0,
   'subgoals.learns_from': 'replay',
   'subgoals.absorbing': True,
+  'subgoals.practice': 0.3,
+  'subgoals.information_scale': 0.3,
   'subgoals.manager': 'policy',
   'exploration.novelty': 'disagreement',
   'replay.sampler': 'uniform',
@@ -327,6 +329,8 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('exploration.units', 0),
     ('exploration.scale_floor', 0),
     ('exploration.optimizer.learning_rate', 0),
+    ('subgoals.practice', 1.5),
+    ('subgoals.information_scale', -1),
     ('subgoals.warmup', -1),
     ('subgoals.warmup', 1.5),
     ('subgoals.kl_scale', -1),
@@ -571,6 +575,10 @@ def test_values_by_level_and_the_last_for_all_above():
       'level 2 of depth=3 would have no reward',
     ),
     ({'subgoals.manager': 'policy'}, 'Set depth=1'),
+    (
+      {'depth': 1, 'subgoals.manager': 'policy', 'subgoals.practice': 0.5},
+      "0, or manager to 'level'",
+    ),
     (
       {'subgoals.absorbing': True, 'actor_critic.discount': 1},
       'needs a discount below it',

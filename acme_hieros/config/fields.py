@@ -503,6 +503,11 @@ class SubgoalConfig(_Part):
   # Whether an episode's end is where one stays for ever, for the subgoal's
   # reward. If not, who is rewarded for being near a subgoal shuns ends.
   absorbing: bool = False
+  # Share of imagined starts whose subgoal is the code of a state of the batch,
+  # and not what was told there: half of them one that was reached from there
+  # while a subgoal lasts, half any. What an upper level tells while it knows
+  # nothing leads nowhere, and who follows it learns to go nowhere.
+  practice: float = 0.0
   # Updates of a level until its subgoals count in full for the level below:
   # before it has learned they are random.
   warmup: int = 100
@@ -511,6 +516,9 @@ class SubgoalConfig(_Part):
   # Nats that it is to be: kl_scale grows and shrinks to hold it (Director). 0
   # leaves the scale as it is.
   kl_target: float = 0.0
+  # Weight of the information that a code has of h, which is maximised: all are
+  # in use, each for few states.
+  information_scale: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.0)
 
   def _check(self):
@@ -528,11 +536,13 @@ class SubgoalConfig(_Part):
       f'duration={self.duration} must be at least 2; for a '
       'flat agent set depth=1.',
     )
-    _require_fraction(self, 'unimix')
+    _require_fraction(self, 'unimix', 'practice')
     _require(
       self.classes <= 255, f'classes={self.classes} must not exceed 255.'
     )
-    _require_not_negative(self, 'warmup', 'kl_scale', 'kl_target')
+    _require_not_negative(
+      self, 'warmup', 'kl_scale', 'kl_target', 'information_scale'
+    )
     most = self.categoricals * math.log(self.classes)
     _require(
       self.kl_target == 0 or self.kl_target < most,
@@ -540,6 +550,11 @@ class SubgoalConfig(_Part):
       f'categoricals={self.categoricals} of classes={self.classes} can hold.',
     )
     _require_one_of(self, 'manager', 'level', 'policy')
+    _require(
+      self.manager == 'level' or not self.practice,
+      f'practice={self.practice} is for subgoals of a level above: set it to '
+      "0, or manager to 'level'.",
+    )
     _require_one_of(self, 'learns_from', 'imagination', 'replay')
 
 

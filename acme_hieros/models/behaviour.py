@@ -72,6 +72,8 @@ class Replayed(NamedTuple):
   action: what was done in them, encoded, [B, T, A].
   log_prob: of the actions, by the policy that took them; None where it is not
     known.
+  told: 1 where imagination starts under the subgoal that they were taken under,
+    and 0 under another, of which what came tells nothing.
   """
 
   reward: Array
@@ -80,6 +82,7 @@ class Replayed(NamedTuple):
   alive: Array
   action: Array
   log_prob: Array | None
+  told: Array
 
 
 class Judged(NamedTuple):
@@ -299,11 +302,12 @@ class Behaviour:
       stop(judged.returns[0]).reshape(shape),
       settings.return_lambda,
     )
+    alive = replayed.alive * replayed.told
     losses = {}
     if settings.replay_scale:
       loss = self._head.loss(judged.logits[0], earned.reshape(-1))
       losses['replay_critic'] = settings.replay_scale * jnp.mean(
-        replayed.alive.reshape(-1) * loss
+        alive.reshape(-1) * loss
       )
     if settings.replay_actor_scale and replayed.log_prob is not None:
       action = replayed.action
@@ -313,7 +317,7 @@ class Behaviour:
           log_prob.reshape(shape),
           replayed.log_prob,
           earned - stop(judged.value[0]).reshape(shape),
-          replayed.alive,
+          alive,
           replayed.start_of_episode,
           self.floors[EXTRINSIC],
         )

@@ -15,6 +15,7 @@ import optax
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import (
   behaviour,
+  distributions,
   encoders,
   exploration,
   optimizers,
@@ -572,6 +573,21 @@ class Level:
         batch.sequence.start_of_episode.at[:, 0].set(True),
       ),
     )
+    told = jnp.ones(came.known.shape)
+    practice = self._config.subgoals.practice
+    if code is not None and practice:
+      assert self.autoencoder
+      goal_key, share_key, behaviour_key = jax.random.split(behaviour_key, 3)
+      goals = subgoals.practice(
+        self.autoencoder,
+        params.autoencoder,
+        goal_key,
+        posterior.deter,
+        batch.sequence.start_of_episode,
+        self.duration,
+      )
+      told = shares.draw(jax.random.uniform, share_key, told.shape) >= practice
+      code = jnp.where(told[..., None], code, goals)
     prediction, code = jax.tree.map(flatten, (prediction, code))
     # Mid-episode, the first step of a sequence has only the model's opinion.
     alive = jnp.where(
@@ -586,6 +602,7 @@ class Level:
       alive,
       self.action_space.encode(batch.sequence.action),
       batch.log_prob,
+      told.astype(jnp.float32),
     )
 
     learned = params._replace(world_model={})
@@ -862,6 +879,10 @@ class Level:
     )
     error, kl = jnp.mean(coded.error), jnp.mean(coded.kl)
     loss = error + kl_scale * kl
+    if self._config.subgoals.information_scale:
+      loss -= self._config.subgoals.information_scale * (
+        distributions.mutual_information(coded.log_probs)
+      )
     metrics = {
       'autoencoder_error': error,
       'autoencoder_kl': kl,

@@ -109,6 +109,55 @@ def reconstruct(
   )
 
 
+def practice(
+  autoencoder: Autoencoder,
+  params: hk.Params,
+  key: Array,
+  deter: Array,
+  start_of_episode: Array,
+  duration: int,
+) -> Array:
+  """Subgoals that are states: each the code of one of the batch, drawn.
+
+  For half of the steps, by chance, it is a state that was reached from there
+  within `duration` steps, or else the last one of the episode or the sequence;
+  for the others any state.
+
+  Args:
+    autoencoder, params: the functions and their parameters.
+    key: random key.
+    deter: h [B, T, D].
+    start_of_episode: [B, T].
+    duration: of subgoals.
+
+  Returns:
+    Codes [B, T, count * classes].
+  """
+  draw_key, code_key = jax.random.split(key)
+  batch, length = start_of_episode.shape
+  time = jnp.arange(length)
+  # Of each step, the last one before the next episode starts.
+  starts = jnp.where(start_of_episode, time, length)
+  starts = jnp.concatenate([starts[:, 1:], jnp.full((batch, 1), length)], 1)
+  last = jax.lax.cummin(starts, 1, reverse=True) - 1
+
+  which, when, where = jnp.moveaxis(
+    shares.draw(jax.random.uniform, draw_key, (batch, length, 3)), -1, 0
+  )
+  later = time + 1 + jnp.floor(when * duration).astype(jnp.int32)
+  reached = jnp.minimum(later, last)[..., None, None]
+  log_probs = autoencoder.encode(params, deter)
+  everywhere = shares.gather(log_probs).reshape((-1, *log_probs.shape[2:]))
+  anywhere = jnp.floor(where * len(everywhere)).astype(jnp.int32)
+  chosen = jnp.where(
+    which[..., None, None] < 0.5,
+    jnp.take_along_axis(log_probs, reached, 1),
+    everywhere[anywhere],
+  )
+  code = distributions.sample_onehot(code_key, chosen).value
+  return jax.lax.stop_gradient(code).reshape((batch, length, -1))
+
+
 def similarity(goal: Array, deter: Array) -> Array:
   """How near h is to the subgoal, in both direction and length.
 

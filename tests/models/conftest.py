@@ -135,6 +135,7 @@ def behaviour_gradients():
       alive=jnp.ones(shape),
       action=action,
       log_prob=jnp.zeros(shape),
+      told=jnp.ones(shape),
     )
     return jax.grad(level._behaviour_loss, has_aux=True)(
       state.params._replace(world_model={}),

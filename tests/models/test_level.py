@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 from acme_hieros import config as config_lib
 from acme_hieros.models import (
@@ -804,3 +805,55 @@ def test_only_the_subgoal_s_reward_outlasts_an_episode(config, replace, draw):
   on = np.array([[True, True], [True, False], [False, True]])
   np.testing.assert_array_equal(absorbed['subgoal'][on], plain['subgoal'][on])
   np.testing.assert_array_equal(absorbed['extrinsic'], plain['extrinsic'])
+
+
+def test_what_was_done_under_another_subgoal_teaches_nothing(config, draw):
+  """Of starts that all practise; of none all replay counts."""
+
+  def metrics(practice):
+    changed = config_lib.override(
+      config,
+      {
+        'subgoals.practice': practice,
+        'actor_critic.replay_scale': 0.3,
+        'actor_critic.replay_actor_scale': 1.0,
+      },
+    )
+    level = level_lib.Level(changed, SEEN, CHOICE)
+    batch = make_batch(level)._replace(log_prob=jnp.full((2, 5), -1.0))
+    return jax.jit(level.update)(draw(level.init), batch)[1]
+
+  told, practised = metrics(0.0), metrics(1.0)
+  for name in ('replay_critic_loss', 'replay_actor_loss'):
+    assert told[name] != 0 and practised[name] == 0
+  # It is rewarded for another subgoal in each imagined step.
+  assert told['subgoal_reward'] != practised['subgoal_reward']
+  assert told['reward_loss'] == practised['reward_loss']
+
+
+def test_information_of_codes_is_taken_off_the_loss(config, draw):
+  deter = jnp.asarray(np.random.default_rng(0).normal(size=(7, 5, 8)))
+
+  def loss(scale):
+    changed = config_lib.override(
+      config,
+      {'subgoals.information_scale': scale, 'world_model.deter_size': 8},
+    )
+    level = level_lib.Level(changed, SEEN, CHOICE)
+    params = draw(level.init).params.autoencoder
+    # Codes that say something.
+    params = jax.tree.map(lambda x: 3.0 * x, params)
+    value, _ = level._autoencoder_loss(
+      params, jax.random.PRNGKey(0), deter, 0.5, shares.FIRST
+    )
+    log_probs = level.autoencoder.encode(params, deter)
+    return value, np.exp(log_probs).reshape((-1, *log_probs.shape[2:]))
+
+  (without, probs), (told, same) = loss(0.0), loss(3.0)
+  np.testing.assert_array_equal(probs, same)
+  of_all = scipy.stats.entropy(probs.mean(0), axis=-1).sum()
+  of_each = scipy.stats.entropy(probs, axis=-1).sum(-1).mean()
+  assert of_all - of_each > 0.1
+  np.testing.assert_allclose(
+    without - told, 3.0 * (of_all - of_each), rtol=1e-3
+  )

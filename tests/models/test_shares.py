@@ -136,6 +136,8 @@ def test_an_update_that_is_shared_is_that_of_one_device(config):
       'actor_critic.advantage_scale': 'deviation',
       'actor_critic.replay_scale': 0.3,
       'actor_critic.replay_actor_scale': 1.0,
+      'subgoals.practice': 0.5,
+      'subgoals.information_scale': 2.0,
     },
   )
   level = level_lib.Level(

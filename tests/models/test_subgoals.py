@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 from acme_hieros.config import SubgoalConfig
 from acme_hieros.models import subgoals
@@ -170,3 +171,35 @@ def test_the_autoencoder_learns_to_reconstruct_a_few_states(
   # Better than the best constant, whose error is the variance.
   variance = symlog(states[:6]).var(0).sum()
   assert losses[-20:].mean() < 0.3 * variance
+
+
+def test_practice_has_near_states_of_the_episode_and_any_of_the_batch():
+  """Each state has a code of its own, which says where it is in the batch."""
+  batch, length, duration, draws = 2, 6, 3, 4000
+  count = batch * length
+
+  def encode(params, deter):
+    one_hot = jax.nn.one_hot(deter[..., 0].astype(jnp.int32), count)
+    return jnp.where(one_hot == 1, 0.0, -1e9)[..., None, :]
+
+  own = subgoals.Autoencoder(init=None, encode=encode, decode=None)
+  deter = jnp.arange(count).reshape((batch, length, 1))
+  # The second sequence has the ends of two episodes within.
+  starts = np.zeros((batch, length), bool)
+  starts[0, 0] = starts[1, 2] = starts[1, 3] = True
+  lasts = [[5] * 6, [1, 1, 2, 5, 5, 5]]
+
+  codes = jax.vmap(
+    lambda key: subgoals.practice(own, {}, key, deter, starts, duration)
+  )(jax.random.split(jax.random.PRNGKey(0), draws))
+  assert codes.shape == (draws, batch, length, count)
+  np.testing.assert_array_equal(codes.sum(-1), 1)
+  drawn = np.asarray(codes.sum(0))
+  for row in range(batch):
+    for time in range(length):
+      chance = np.full(count, 0.5 / count)
+      for ahead in range(1, duration + 1):
+        reached = min(time + ahead, lasts[row][time])
+        chance[row * length + reached] += 0.5 / duration
+      found = scipy.stats.chisquare(drawn[row, time], draws * chance)
+      assert found.pvalue > 1e-4, (row, time)

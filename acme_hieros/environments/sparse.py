@@ -353,8 +353,8 @@ class Signal(Board):
       decides: Which pad counts, that of the first 'touch' or that of the 'end'.
     """
     super().__init__(seed, length, observation)
-    choice = base.check_choice('decides', decides, ('touch', 'end'))
-    self._opens = choice == 'touch'
+    base.check_choice('decides', decides, ('touch', 'end'))
+    self._opens = decides == 'touch'
     self._delay = base.check_integer('delay', delay, 1)
     self._shown = base.check_integer('shown', shown, 1)
     if not shown <= delay < length:
@@ -367,10 +367,8 @@ class Signal(Board):
       corner[rows, columns] = True
     self._pads = self._corners.any(0)
     self._ground[self._pads] = (0, 85, 0)
-    self._starts = np.ones((SIDE, SIDE), bool)
-    if self._opens:
-      self._starts[:] = False
-      self._starts[3:5, 3:5] = True
+    self._starts = np.full((SIDE, SIDE), not self._opens)
+    self._starts[3:5, 3:5] = True
 
   def _begin(self):
     self._lit = self._corners[self._rng.integers(_NUM_CORNERS)]

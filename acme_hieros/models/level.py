@@ -573,7 +573,7 @@ class Level:
         batch.sequence.start_of_episode.at[:, 0].set(True),
       ),
     )
-    told = jnp.ones(came.known.shape)
+    told = jnp.ones(came.known.shape, bool)
     practice = self._config.subgoals.practice
     if code is not None and practice:
       assert self.autoencoder

@@ -3,7 +3,7 @@
   python -m benchmarks.atari --games=Krull,Boxing --seeds=2 --preset=small \\
     --cpu_minutes=30,60 --episodes=20 --name=small-hour
   python -m benchmarks.atari --games=debug/catch --preset=tiny --depth=1 \\
-    --steps=5000,10000 --name=catch
+    --env_option=balls=3 --steps=5000,10000 --name=catch
 
 Trains every game with the seeds 0, 1, ... by the launcher, each run in a
 process on one core of the CPU, and as many at once as there are --cores. A bare
@@ -26,6 +26,7 @@ fails is named, and the others go on; the exit code is 1 then.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import os
 import sys
 
@@ -42,6 +43,9 @@ from benchmarks import campaign, tables
 
 _GAMES = flags.DEFINE_list(
   'games', [], 'Games, as Krull, or full names, as debug/catch.'
+)
+_ENV_OPTION = flags.DEFINE_multi_string(
+  'env_option', [], 'An option of all environments, as name=value.'
 )
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs of each game.', lower_bound=1)
 _PRESET = flags.DEFINE_string('preset', 'small', 'Configuration.')
@@ -80,7 +84,7 @@ def main(argv):
       # The first seed of all games comes first: it tells most.
       code = campaign.work(
         [
-          campaign.Run(game, i, plan, [f'--env={full_name(game)}'])
+          campaign.Run(game, i, plan, environment_flags(game))
           for i in range(_SEEDS.value)
           for game in games
         ],
@@ -107,9 +111,16 @@ def read_games() -> list[str]:
   games = list(dict.fromkeys(filter(None, names)))
   if not games:
     raise ValueError('--games has to name games, as in --games=Krull,Boxing.')
+  options = command_line.read_options(_ENV_OPTION)
   for game in games:
-    make_environment(full_name(game)).close()
+    make_environment(full_name(game), **options).close()
   return games
+
+
+def environment_flags(game: str) -> list[str]:
+  """Of the launcher."""
+  options = [f'--env_option={option}' for option in _ENV_OPTION.value]
+  return [f'--env={full_name(game)}', *options]
 
 
 def full_name(game: str) -> str:
@@ -131,6 +142,13 @@ def read_plan() -> campaign.Plan:
     workdir=_WORKDIR.value or os.path.join('runs', 'atari', _NAME.value),
     table=tables.Table(f'{path}.csv', campaign.COLUMNS),
     played=f'{path}-episodes.csv',
+  )
+  options = command_line.read_pairs(_ENV_OPTION)
+  plan = dataclasses.replace(
+    plan,
+    configuration=', '.join(
+      [plan.configuration, *(f'{k}={v}' for k, v in options.items())]
+    ),
   )
   for row in plan.table.rows:
     if row['configuration'] != plan.configuration:

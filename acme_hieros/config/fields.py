@@ -399,8 +399,8 @@ class ActorCriticConfig(_Part):
   discount: float = 0.997
   # The lambda of the lambda-returns.
   return_lambda: float = 0.95
-  # Weight of the policy's entropy in its loss.
-  entropy_scale: float = 3e-4
+  # Weight of the policy's entropy in its loss, by level; see `by_level`.
+  entropy_scale: tuple[float, ...] = (3e-4,)
   # Share of the most entropy that a discrete policy is to have: entropy_scale
   # grows and shrinks to hold it (Director). 0 leaves the scale as it is.
   entropy_target: float = 0.0
@@ -731,6 +731,10 @@ class HierosConfig(_Part):
   def duration(self, level: int) -> int:
     """Ticks of a level from one of the level above to its next."""
     return by_level(self.subgoals.duration, level)
+
+  def entropy_scale(self, level: int) -> float:
+    """Weight of the entropy of a level's policy."""
+    return by_level(self.actor_critic.entropy_scale, level)
 
   def tick_period(self, level: int) -> int:
     """Environment steps between two ticks of `level`."""

@@ -59,7 +59,7 @@ _SMALL = HierosConfig(
     # Some thousand updates hear of no rewards that are 300 steps away.
     discount=0.99,
     # With less, policies become sure of what is not so.
-    entropy_scale=5e-2,
+    entropy_scale=(5e-2,),
     advantage_scale='deviation',
     scale_floor=0.1,
     replay_scale=0.3,
@@ -111,7 +111,7 @@ _TINY = HierosConfig(
     units=64,
     horizon=10,
     discount=0.97,
-    entropy_scale=3e-2,
+    entropy_scale=(3e-2,),
     optimizer=OptimizerConfig(3e-4, 1e-5, 100.0),
   ),
   subgoals=SubgoalConfig(
@@ -156,7 +156,7 @@ _DREAMER: Mapping[str, Any] = {
   'actor_critic.horizon': 15,
   'actor_critic.discount': 0.997,
   'actor_critic.return_lambda': 0.95,
-  'actor_critic.entropy_scale': 3e-4,
+  'actor_critic.entropy_scale': (3e-4,),
   'actor_critic.advantage_scale': 'range',
   'actor_critic.scale_floor': 1.0,
   'actor_critic.replay_scale': 0.0,
@@ -203,7 +203,7 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
       'actor_critic.value_head': 'normal',
       'actor_critic.unimix': 0.0,
       'actor_critic.discount': 0.995,
-      'actor_critic.entropy_scale': 1e-3,
+      'actor_critic.entropy_scale': (1e-3,),
       'actor_critic.advantage_scale': 'nothing',
       'actor_critic.slow_target': True,
       'actor_critic.slow_scale': 0.0,

@@ -195,6 +195,11 @@ class Level:
       self.subgoal_space = subgoals.code_space(config.subgoals)
     self.duration = config.duration(index)
     self._config = config
+    # Of its policy and its manager's, by what their metrics begin with.
+    self._entropy_scales = {
+      '': config.entropy_scale(index),
+      MANAGER: config.entropy_scale(index + 1),
+    }
     settings = config.actor_critic
     self._context_length = config.context_length or config.sequence_length
     # By name NumPy could find TensorFlow's bfloat16, which is another.
@@ -764,9 +769,7 @@ class Level:
       slow_critics,
       scales,
       state.steps,
-      state.held.get(
-        f'{prefix}entropy', self._config.actor_critic.entropy_scale
-      ),
+      state.held.get(f'{prefix}entropy', self._entropy_scales[prefix]),
     )
 
   def _managing(
@@ -909,7 +912,7 @@ class Level:
           f'{prefix}policy_entropy',
           settings.entropy_target * most,
           True,
-          settings.entropy_scale,
+          self._entropy_scales[prefix],
         )
     return targets
 

@@ -272,7 +272,7 @@ def test_a_run_goes_on_and_says_by_what_it_was_saved(spent, tmp_path, caplog):
   assert 'another configuration' not in caplog.text
   # Somebody has changed what is run.
   config = json.loads((path / 'config.json').read_text())
-  config['agent']['actor_critic']['entropy_scale'] *= 2
+  config['agent']['actor_critic']['entropy_scale'] = [0.5]
   (path / 'config.json').write_text(json.dumps(config))
   prepared = runs.prepare(runs.read_run(str(path)))
   prepared.workdir.close()

@@ -436,7 +436,7 @@ def one_step_level(config, replace, action, reward, divisor=1, **settings):
     config,
     'actor_critic',
     horizon=1,
-    entropy_scale=1e-4,
+    entropy_scale=(1e-4,),
     optimizer=config_lib.OptimizerConfig(1e-2, 1e-5, 100.0),
     novelty_weight=(0.0,),
     **settings,

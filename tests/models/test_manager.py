@@ -251,6 +251,31 @@ def test_nothing_is_held_where_nobody_asks(managed, replace):
   assert state.held == {}
 
 
+def test_entropy_weighs_for_each_level_what_it_says(
+  managed, replace, state, batch
+):
+  def updated(entropy_scale, target=0.0):
+    config = replace(
+      managed,
+      'actor_critic',
+      entropy_scale=entropy_scale,
+      entropy_target=target,
+    )
+    level = level_lib.Level(config, SEEN, CHOICE)
+    known = state._replace(held=level.init(state.key).held)
+    if target:
+      return known.held
+    _, metrics = jax.jit(level.update)(known, batch)
+    return metrics
+
+  held = updated((0.2, 0.6), target=0.5)
+  assert held['entropy'] == np.float32(0.2)
+  assert held['manager_entropy'] == np.float32(0.6)
+  little, much = updated((0.0,)), updated((0.0, 10.0))
+  assert little['actor_loss'] == much['actor_loss']
+  assert much['manager_actor_loss'] < little['manager_actor_loss'] - 1.0
+
+
 def test_acting_keeps_a_subgoal_for_k_steps_of_an_episode(managed, draw):
   agent = hierarchy.Hierarchy(managed, SEEN, CHOICE)
   (params,) = (

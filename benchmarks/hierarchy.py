@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 import math
 import os
 import sys
-from typing import NamedTuple
 
 from absl import app, flags
 import numpy as np
@@ -32,6 +31,7 @@ from acme_hieros.scores import statistics
 from acme_hieros.studies import processes
 import benchmarks
 from benchmarks import campaign, tables
+from benchmarks.variants import TASKS, VARIANTS
 
 _TASKS = flags.DEFINE_list('tasks', [], 'Of TASKS; default: all.')
 _VARIANTS = flags.DEFINE_list(
@@ -59,105 +59,6 @@ _RESULTS = flags.DEFINE_string(
   'results', benchmarks.RESULTS, 'Where the tables go.'
 )
 
-
-class Task(NamedTuple):
-  """An environment, and the returns of random play and of the best there is.
-
-  See `acme_hieros.environments.sparse`.
-  """
-
-  environment: str
-  options: Mapping[str, int]
-  random: float
-  best: float
-
-  def flags(self) -> list[str]:
-    """Of the launcher."""
-    options = [f'--env_option={k}={v}' for k, v in self.options.items()]
-    return [f'--env={self.environment}', *options]
-
-  def share(self, score: float) -> float:
-    """Of the way from random play to the best."""
-    return (score - self.random) / (self.best - self.random)
-
-
-TASKS = {
-  **{
-    f'pads{order}': Task('sparse/pads', {'order': order}, random, best)
-    for order, random, best in (
-      (2, 0.209, 126.2),
-      (3, 0.0288, 93.7),
-      (4, 4.4e-4, 60.3),
-      (5, 2.2e-5, 50.0),
-      (6, 1.1e-6, 40.2),
-    )
-  },
-  'key': Task('sparse/key', {}, 0.281, 10.0),
-  'corridor3': Task('sparse/corridor', {'rows': 3}, 0.0888, 10.0),
-  'corridor4': Task('sparse/corridor', {'rows': 4}, 0.00234, 10.0),
-  # So far that random play never comes there, and a discounted reward hardly.
-  'corridor8': Task(
-    'sparse/corridor', {'rows': 8, 'side': 16, 'length': 400}, 0.0, 10.0
-  ),
-  'signal': Task('sparse/signal', {}, 1.36, 10.0),
-}
-
-_FLAT = {'subgoals.manager': 'level', 'actor_critic.extrinsic_weight': '1'}
-
-_GUIDED = {
-  'depth': '1',
-  'subgoals.manager': 'policy',
-  'subgoals.learns_from': 'replay',
-  'subgoals.kl_target': '10',
-  'subgoals.categoricals': '8',
-  'subgoals.classes': '8',
-  'subgoals.duration': '8',
-  'actor_critic.horizon': '16',
-  'actor_critic.extrinsic_weight': '1',
-  'actor_critic.subgoal_weight': '1',
-}
-
-# Of each a system, and the fields that it changes.
-VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
-  'depth1': ('hieros', {'depth': '1'}),
-  'depth2': ('hieros', {'depth': '2'}),
-  'depth3': ('hieros', {'depth': '3'}),
-  'director': ('director', {}),
-  # Its own flat agents, without and with novelty: all else is the same.
-  'flat': ('director', _FLAT | {'actor_critic.novelty_weight': '0'}),
-  'explorer': ('director', _FLAT | {'actor_critic.novelty_weight': '0.1'}),
-  # A weight of the entropy that stays, and a floor under what advantages are
-  # divided by: as long as no reward is known, goals are drawn at random.
-  'steady': (
-    'director',
-    {
-      'actor_critic.entropy_target': '0',
-      'actor_critic.entropy_scale': '0.03',
-      'actor_critic.scale_floor': '0.1',
-    },
-  ),
-  # Hieros' lowest level, guided by a manager; it learns from rewards itself.
-  'guided': ('hieros', _GUIDED | {'actor_critic.novelty_weight': '0'}),
-  # What an ensemble does not know yet rewards: the flat agent itself, the level
-  # above it, or the manager.
-  'curious': ('curious', {}),
-  'curious2': (
-    'curious',
-    {'depth': '2', 'actor_critic.novelty_weight': '0,0.3'},
-  ),
-  'curious_guided': (
-    'curious',
-    _GUIDED | {'actor_critic.novelty_weight': '0,0.3'},
-  ),
-  # The director without one of what makes it.
-  'extrinsic': ('director', {'actor_critic.extrinsic_weight': '1'}),
-  'no_novelty': ('director', {'actor_critic.novelty_weight': '0'}),
-  'imagined': ('director', {'subgoals.learns_from': 'imagination'}),
-  'free_kl': ('director', {'subgoals.kl_target': '0'}),
-  'free_entropy': ('director', {'actor_critic.entropy_target': '0'}),
-  'range': ('director', {'actor_critic.advantage_scale': 'range'}),
-  'k4': ('director', {'subgoals.duration': '4'}),
-}
 
 _USUAL = ('depth1', 'depth2', 'depth3', 'flat', 'explorer', 'director')
 

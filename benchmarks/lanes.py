@@ -1,6 +1,6 @@
 """Many seeds at once on one accelerator: does a level above help on `signal`?
 
-  python -m benchmarks.lanes --override=... --lanes=8 --minutes=10 --name=told
+  python -m benchmarks.lanes --variant=told --lanes=8 --minutes=10 --name=told
 
 An update of a small agent keeps an accelerator waiting for its kernels to
 start: as many agents as fit learn in the time of one, each in a lane of its
@@ -38,10 +38,12 @@ from acme_hieros.environments import sparse
 from acme_hieros.models import hierarchy, spaces, world_model
 from acme_hieros.models import level as level_lib
 import benchmarks
-from benchmarks import commits, tables
+from benchmarks import commits, tables, variants
 
 _PRESET = flags.DEFINE_string('preset', 'tiny', 'Size of the agents.')
-_SYSTEM = flags.DEFINE_string('system', 'director', 'What is computed.')
+_VARIANT = flags.DEFINE_enum(
+  'variant', 'told', list(variants.VARIANTS), 'What is computed.'
+)
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
@@ -470,10 +472,11 @@ def describe(
 def main(argv):
   command_line.refuse_arguments(argv)
   began = time.monotonic()
+  system, values = variants.VARIANTS[_VARIANT.value]
   try:
     config = config_lib.override(
-      config_lib.preset(_PRESET.value, _SYSTEM.value),
-      command_line.read_pairs(_OVERRIDE),
+      config_lib.preset(_PRESET.value, system),
+      {**values, **command_line.read_pairs(_OVERRIDE)},
     )
     lane = Lane(config, _ENVS.value)
     path = os.path.join(_RESULTS.value, f'{_NAME.value}.csv')

@@ -225,11 +225,10 @@ def test_what_it_cannot_do_is_one_sentence(make_lane, changed, part):
 
 
 def test_bad_flags_are_one_sentence(launch, tmp_path):
-  common = ('--override=depth=2', '--override=subgoals.manager=level')
   for flag, part in (
     ('--override=subgoals.duration=7', 'lanes: episodes of 48 steps'),
     ('--override=depth', 'name=value'),
-    ('--system=none', 'none'),
+    ('--variant=none', 'none'),
     ('--lanes=0', 'lanes'),
   ):
-    assert part in launch(*common, flag, f'--results={tmp_path}')
+    assert part in launch(flag, f'--results={tmp_path}')

@@ -519,6 +519,10 @@ class SubgoalConfig(_Part):
   # Weight of the information that a code has of h, which is maximised: all are
   # in use, each for few states.
   information_scale: float = 0.0
+  # How far codes are for all places alike, however often one is there: states
+  # of replay count by the density of those like them, to the power of minus
+  # this (Skew-Fit). With 0 whoever goes to one place has codes for no other.
+  balance: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig(1e-4, 1e-6, 100.0)
 
   def _check(self):
@@ -536,7 +540,12 @@ class SubgoalConfig(_Part):
       f'duration={self.duration} must be at least 2; for a '
       'flat agent set depth=1.',
     )
-    _require_fraction(self, 'unimix', 'practice')
+    _require_fraction(self, 'unimix', 'practice', 'balance')
+    _require(
+      self.balance == 0 or self.learns_from == 'replay',
+      f'balance={self.balance} is of states of replay: set it to 0, or '
+      "learns_from to 'replay'.",
+    )
     _require(
       self.classes <= 255, f'classes={self.classes} must not exceed 255.'
     )

@@ -263,7 +263,7 @@ def entropy(log_probs: Array) -> Array:
   return -jnp.sum(jnp.exp(log_probs) * log_probs, (-2, -1))
 
 
-def mutual_information(log_probs: Array) -> Array:
+def mutual_information(log_probs: Array, weight: Array | float = 1.0) -> Array:
   """Between categoricals and what they are conditioned on, in nats: [].
 
   The entropy of the mean distribution less the mean of the entropies (Gomes et
@@ -271,12 +271,17 @@ def mutual_information(log_probs: Array) -> Array:
 
   Args:
     log_probs: [..., count, classes], of all the inputs in a batch.
+    weight: how much each input counts, [...]; its mean is 1.
   """
+  weight = jnp.broadcast_to(weight, log_probs.shape[:-2])
   probs = shares.mean(
-    jnp.mean(jnp.exp(log_probs), tuple(range(log_probs.ndim - 2)))
+    jnp.mean(
+      weight[..., None, None] * jnp.exp(log_probs),
+      tuple(range(log_probs.ndim - 2)),
+    )
   )
   marginal = -jnp.sum(jax.scipy.special.xlogy(probs, probs))
-  return marginal - jnp.mean(entropy(log_probs))
+  return marginal - jnp.mean(weight * entropy(log_probs))
 
 
 def kl_divergence(p: Array, q: Array) -> Array:

@@ -590,6 +590,7 @@ class Level:
         posterior.deter,
         batch.sequence.start_of_episode,
         self.duration,
+        self._config.subgoals.balance,
       )
       told = shares.draw(jax.random.uniform, share_key, told.shape) >= practice
       code = jnp.where(told[..., None], code, goals)
@@ -880,11 +881,16 @@ class Level:
     coded = subgoals.reconstruct(
       self.autoencoder, params, key, jax.lax.stop_gradient(deter), rows
     )
-    error, kl = jnp.mean(coded.error), jnp.mean(coded.kl)
+    settings = self._config.subgoals
+    weight: Array | float = 1.0
+    if settings.balance:
+      weight = subgoals.rarity(deter, settings.balance)
+    error = jnp.mean(weight * coded.error)
+    kl = jnp.mean(weight * coded.kl)
     loss = error + kl_scale * kl
-    if self._config.subgoals.information_scale:
-      loss -= self._config.subgoals.information_scale * (
-        distributions.mutual_information(coded.log_probs)
+    if settings.information_scale:
+      loss -= settings.information_scale * (
+        distributions.mutual_information(coded.log_probs, weight)
       )
     metrics = {
       'autoencoder_error': error,

@@ -12,6 +12,9 @@ from acme_hieros.models import distributions, mlp, shares, spaces
 
 Array = jax.Array
 
+# States whose similarity is less than 1 by so much count as 1/e of one.
+_ALIKE = 0.1
+
 
 class Autoencoder(NamedTuple):
   """Pure functions of a level's subgoal autoencoder.
@@ -109,6 +112,34 @@ def reconstruct(
   )
 
 
+def rarity(deter: Array, exponent: float) -> Array:
+  """How much each state of a batch counts, so that rare ones count for more.
+
+  (density of states like it)^-exponent, where the density at a state is the
+  mean of exp((similarity - 1) / 0.1) over the batch. With 1 all places count
+  alike, however often one is there; with 0 all states do. (Skew-Fit, Pong et
+  al., 1903.03698, section 3, which has a learned density.)
+
+  Args:
+    deter: h [N, D].
+    exponent: from 0 to 1.
+
+  Returns:
+    [N], of mean 1; no gradient.
+  """
+  state = jax.lax.stop_gradient(distributions.symlog(deter))
+  everywhere = shares.gather(state).reshape((-1, state.shape[-1]))
+
+  def squared(x):
+    return jnp.sum(jnp.square(x), -1)
+
+  near = _nearness(
+    state @ everywhere.T, squared(state)[:, None], squared(everywhere)
+  )
+  weight = jnp.mean(jnp.exp((near - 1.0) / _ALIKE), -1) ** -exponent
+  return weight / shares.mean(jnp.mean(weight))
+
+
 def practice(
   autoencoder: Autoencoder,
   params: hk.Params,
@@ -116,12 +147,13 @@ def practice(
   deter: Array,
   start_of_episode: Array,
   duration: int,
+  balance: float = 0.0,
 ) -> Array:
   """Subgoals that are states: each the code of one of the batch, drawn.
 
   For half of the steps, by chance, it is a state that was reached from there
   within `duration` steps, or else the last one of the episode or the sequence;
-  for the others any state.
+  for the others any state, by its `rarity`.
 
   Args:
     autoencoder, params: the functions and their parameters.
@@ -129,6 +161,7 @@ def practice(
     deter: h [B, T, D].
     start_of_episode: [B, T].
     duration: of subgoals.
+    balance: exponent of the rarity.
 
   Returns:
     Codes [B, T, count * classes].
@@ -148,11 +181,13 @@ def practice(
   reached = jnp.minimum(later, last)[..., None, None]
   log_probs = autoencoder.encode(params, deter)
   everywhere = shares.gather(log_probs).reshape((-1, *log_probs.shape[2:]))
-  anywhere = jnp.floor(where * len(everywhere)).astype(jnp.int32)
+  weight = rarity(deter.reshape((-1, deter.shape[-1])), balance)
+  up_to = jnp.cumsum(shares.gather(weight).reshape(-1))
+  anywhere = jnp.searchsorted(up_to, where * up_to[-1], side='right')
   chosen = jnp.where(
     which[..., None, None] < 0.5,
     jnp.take_along_axis(log_probs, reached, 1),
-    everywhere[anywhere],
+    everywhere[jnp.minimum(anywhere, len(everywhere) - 1)],
   )
   code = distributions.sample_onehot(code_key, chosen).value
   return jax.lax.stop_gradient(code).reshape((batch, length, -1))
@@ -172,12 +207,17 @@ def similarity(goal: Array, deter: Array) -> Array:
     [...], in [0, 1].
   """
   state = distributions.symlog(deter)
-  squared = jnp.maximum(
-    jnp.sum(jnp.square(goal), -1), jnp.sum(jnp.square(state), -1)
+  return _nearness(
+    jnp.sum(goal * state, -1),
+    jnp.sum(jnp.square(goal), -1),
+    jnp.sum(jnp.square(state), -1),
   )
-  return jnp.maximum(
-    0.0, jnp.sum(goal * state, -1) / jnp.maximum(squared, 1e-12)
-  )
+
+
+def _nearness(product: Array, squared: Array, other_squared: Array) -> Array:
+  """`similarity` of two vectors by their product and squared lengths."""
+  longer = jnp.maximum(squared, other_squared)
+  return jnp.maximum(0.0, product / jnp.maximum(longer, 1e-12))
 
 
 def subgoal_reward(goal: Array, deter: Array) -> Array:

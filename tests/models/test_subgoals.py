@@ -173,6 +173,63 @@ def test_the_autoencoder_learns_to_reconstruct_a_few_states(
   assert losses[-20:].mean() < 0.3 * variance
 
 
+def places(counts, size=64, noise=0.0, seed=0):
+  """h of places that are nothing like each other, each so many times."""
+  rng = np.random.default_rng(seed)
+  centres = rng.normal(size=(len(counts), size))
+  h = np.repeat(centres, counts, 0)
+  return jnp.asarray(h + noise * rng.normal(size=h.shape), jnp.float32)
+
+
+def test_places_count_alike_however_often_one_is_there():
+  counts = np.array([100, 20, 5, 1])
+  place = np.repeat(np.arange(4), counts)
+
+  def by_place(exponent, noise):
+    weight = np.asarray(subgoals.rarity(places(counts, noise=noise), exponent))
+    assert weight.shape == (126,) and (weight > 0).all()
+    np.testing.assert_allclose(weight.mean(), 1.0, rtol=1e-5)
+    return np.bincount(place, weight) / 126
+
+  # Of n of 126 that are the same, each has a density of n / 126, but for what
+  # unlike states add.
+  np.testing.assert_allclose(by_place(1.0, 0.0), 0.25, atol=0.02)
+  np.testing.assert_allclose(by_place(1.0, 0.05), 0.25, atol=0.05)
+  half = counts**0.5 / sum(counts**0.5)
+  np.testing.assert_allclose(by_place(0.5, 0.0), half, atol=0.02)
+  np.testing.assert_allclose(by_place(0.0, 0.0), counts / 126, rtol=1e-5)
+
+
+def test_rarity_is_no_way_to_change_states():
+  gradient = jax.grad(lambda h: subgoals.rarity(h, 1.0)[0])(places([3, 1]))
+  assert not np.any(gradient)
+
+
+def test_practice_goes_to_all_places_alike_if_told_to():
+  """Nine of ten states are the same; each has the code of its place."""
+  counts = [90, 5, 5]
+  h = places(counts).reshape((5, 20, -1))
+  centres = places([1, 1, 1])
+
+  def encode(params, deter):
+    near = -100.0 * jnp.sum(jnp.square(deter[..., None, :] - centres), -1)
+    return jax.nn.log_softmax(near)[..., None, :]
+
+  own = subgoals.Autoencoder(init=None, encode=encode, decode=None)
+  starts = np.zeros((5, 20), bool)
+
+  def drawn(balance):
+    codes = jax.vmap(
+      lambda key: subgoals.practice(own, {}, key, h, starts, 1, balance)
+    )(jax.random.split(jax.random.PRNGKey(0), 200))
+    return np.asarray(codes.mean((0, 1, 2)))
+
+  # Half are states that came next; of the others 1/3 or as many as there are.
+  share = np.array(counts) / 100
+  np.testing.assert_allclose(drawn(0.0), share, atol=0.02)
+  np.testing.assert_allclose(drawn(1.0), 0.5 * share + 0.5 / 3, atol=0.03)
+
+
 def test_practice_has_near_states_of_the_episode_and_any_of_the_batch():
   """Each state has a code of its own, which says where it is in the batch."""
   batch, length, duration, draws = 2, 6, 3, 4000

@@ -1,14 +1,18 @@
 """Sweeps on a Ray cluster of two nodes, where the extra ray is there."""
 
+import csv
 import os
 import signal
 import sys
 import threading
 import time
 
+import jax
+import numpy as np
 import pretended_runs
 import pytest
 
+import acme_hieros
 from acme_hieros.studies import ray_cluster, study, sweep, sweeping
 
 STUDY = {
@@ -26,20 +30,15 @@ def test_without_ray_it_is_asked_for(monkeypatch, tmp_path):
     sweep.sweep(STUDY, workdir=str(tmp_path), ray='auto')
 
 
-@pytest.fixture
-def cluster(pretended, monkeypatch):
-  """Two nodes for two runs each."""
-  pytest.importorskip('ray')
+def start_cluster(cpus):
+  """Two nodes with so many cores each."""
   from ray import cluster_utils
 
-  path = pretended.program.parent
-  for name, value in pretended_runs.pretend_everywhere(path).items():
-    monkeypatch.setenv(name, value)
   # What is lost shall be missed soon.
   found = cluster_utils.Cluster(
     initialize_head=True,
     head_node_args={
-      'num_cpus': 2,
+      'num_cpus': cpus,
       '_system_config': {
         'health_check_failure_threshold': 3,
         'health_check_period_ms': 1000,
@@ -50,7 +49,18 @@ def cluster(pretended, monkeypatch):
       },
     },
   )
-  found.other = found.add_node(num_cpus=2)
+  found.other = found.add_node(num_cpus=cpus)
+  return found
+
+
+@pytest.fixture
+def cluster(pretended, monkeypatch):
+  """Two nodes for two pretended runs each."""
+  pytest.importorskip('ray')
+  path = pretended.program.parent
+  for name, value in pretended_runs.pretend_everywhere(path).items():
+    monkeypatch.setenv(name, value)
+  found = start_cluster(cpus=2)
   yield found
   found.shutdown()
 
@@ -147,3 +157,47 @@ def test_no_cluster_is_one_sentence(tmp_path, monkeypatch):
   monkeypatch.delenv('RAY_ADDRESS', raising=False)
   with pytest.raises(ValueError, match='no Ray cluster at --ray=auto'):
     ray_cluster.Cluster('auto', study.Needs(), str(tmp_path))
+
+
+@pytest.mark.timeout(1200)
+def test_runs_do_what_they_do_one_by_one_bit_for_bit(tmp_path, monkeypatch):
+  pytest.importorskip('ray')
+  monkeypatch.setattr(sweep, 'report', lambda *unused_arguments: 'a page')
+  monkeypatch.setenv('PYTHONPATH', os.getcwd())
+  real = {
+    'name': 'equal',
+    'run': {
+      'environment': 'debug/catch',
+      'preset': 'tiny',
+      'num_steps': 240,
+      'picture_minutes': 0,
+    },
+    'grid': {'depth': [1, 2]},
+    'needs': {'memory_gb': 0.1},
+    'evaluation': {'episodes': 4},
+  }
+  found = start_cluster(cpus=1)
+  try:
+    ray = sweep.sweep(real, workdir=str(tmp_path / 'ray'), ray=found.address)
+  finally:
+    found.shutdown()
+  alone = sweep.sweep(real, workdir=str(tmp_path / 'alone'), at_once=1)
+  assert ray.exit_code == alone.exit_code == 0
+
+  def read(path):
+    with open(path, newline='') as file:
+      rows = list(csv.DictReader(file))
+    return [{k: row[k] for k in row if k != 'walltime'} for row in rows]
+
+  logs = sorted((tmp_path / 'alone').glob('runs/*/logs/*.csv'))
+  assert len(logs) >= 5  # Of both episodes and level 0, of one level 1.
+  for log in logs:
+    other = tmp_path / 'ray' / log.relative_to(tmp_path / 'alone')
+    assert read(log) == read(other), log
+  for run in (tmp_path / 'alone' / 'runs').iterdir():
+    states = [
+      acme_hieros.load(str(path)).learned.state
+      for path in (run, tmp_path / 'ray' / 'runs' / run.name)
+    ]
+    assert all(level.steps > 0 for level in states[0])
+    jax.tree.map(np.testing.assert_array_equal, *states)

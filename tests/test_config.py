@@ -43,6 +43,7 @@ OTHERS = {
   'subgoals.absorbing': True,
   'subgoals.practice': 0.3,
   'subgoals.information_scale': 0.3,
+  'subgoals.balance': 0.3,
   'subgoals.manager': 'policy',
   'exploration.novelty': 'disagreement',
   'replay.sampler': 'uniform',
@@ -65,6 +66,8 @@ def needed(name):
   part = name.split('.')[1] if name.startswith('world_model.') else ''
   if name == 'subgoals.manager':
     return {'depth': 1}
+  if name == 'subgoals.balance':
+    return {'subgoals.learns_from': 'replay'}
   cores = {'s3m', 'gru', 'block_gru', 'attention', 'hybrid'}
   return {'world_model.core': part} if part in cores else {}
 
@@ -330,6 +333,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('exploration.scale_floor', 0),
     ('exploration.optimizer.learning_rate', 0),
     ('subgoals.practice', 1.5),
+    ('subgoals.balance', 1.5),
     ('subgoals.information_scale', -1),
     ('subgoals.warmup', -1),
     ('subgoals.warmup', 1.5),
@@ -579,6 +583,7 @@ def test_values_by_level_and_the_last_for_all_above():
       {'depth': 1, 'subgoals.manager': 'policy', 'subgoals.practice': 0.5},
       "0, or manager to 'level'",
     ),
+    ({'subgoals.balance': 0.5}, "0, or learns_from to 'replay'"),
     (
       {'subgoals.absorbing': True, 'actor_critic.discount': 1},
       'needs a discount below it',

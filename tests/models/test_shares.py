@@ -14,6 +14,7 @@ from acme_hieros.models import (
   distributions,
   shares,
   spaces,
+  subgoals,
 )
 from acme_hieros.models import level as level_lib
 from benchmarks import batches, full_size
@@ -122,6 +123,15 @@ def test_information_is_that_in_the_whole_batch():
   alone = distributions.mutual_information(log_probs[:2])
   assert not np.isclose(alone, whole, rtol=1e-2)
   np.testing.assert_allclose(told.mean(), whole, rtol=1e-5)
+
+
+def test_rarity_is_that_in_the_whole_batch():
+  # What is alone on one device may be common on the others.
+  h = numbers(4, 8)[[0, 1, 1, 1, 2, 3]]
+  whole = subgoals.rarity(h, 1.0)
+  told = each(lambda rows: subgoals.rarity(rows, 1.0), h)
+  np.testing.assert_allclose(told.reshape(6), whole, rtol=1e-4)
+  assert not np.allclose(subgoals.rarity(h[:2], 1.0), whole[:2], rtol=0.1)
 
 
 def test_an_update_that_is_shared_is_that_of_one_device(config):

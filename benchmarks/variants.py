@@ -83,14 +83,14 @@ _ALONE = {
   'actor_critic.scale_floor': '0.1',
   'actor_critic.extrinsic_weight': '1',
   'actor_critic.novelty_weight': '0',
-  'replay.capacity': '300000',
-  'replay.min_size': '50000',
+  'replay.min_size': '10000',
   'replay.ratio': '16',
 }
 # ... under a level of Hieros, which has it practise on what states are.
 _TOLD = _ALONE | {
   'depth': '2',
   'actor_critic.extrinsic_weight': '0.1,1',
+  'actor_critic.novelty_weight': '0,0.1',
   'subgoals.categoricals': '1',
   'subgoals.classes': '64',
   'subgoals.kl_target': '0',

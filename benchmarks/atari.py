@@ -26,7 +26,6 @@ fails is named, and the others go on; the exit code is 1 then.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import os
 import sys
 
@@ -79,12 +78,15 @@ def main(argv):
   command_line.refuse_arguments(argv)
   try:
     games, plan = read_games(), read_plan()
+    options = command_line.read_pairs(_ENV_OPTION)
     cores = campaign.read_cores(_CORES.value)
     with processes.locked(plan.workdir):
       # The first seed of all games comes first: it tells most.
       code = campaign.work(
         [
-          campaign.Run(game, i, plan, environment_flags(game))
+          campaign.Run(
+            game, i, plan, campaign.environment_flags(full_name(game), options)
+          )
           for i in range(_SEEDS.value)
           for game in games
         ],
@@ -117,12 +119,6 @@ def read_games() -> list[str]:
   return games
 
 
-def environment_flags(game: str) -> list[str]:
-  """Of the launcher."""
-  options = [f'--env_option={option}' for option in _ENV_OPTION.value]
-  return [f'--env={full_name(game)}', *options]
-
-
 def full_name(game: str) -> str:
   """Of the environment."""
   return game if '/' in game else f'atari/{game}'
@@ -142,13 +138,7 @@ def read_plan() -> campaign.Plan:
     workdir=_WORKDIR.value or os.path.join('runs', 'atari', _NAME.value),
     table=tables.Table(f'{path}.csv', campaign.COLUMNS),
     played=f'{path}-episodes.csv',
-  )
-  options = command_line.read_pairs(_ENV_OPTION)
-  plan = dataclasses.replace(
-    plan,
-    configuration=', '.join(
-      [plan.configuration, *(f'{k}={v}' for k, v in options.items())]
-    ),
+    options=command_line.read_pairs(_ENV_OPTION),
   )
   for row in plan.table.rows:
     if row['configuration'] != plan.configuration:

@@ -141,6 +141,14 @@ def table_path(directory: str, name: str | None) -> str:
   return os.path.join(directory, name)
 
 
+def environment_flags(name: str, options: Mapping[str, Any]) -> list[str]:
+  """Of the launcher, that say which environment it is."""
+  return [
+    f'--env={name}',
+    *(f'--env_option={k}={v}' for k, v in options.items()),
+  ]
+
+
 def make_plan(
   *,
   marks: Sequence[Mark],
@@ -152,6 +160,7 @@ def make_plan(
   table: tables.Table,
   played: str,
   name: str = '',
+  options: Mapping[str, Any] | None = None,
 ) -> Plan:
   """A plan for a configuration.
 
@@ -160,6 +169,7 @@ def make_plan(
     preset, system: of the agent.
     values: of fields that are replaced.
     played: path of the table of training episodes.
+    options: of the environments of all runs, told with the configuration.
 
   Raises:
     ValueError: there is no such configuration, or the path is of another table.
@@ -169,7 +179,12 @@ def make_plan(
     name=name,
     marks=marks,
     episodes=episodes,
-    configuration=config_lib.describe(config),
+    configuration=', '.join(
+      [
+        config_lib.describe(config),
+        *(f'{option}={value}' for option, value in (options or {}).items()),
+      ]
+    ),
     flags=[
       f'--preset={preset}',
       f'--system={system}',

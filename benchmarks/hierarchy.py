@@ -74,7 +74,14 @@ def main(argv):
       # The first seed of all comes first: it tells most.
       code = campaign.work(
         [
-          campaign.Run(task, seed, plan, TASKS[task].flags())
+          campaign.Run(
+            task,
+            seed,
+            plan,
+            campaign.environment_flags(
+              TASKS[task].environment, TASKS[task].options
+            ),
+          )
           for seed in range(_SEEDS.value)
           for task in tasks
           for plan in plans.values()

@@ -309,7 +309,13 @@ class Lane:
     )
 
   def learn(
-    self, level: int, state: Any, rows: Any, played: Array, above: Array, key
+    self,
+    level: int,
+    state: Any,
+    rows: Any,
+    played: Array,
+    guidance: Array,
+    key: Array,
   ) -> tuple[Any, Rows]:
     """A round's updates of a level, and the means of their metrics.
 
@@ -318,10 +324,9 @@ class Lane:
       state: of it.
       rows: that it has kept.
       played: rounds in these.
-      above: updates of the level above.
+      guidance: how much its subgoals count.
       key: random key.
     """
-    guidance = jnp.minimum(1.0, above / self.config.subgoals.warmup)
 
     def update(state, key):
       batch = self.sample(rows, level, played, key)
@@ -342,7 +347,6 @@ def named(known: np.ndarray, lit: np.ndarray) -> float:
     known: [episodes, n].
     lit: [episodes].
   """
-  known = known.reshape((len(known), -1))
   known = (known - known.mean(0)) / (known.std(0) + 1e-3)
   half = len(known) // 2
   fitted, target = known[:half], np.eye(4)[lit[:half]]
@@ -359,19 +363,17 @@ class Lanes:
   def __init__(self, lane: Lane, count: int):
     """Compiles all programs, side by side, for agents of the seeds 0, 1, ..."""
     self.lane = lane
-    self.played = self.rounds = 0
+    self.played = 0
     self._count = count
     self._key = jax.random.PRNGKey(0)
     states, self._replay = jax.jit(jax.vmap(lane.init))(
       jax.vmap(jax.random.PRNGKey)(jnp.arange(count))
     )
     self._states = list(states)
-    updates = jnp.zeros(count, jnp.int32)
 
     def compiled(function: Callable, donated: int, *arguments):
-      axes = [None if x is None else 0 for x in arguments]
-      played = jnp.zeros((), jnp.int32)
-      arguments = [played if x is None else x for x in arguments]
+      # Numbers are the same for all agents.
+      axes = [None if np.isscalar(x) else 0 for x in arguments]
       program = jax.jit(
         jax.vmap(function, in_axes=axes), donate_argnums=(donated,)
       )
@@ -379,7 +381,7 @@ class Lanes:
 
     with futures.ThreadPoolExecutor() as pool:
       keep = pool.submit(
-        compiled, lane.keep, 1, states, self._replay, None, self._keys()
+        compiled, lane.keep, 1, states, self._replay, np.int32(0), self._keys()
       )
       learn = [
         pool.submit(
@@ -388,14 +390,19 @@ class Lanes:
           0,
           state,
           rows,
-          None,
-          updates,
+          np.int32(0),
+          np.float32(0.0),
           self._keys(),
         )
         for i, (state, rows) in enumerate(zip(states, self._replay))
       ]
       self._keep = keep.result()
       self._learn = [program.result() for program in learn]
+
+  @property
+  def rounds(self) -> int:
+    """Of those that were played, those that had updates."""
+    return max(0, self.played - self.lane.warmup)
 
   @property
   def updates(self) -> int:
@@ -408,24 +415,22 @@ class Lanes:
 
   def round(self) -> tuple[Rows, Sequence[Rows]]:
     """Episodes and updates: facts of those, and by level metrics of these."""
+    guidance = np.float32(self.lane.config.guidance(self.updates))
     self._replay, facts = self._keep(
-      tuple(self._states), self._replay, jnp.int32(self.played), self._keys()
+      tuple(self._states), self._replay, np.int32(self.played), self._keys()
     )
     self.played += 1
     metrics = []
-    if self.played > self.lane.warmup:
-      above = [state.steps + 0 for state in self._states]
-      above = [*above[1:], jnp.full_like(above[0], 2**30)]
+    if self.rounds:
       for i, learn in enumerate(self._learn):
         self._states[i], values = learn(
           self._states[i],
           self._replay[i],
-          jnp.int32(self.played),
-          above[i],
+          np.int32(self.played),
+          guidance,
           self._keys(),
         )
         metrics.append(values)
-      self.rounds += 1
     return jax.device_get((facts, metrics))
 
 

@@ -15,11 +15,6 @@ class Task(NamedTuple):
   random: float
   best: float
 
-  def flags(self) -> list[str]:
-    """Of the launcher."""
-    options = [f'--env_option={k}={v}' for k, v in self.options.items()]
-    return [f'--env={self.environment}', *options]
-
   def share(self, score: float) -> float:
     """Of the way from random play to the best."""
     return (score - self.random) / (self.best - self.random)

@@ -216,10 +216,9 @@ class HierosLearner(acme.Learner):
   def _guidance(self, level: int) -> np.float32:
     """How much a level's subgoals count: the one above must learn first."""
     above = self._num_updates[level + 1 : level + 2]
-    warmup = self._networks.config.subgoals.warmup
-    if not above or above[0] >= warmup:
+    if not above:
       return np.float32(1.0)
-    return np.float32(above[0] / warmup)
+    return np.float32(self._networks.config.guidance(above[0]))
 
   def _set_states(self, states: TrainingState):
     self._states = [jax.device_put(state, self._placement) for state in states]

@@ -745,6 +745,11 @@ class HierosConfig(_Part):
     """Weight of the entropy of a level's policy."""
     return by_level(self.actor_critic.entropy_scale, level)
 
+  def guidance(self, updates: int) -> float:
+    """How much subgoals count of a level that has had so many updates."""
+    warmup = self.subgoals.warmup
+    return 1.0 if updates >= warmup else updates / warmup
+
   def tick_period(self, level: int) -> int:
     """Environment steps between two ticks of `level`."""
     return math.prod(self.duration(below) for below in range(level))

@@ -882,9 +882,7 @@ class Level:
       self.autoencoder, params, key, jax.lax.stop_gradient(deter), rows
     )
     settings = self._config.subgoals
-    weight: Array | float = 1.0
-    if settings.balance:
-      weight = subgoals.rarity(deter, settings.balance)
+    weight = subgoals.rarity(deter, settings.balance)
     error = jnp.mean(weight * coded.error)
     kl = jnp.mean(weight * coded.kl)
     loss = error + kl_scale * kl

@@ -121,12 +121,14 @@ def rarity(deter: Array, exponent: float) -> Array:
   al., 1903.03698, section 3, which has a learned density.)
 
   Args:
-    deter: h [N, D].
+    deter: h [N, D]; without an exponent [..., D].
     exponent: from 0 to 1.
 
   Returns:
-    [N], of mean 1; no gradient.
+    [N] or [...], of mean 1; no gradient.
   """
+  if not exponent:
+    return jnp.ones(deter.shape[:-1])
   state = jax.lax.stop_gradient(distributions.symlog(deter))
   everywhere = shares.gather(state).reshape((-1, state.shape[-1]))
 

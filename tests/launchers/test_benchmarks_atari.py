@@ -228,6 +228,18 @@ def test_every_mark_is_evaluated_before_training_goes_on(bench):
   assert 'deterministic' not in play
 
 
+def test_options_are_of_the_environment_and_tell_its_rows_apart(bench):
+  catch = ('--games=debug/catch', '--steps=40', '--episodes=2')
+  assert bench(*catch, '--env_option=balls=3') == 0
+  train, _ = (call['flags'] for call in bench.calls)
+  assert (train['env'], train['env_option']) == ('debug/catch', 'balls=3')
+  (row,) = bench.rows()
+  assert row['configuration'] == 'tiny, balls=3'
+  assert 'choose another --name' in bench(*catch)
+  assert 'balls' in bench(*catch, '--env_option=balls=0')
+  assert len(bench.calls) == 2
+
+
 def test_what_is_in_the_table_is_not_made_again(bench, capsys):
   bench(*ONE, '--steps=40')
   before = bench.rows()

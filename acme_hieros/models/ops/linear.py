@@ -15,10 +15,12 @@ from acme_hieros.models.ops import backend, reductions
 
 Array = jax.Array
 
-# Of more choices a CPU multiplies all: each that is looked up is compiled.
-_MOST_CHOICES = 256
-_CHOICES_AT_A_TIME = 16
-_FEW_ROWS = 16
+# A CPU looks up up to so many choices in one pass over memory. Of more rows it
+# does where there is much that is not multiplied.
+_FEW_ROWS, _CHOICES_OF_FEW = 16, 256
+_LEAST_CLASSES, _LEAST_NUMBERS, _CHOICES_OF_MANY = 8, 512, 128
+# Of the weights, at a time, so that they stay in the cache.
+_COLUMNS = 128
 
 
 class OneHots(NamedTuple):
@@ -118,50 +120,67 @@ def select(choices: OneHots, weights: Array) -> Array:
 
 @jax.custom_vjp
 def _select(index: Array, value: Array, weights: Array) -> Array:
-  if not backend.on_cpu() or index.shape[1] > _MOST_CHOICES:
-    return _matmul(value, weights)
-  return _sum_of_rows(index, weights).astype(value.dtype)
-
-
-# Traced once for each form: its loop over choices is long.
-@jax.jit
-def _sum_of_rows(index: Array, weights: Array) -> Array:
-  """Choices [N, C] times weights [C * K, M]: float32 [N, M]."""
   number, count = index.shape
   classes = len(weights) // count
-  # Of many rows some choices at a time, in one loop over memory for each group.
-  # Of two groups at least: what XLA need not run in steps it would merge into
-  # every loop that uses the sum, and store each of its terms for them.
-  groups = 1
-  if number > _FEW_ROWS:
-    groups = max(2, -(-count // _CHOICES_AT_A_TIME))
-  size = -(-count // groups)
-  index = jnp.pad(
-    index, ((0, 0), (0, groups * size - count)), constant_values=classes
-  )
-  first = classes * jnp.arange(groups * size)
+  if backend.on_cpu():
+    if number <= _FEW_ROWS and count <= _CHOICES_OF_FEW:
+      return _sum_of_few_rows(index, weights).astype(value.dtype)
+    if (
+      classes >= _LEAST_CLASSES
+      and number * classes >= _LEAST_NUMBERS
+      and count <= _CHOICES_OF_MANY
+    ):
+      return _sum_of_rows(index, weights).astype(value.dtype)
+  return _matmul(value, weights)
 
-  def add(y, group):
-    index, first = group
-    rows = first + jnp.clip(index, 0, classes - 1)
-    is_choice = (index >= 0) & (index < classes)
-    for i in range(size):
-      y += jnp.where(
-        is_choice[:, i, None],
-        weights.at[rows[:, i]].get(mode='clip'),
-        0.0,
-      )
-    return y, None
+
+def _rows(index: Array, classes: int) -> tuple[Array, Array]:
+  """Where the choices [N, C] stand in the weights, and which there are."""
+  first = classes * jnp.arange(index.shape[1])
+  is_choice = (index >= 0) & (index < classes)
+  return first + jnp.clip(index, 0, classes - 1), is_choice
+
+
+# Both are traced once for each form: their sums over choices are long.
+@jax.jit
+def _sum_of_few_rows(index: Array, weights: Array) -> Array:
+  """Choices [N, C] times weights [C * K, M]: float32 [N, M].
+
+  Reads of the weights no more than is chosen, which is what takes time.
+  """
+  rows, is_choice = _rows(index, len(weights) // index.shape[1])
+  y = jnp.zeros((len(index), weights.shape[1]))
+  for i in range(rows.shape[1]):
+    row = weights.at[rows[:, i]].get(mode='promise_in_bounds')
+    y += jnp.where(is_choice[:, i, None], row, 0.0)
+  return y
+
+
+@jax.jit
+def _sum_of_rows(index: Array, weights: Array) -> Array:
+  """The same for many N; no choice is a row of zeros, which needs no test."""
+  columns = weights.shape[1]
+  rows, is_choice = _rows(index, len(weights) // index.shape[1])
+  rows = jnp.where(is_choice, rows, len(weights))
+  # Of two blocks at least: what XLA need not run in steps it would merge into
+  # every loop that uses the sum, and store each of its terms for them.
+  width = min(_COLUMNS, -(-columns // 2))
+  blocks = -(-columns // width)
+  weights = jnp.pad(weights, ((0, 1), (0, blocks * width - columns)))
+
+  def fill(y, start):
+    block = jax.lax.dynamic_slice_in_dim(weights, start, width, 1)
+    total = jnp.zeros((len(rows), width))
+    for i in range(rows.shape[1]):
+      total += block.at[rows[:, i]].get(mode='promise_in_bounds')
+    return jax.lax.dynamic_update_slice_in_dim(y, total, start, 1), None
 
   y, _ = jax.lax.scan(
-    add,
-    jnp.zeros((number, weights.shape[1])),
-    (
-      index.reshape(number, groups, size).swapaxes(0, 1),
-      first.reshape(groups, size),
-    ),
+    fill,
+    jnp.zeros((len(rows), blocks * width)),
+    width * jnp.arange(blocks),
   )
-  return y
+  return y[:, :columns]
 
 
 _select.defvjp(

@@ -1,7 +1,7 @@
 """Sums and maxima over rows and columns, in forms that are fast on a CPU.
 
 There XLA's own take ten times what the memory needs: sums become products with
-a vector, maxima are taken half against half.
+a vector or are written out, maxima are taken half against half.
 """
 
 import jax
@@ -11,6 +11,9 @@ import numpy as np
 from acme_hieros.models.ops import backend
 
 Array = jax.Array
+
+# Of a sum that is written out, since each is compiled.
+_MOST_TERMS = 128
 
 
 def row_sums(x: Array, weights: Array | np.ndarray | float = 1.0) -> Array:
@@ -36,6 +39,16 @@ def column_sums(x: Array) -> Array:
   # Two rows: with one XLA would compute x anew within a slow product of its own
   # where N is below 4096.
   return (jnp.ones((2, x.shape[0]), x.dtype) @ x)[0]
+
+
+def sums_over_time(x: Array) -> Array:
+  """[B, T, ...], of any type, to float32 [B, ...]."""
+  if not backend.on_cpu() or x.shape[1] > _MOST_TERMS:
+    return jnp.sum(x, 1, dtype=jnp.float32)
+  total = x[:, 0].astype(jnp.float32)
+  for i in range(1, x.shape[1]):
+    total += x[:, i]
+  return total
 
 
 def row_max(x: Array) -> Array:

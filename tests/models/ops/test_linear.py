@@ -15,24 +15,30 @@ def draw(rows, count, classes, seed=0):
   return index, np.eye(classes + 1)[index][..., :-1]
 
 
-# A few rows and many, one choice, two groups, groups that do not come out even,
-# and more choices than are looked up.
+# A few rows and many, one choice, columns in blocks that come out even and do
+# not, and what is not looked up: few classes, few numbers, many choices.
 @pytest.mark.parametrize(
-  'rows, count, classes',
+  'rows, count, classes, columns',
   [
-    (1, 4, 3),
-    (17, 1, 5),
-    (40, 8, 8),
-    (40, 33, 4),
-    (2, 300, 2),
-    (20, 300, 2),
+    (1, 4, 3, 6),
+    (16, 1, 5, 6),
+    (2, 300, 2, 6),
+    (40, 33, 20, 1),
+    (40, 33, 20, 256),
+    (100, 1, 8, 7),
+    (100, 9, 8, 300),
+    (17, 8, 8, 6),
+    (200, 5, 4, 6),
+    (100, 130, 8, 6),
   ],
 )
-def test_choices_are_multiplied_as_one_hot_numbers(rows, count, classes):
+def test_choices_are_multiplied_as_one_hot_numbers(
+  rows, count, classes, columns
+):
   index, onehot = draw(rows, count, classes)
   rng = np.random.default_rng(1)
-  weights = rng.normal(size=(count * classes, 6))
-  out = rng.normal(size=(rows, 6))
+  weights = rng.normal(size=(count * classes, columns))
+  out = rng.normal(size=(rows, columns))
   choices = linear.one_hots(jnp.asarray(index), classes)
   np.testing.assert_array_equal(choices.value, onehot)
 

@@ -40,6 +40,14 @@ def test_column_sums_add_the_rows(rows):
   )
 
 
+@pytest.mark.parametrize('length', [1, 5, 200])
+def test_sums_over_time_hold_more_than_their_terms(length):
+  x = np.random.default_rng(0).integers(0, 256, (2, length, 3, 4), np.uint8)
+  total = reductions.sums_over_time(jnp.asarray(x))
+  assert total.dtype == np.float32
+  np.testing.assert_array_equal(total, x.astype(int).sum(1))
+
+
 @pytest.mark.parametrize('columns', [1, 2, 16, 17, 33, 255, 256])
 def test_row_max_finds_the_largest_wherever_it_is(columns):
   # The largest is in every place once.

@@ -45,10 +45,16 @@ def sums_over_time(x: Array) -> Array:
   """[B, T, ...], of any type, to float32 [B, ...]."""
   if not backend.on_cpu() or x.shape[1] > _MOST_TERMS:
     return jnp.sum(x, 1, dtype=jnp.float32)
-  total = x[:, 0].astype(jnp.float32)
-  for i in range(1, x.shape[1]):
-    total += x[:, i]
-  return total
+
+  def total(x):
+    y = x[0].astype(jnp.float32)
+    for i in range(1, len(x)):
+      y += x[i]
+    return y
+
+  # One sequence after the other: what XLA need not run in steps it would merge
+  # into every loop that uses the sums, and compute them anew there.
+  return jax.lax.map(total, x)
 
 
 def row_max(x: Array) -> Array:

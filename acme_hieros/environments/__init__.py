@@ -42,6 +42,9 @@ def make_environment(
       - 'gym/<Id>', with any id of Gymnasium, 'gym/ALE/Pong-v5' included;
         'gym/<module>:<Id>' imports the module that registers the id first;
       - 'minatar/<Game>', MinAtar's games under their names among Atari's;
+      - 'bsuite/<experiment>/<n>', 'crafter/<reward or noreward>',
+        'dmc/<domain>_<task>', 'memory_maze/<size>', 'minigrid/<Id>' and
+        'popgym/<Task><Difficulty>', of the packages of these names;
       - 'debug/<name>', small environments to test agents with;
       - 'sparse/<name>', small tasks whose reward is rare;
       - '<package.module>:<function>', a function that returns a
@@ -49,10 +52,10 @@ def make_environment(
         is called with the options, and with `seed` if it takes one.
     seed: A non-negative integer; the same seed and actions give the same
       episodes.
-    **options: The options of the environment: see `atari.Atari`, the classes of
-      `debug` and `sparse`, `gymnasium.make`, and `minatar.MinAtar`; and those
-      of all environments: `image_size`, see `checked`, and those of
-      `wrappers.wrap`.
+    **options: The options of the environment: see the class in the module of
+      its family, as `atari.Atari`, those of `debug` and `sparse`,
+      `bsuite.load`, and `gymnasium.make`; and those of all environments:
+      `image_size`, see `checked`, and those of `wrappers.wrap`.
 
   Returns:
     The environment.

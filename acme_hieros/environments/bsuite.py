@@ -7,6 +7,7 @@ https://arxiv.org/abs/1908.03568), as they are.
 import inspect
 import itertools
 import os
+import pathlib
 from typing import Any
 
 import dm_env
@@ -89,6 +90,12 @@ def load(
   if not takes_seed:
     environment._rng = np.random.RandomState(drawn)
   if record is not None:
+    place = pathlib.Path(record).absolute()
+    place = next(p for p in (place, *place.parents) if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+      raise ValueError(
+        f'record={record!r} will not do: nothing can be written to {place}.'
+      )
     environment = _recorded(environment, bsuite_id, record)
   return environment
 

@@ -13,6 +13,7 @@ _COMMON = ('image_size', *wrappers.OPTIONS)
 
 # Of parameters that take any number of arguments.
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_NAMELESS = (*_ANY, inspect.Parameter.POSITIONAL_ONLY)
 
 
 def construct(
@@ -69,7 +70,7 @@ def split(
   takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
   accepted = [
     *more,
-    *(p for p in parameters if parameters[p].kind not in _ANY),
+    *(p for p in parameters if parameters[p].kind not in _NAMELESS),
   ]
   accepted = [option for option in accepted if option not in reserved]
   common = [option for option in _COMMON if option not in accepted]

@@ -62,6 +62,7 @@ class Control(base.EpisodicEnvironment):
     seed: int = 0,
     pixels: bool = False,
     action_repeat: int | None = None,
+    time_limit: int | None = None,
     size: int = 64,
     camera: int | None = None,
   ):
@@ -75,7 +76,9 @@ class Control(base.EpisodicEnvironment):
         `rendering`.
       action_repeat: For how many steps an action is repeated; None for what is
         usual, which is 2 with images and 1 without.
-      size: The side of the images in pixels.
+      time_limit: The number of steps, each repeat counted, after which an
+        episode is truncated; None for no other limit than the task's.
+      size: The side of the images in pixels, at most what MuJoCo draws, 480.
       camera: The number of the camera; None for what is usual, which is 2 of
         the quadruped and 0 of the others.
 
@@ -88,6 +91,9 @@ class Control(base.EpisodicEnvironment):
     if action_repeat is None:
       action_repeat = 2 if pixels else 1
     self._repeat = base.check_integer('action_repeat', action_repeat, 1)
+    if time_limit is not None:
+      base.check_integer('time_limit', time_limit, 1)
+    self._limit = time_limit
     self._size = base.check_integer('size', size, 1)
     if camera is None:
       camera = _CAMERAS.get(domain, 0)
@@ -99,7 +105,13 @@ class Control(base.EpisodicEnvironment):
       np.random.SeedSequence(seed).generate_state(4)
     )
     self._environment = suite.load(domain, task, task_kwargs={'random': state})
-    count = self._environment.physics.model.ncam
+    model = self._environment.physics.model
+    drawn = min(model.vis.global_.offwidth, model.vis.global_.offheight)
+    if size > drawn:
+      raise ValueError(
+        f'size={size} will not do: of {name} at most {drawn} pixels are drawn.'
+      )
+    count = model.ncam
     if pixels and camera >= count:
       raise ValueError(
         f'camera={camera} will not do: {name} has the cameras 0 to {count - 1}.'
@@ -111,6 +123,7 @@ class Control(base.EpisodicEnvironment):
     }
 
   def _reset(self) -> Any:
+    self._steps = 0
     return self._observe(self._environment.reset())
 
   def _step(self, action: Any) -> base.Transition:
@@ -118,10 +131,12 @@ class Control(base.EpisodicEnvironment):
     for _ in range(self._repeat):
       timestep = self._environment.step(action)
       reward += timestep.reward
-      if timestep.last():
+      self._steps += 1
+      is_over = timestep.last() or self._steps == self._limit
+      if is_over:
         break
     terminated = timestep.last() and timestep.discount == 0
-    truncated = timestep.last() and not terminated
+    truncated = is_over and not terminated
     return self._observe(timestep), reward, terminated, truncated
 
   def _observe(self, timestep: dm_env.TimeStep) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import dm_env
 from dm_env import specs
 import numpy as np
+import tree
 
 from acme_hieros.environments import base, checking, seeing, wrappers
 
@@ -57,6 +58,13 @@ class _Checked(dm_env.Environment):
   def __init__(self, environment: dm_env.Environment, image_size):
     self._environment = environment
     self._name = type(_innermost(environment)).__name__
+    for method in ('observation_spec', 'action_spec'):
+      parts = tree.flatten(getattr(environment, method)())
+      if not all(isinstance(part, specs.Array) for part in parts):
+        raise ValueError(
+          f'Environment {self._name!r} has no {method}() of which every part '
+          'is one of dm_env.specs.'
+        )
     self._checker = checking.Checker(
       self._name,
       environment.observation_spec(),

@@ -47,6 +47,12 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
     Raises:
       ValueError: One of the environment's spaces is of an unsupported kind.
     """
+    for space in ('observation_space', 'action_space'):
+      if not isinstance(getattr(environment, space, None), gymnasium.Space):
+        raise ValueError(
+          f'Environment {_name(environment)!r} has no {space}, by which agents '
+          'know what it shows and takes.'
+        )
     self._environment = environment
     self._seed = seed
     self._observation = _codec(environment.observation_space, 'observation')

@@ -20,7 +20,8 @@ from acme_hieros.environments import (
   resize,
 )
 
-# All ids of the package, but for 'MiniGrid-' and the version.
+# All ids of the package, but for 'MiniGrid-' and the version; those of
+# 'MiniGrid-WFC-' need pictures that it does not bring.
 _IDS = """
 BlockedUnlockPickup
 DistShift1 DistShift2
@@ -48,8 +49,6 @@ PutNear-6x6-N2 PutNear-8x8-N3
 RedBlueDoors-6x6 RedBlueDoors-8x8
 SimpleCrossingS9N1 SimpleCrossingS9N2 SimpleCrossingS9N3 SimpleCrossingS11N5
 Unlock UnlockPickup
-WFC-DungeonMazeScaled WFC-MazeSimple WFC-ObstaclesAngular
-WFC-ObstaclesBlackdots WFC-ObstaclesHogs3 WFC-RoomsFabric
 """
 _SECOND_VERSIONS = """
 MultiRoom-N4-S5 ObstructedMaze-1Q ObstructedMaze-2Q ObstructedMaze-2Dlhb
@@ -68,7 +67,7 @@ _VIEW, _TILE = 7, 8
 class MiniGrid(base.EpisodicEnvironment):
   """A world of cells, of which the 7 x 7 before the player are seen.
 
-  Observations are vectors, float32 [1033]: for each cell, one-hot, what is
+  Observations are vectors, float32 [984]: for each cell, one-hot, what is
   there, of which colour and in which state, and where the player looks. Or what
   the package has, 'image', uint8 [7, 7, 3], these three as numbers, with the
   direction; or 'pixels', uint8 [size, size, 3], the view as people see it.

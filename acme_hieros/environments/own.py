@@ -137,6 +137,11 @@ def _check_call(name: str, factory: Factory, options: dict[str, Any]):
       parameter.VAR_POSITIONAL,
       parameter.VAR_KEYWORD,
     )
+    if needed and parameter.kind is parameter.POSITIONAL_ONLY:
+      raise ValueError(
+        f'Environment {name!r} takes {parameter.name!r} by its place alone, '
+        'and options are given by name: leave out the / behind it.'
+      )
     if needed and parameter.name not in options:
       raise ValueError(
         f'Environment {name!r} needs its option {parameter.name!r}: give it a '

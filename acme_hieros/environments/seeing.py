@@ -76,10 +76,15 @@ def as_agents_want(
   """
   look = _narrow(spec)
   if not _is_image(spec):
-    if len(spec.shape) == 2 and images.may_be_gray(spec.shape):
-      note = f'of shape {spec.shape} is no image by its bounds, but a vector'
-      return look._replace(note=note)
-    return look
+    if len(spec.shape) != 2:
+      return look
+    why = ''
+    if images.may_be_gray(spec.shape):
+      why = 'bounds'
+    elif spec.dtype == np.uint8 and min(spec.shape) >= images.LEAST_SIDE:
+      why = 'sides'
+    note = f'of shape {spec.shape} is no image by its {why}, but a vector'
+    return look._replace(note=note if why else '')
   steps, notes = [], []
   if spec.dtype != np.uint8:
     look, step = _shade(spec)

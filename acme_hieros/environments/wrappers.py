@@ -1,6 +1,7 @@
 """Options that every environment has: each is an environment around another."""
 
 import inspect
+import sys
 from typing import Any
 
 import dm_env
@@ -48,7 +49,7 @@ def wrap(
     environment = TimeLimit(environment, time_limit)
   if action_repeat > 1:
     environment = ActionRepeat(environment, action_repeat)
-  if reward_scale != 1:
+  if reward_scale is True or np.any(reward_scale != 1):
     environment = RewardScale(environment, reward_scale)
   if previous_action:
     environment = PreviousAction(environment)
@@ -159,13 +160,17 @@ class RewardScale(Wrapper):
 
   def __init__(self, environment: dm_env.Environment, scale: float):
     super().__init__(environment)
-    is_number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
-    if not is_number or not np.isfinite(scale) or scale == 0:
+    is_number = isinstance(scale, (int, float, np.number))
+    if (
+      not is_number
+      or isinstance(scale, bool)
+      or not (0 < abs(scale) <= sys.float_info.max)
+    ):
       raise ValueError(
         f'reward_scale={scale!r} will not do: it has to be a finite number '
         'that is not 0.'
       )
-    self._scale = scale
+    self._scale = float(scale)
 
   def step(self, action: Any) -> dm_env.TimeStep:
     timestep = self._environment.step(action)

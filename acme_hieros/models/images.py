@@ -6,7 +6,8 @@ import math
 # Below that it is a board rather than a photograph or a screen.
 LEAST_SIDE = 8
 
-# A matrix with longer rows or columns, by this factor, is a list of vectors.
+# A matrix with longer rows or columns, by this factor, is a list of vectors, and
+# what is shorter than both sides by it is no side.
 _LONGEST = 4
 
 # Gray, a stack of two, colours, colours and opacity or a stack of four.
@@ -18,14 +19,14 @@ def channels_come_first(shape: Sequence[int]) -> bool:
 
   No shape can tell for sure. One axis that is small beside two long ones is
   that of the channels, where it is no larger than pictures have channels, or
-  the other two are a square; all else is [height, width, channels]. So (4, 84,
-  84) and (12, 84, 84) have their channels first, and boards as (7, 7, 20) or
-  (2, 6, 13) have them last.
+  the other two are a square or far longer; all else is [height, width,
+  channels]. So (4, 84, 84), (12, 84, 84) and (12, 210, 160) have their channels
+  first, and boards as (7, 7, 20) or (2, 6, 13) have them last.
   """
   channels, height, width = shape
   side = min(height, width)
   return channels < side >= LEAST_SIDE and (
-    channels <= _MOST_CHANNELS or height == width
+    channels <= _MOST_CHANNELS or height == width or _LONGEST * channels <= side
   )
 
 

@@ -94,6 +94,13 @@ def test_settings_of_an_experiment_are_scored_together(tmp_path):
   assert all(0 <= s.score <= 1 and not s.finished for s in found.values())
 
 
+def test_where_nothing_can_be_recorded_is_said_at_once(tmp_path):
+  (tmp_path / 'file').touch()
+  record = str(tmp_path / 'file' / 'record')
+  with pytest.raises(ValueError, match='^record=.*nothing can be written to'):
+    make_environment('bsuite/catch/0', record=record)
+
+
 def test_where_nothing_was_recorded_is_said(tmp_path):
   with pytest.raises(ValueError, match='nothing .*record'):
     scores.score(str(tmp_path))

@@ -57,6 +57,14 @@ def test_steps_are_those_of_the_package(suite):
   assert environment.action_spec().dtype == np.float32
 
 
+def test_a_time_limit_counts_each_repeat(suite):
+  options = dict(action_repeat=3, time_limit=10)
+  steps = play(make_environment('dmc/cartpole_balance', **options), 9)
+  assert [i for i, step in enumerate(steps) if step.last()] == [4, 9]
+  assert steps[4].discount == 1
+  assert 0 < steps[4].reward <= 1 < steps[3].reward
+
+
 def test_parts_of_the_state_are_vectors(suite):
   environment = make_environment('dmc/walker_walk')
   spec = environment.observation_spec()
@@ -191,6 +199,8 @@ def test_what_does_not_work_matters_only_where_something_is_drawn(monkeypatch):
     dict(pixels='maybe'),
     dict(action_repeat=0),
     dict(size=0),
+    dict(size=481),
+    dict(time_limit=0),
     dict(camera=-1),
   ],
 )

@@ -16,6 +16,8 @@ TURN, GO = 0, 2
 
 def test_all_worlds_of_the_package_have_their_names():
   ids = {i for i in gymnasium.registry if i.startswith('MiniGrid-')}
+  # What these are made of is not in the package.
+  ids = {i for i in ids if not i.startswith('MiniGrid-WFC-')}
   assert {f'minigrid/{i}' for i in ids} == set(minigrid.names())
 
 

@@ -41,8 +41,18 @@ def named(name, module=None):
 def demanding(level):
   return debug.Echo()
 
+def placed(level, /):
+  return debug.Echo()
+
 def wrong():
   return 3
+
+class Spaceless(gymnasium.Env):
+  action_space = gymnasium.spaces.Discrete(2)
+
+class Specless(debug.Echo):
+  def observation_spec(self):
+    return {'eye': None}
 
 class Mine(dm_env.Environment):
   def reset(self):
@@ -129,6 +139,7 @@ def test_a_function_may_take_any_options():
     ('my_package.envs:wrong', {}, ['int', 'dm_env.Environment', 'gymnasium']),
     ('my_package.envs:make', {'size': 1}, ["no option 'size'", 'rows']),
     ('my_package.envs:demanding', {}, ["'level'", '--env_option']),
+    ('my_package.envs:placed', {}, ["'level'", 'by its place']),
     ('my_package.none:make', {}, ["no module 'my_package.none'"]),
     ('none_at_all:make', {}, ["no module 'none_at_all'", 'PYTHONPATH']),
   ],
@@ -140,6 +151,15 @@ def test_what_will_not_do_is_one_sentence(name, options, words):
   assert '\n' not in said and said[-1] in '.?'
   for word in [repr(name), *words]:
     assert word in said
+
+
+@pytest.mark.parametrize(
+  'made,lacks',
+  [('Spaceless', 'no observation_space'), ('Specless', 'no observation_spec')],
+)
+def test_what_tells_nothing_of_itself_is_refused(made, lacks):
+  with pytest.raises(ValueError, match=f"^Environment '{made}' has {lacks}"):
+    make_environment(f'my_package.envs:{made}')
 
 
 def test_what_a_module_lacks_is_said(here):

@@ -152,6 +152,7 @@ def test_shrinking_takes_means_of_areas():
     (specs.BoundedArray((9, 9), np.uint8, 0, 9), True),
     (specs.Array((9, 9), bool), True),
     (floats(12, 84), False),
+    (pixels(64, 300), True),
     (pixels(4, 128), False),
     (floats(5, 5), False),
     (floats(9), False),

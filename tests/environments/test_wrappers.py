@@ -84,7 +84,7 @@ def test_truncation_is_no_termination():
 
 
 def test_rewards_are_scaled():
-  first, *rest = play(wrap(reward_scale=-0.25), 3)
+  first, *rest = play(wrap(reward_scale=np.float32(-0.25)), 3)
   assert first.reward is None
   assert [s.reward for s in rest] == [-0.25, -0.5]
   assert type(rest[0].reward) is np.float32
@@ -209,6 +209,8 @@ def test_it_goes_back_to_a_state():
     dict(action_repeat=1.5),
     dict(time_limit=0),
     dict(reward_scale=0),
+    dict(reward_scale=True),
+    dict(reward_scale=10**400),
     dict(reward_scale='big'),
     dict(reward_scale=float('nan')),
     dict(previous_action=2),

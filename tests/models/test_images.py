@@ -14,6 +14,8 @@ CHANNELS_FIRST = [
   (4, 96, 128),
   (12, 84, 84),  # Four frames of colours.
   (16, 64, 64),
+  (12, 210, 160),
+  (6, 48, 64),
 ]
 CHANNELS_LAST = [
   (84, 84, 4),

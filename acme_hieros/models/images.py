@@ -6,8 +6,8 @@ import math
 # Below that it is a board rather than a photograph or a screen.
 LEAST_SIDE = 8
 
-# A matrix with longer rows or columns, by this factor, is a list of vectors; what
-# is shorter by it than both sides of an image is no side.
+# A matrix with longer rows or columns, by this factor, is a list of vectors;
+# what is shorter by it than both sides of an image is no side.
 _LONGEST = 4
 
 # Gray, a stack of two, colours, colours and opacity or a stack of four.

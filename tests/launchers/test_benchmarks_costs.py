@@ -158,12 +158,13 @@ def trace(preset, index, form):
   return jax.make_jaxpr(form(level.update))(state, batch, 1.0).jaxpr
 
 
-# GFLOP of products; lower them when an update becomes cheaper.
+# GFLOP of products; lower them when an update becomes cheaper. Of `small` 0.2 are
+# products with z of 24 rows, which are faster than looking up (`linear.select`).
 @pytest.mark.parametrize(
   'preset,index,form,most',
   [
     ('tiny', 0, backend.for_cpu, 9.5),
-    ('small', 0, backend.for_cpu, 18.2),
+    ('small', 0, backend.for_cpu, 18.4),
     ('small', 0, backend.for_accelerator, 25.7),
     ('atari100k', 0, backend.for_cpu, 408),
     ('atari100k', 1, backend.for_cpu, 410),

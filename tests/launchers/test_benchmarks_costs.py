@@ -158,8 +158,8 @@ def trace(preset, index, form):
   return jax.make_jaxpr(form(level.update))(state, batch, 1.0).jaxpr
 
 
-# GFLOP of products; lower them when an update becomes cheaper. Of `small` 0.2 are
-# products with z of 24 rows, which are faster than looking up (`linear.select`).
+# GFLOP of products; lower them when an update becomes cheaper. Of `small` 0.2
+# are products with z of 24 rows, which looking up (`linear.select`) would slow.
 @pytest.mark.parametrize(
   'preset,index,form,most',
   [

@@ -102,7 +102,7 @@ class Server:
 def check_draws(server, numbers, temperature=0.3):
   """Compares a table that holds `numbers`, oldest first, with the formula."""
   # Where there is nothing to choose from, no draw tells more than the first.
-  count = 20_000 if len(numbers) > 1 else 100
+  count = 10_000 if len(numbers) > 1 else 100
   drawn, _, probabilities = server.sample(count, temperature)
   ranks = np.searchsorted(numbers, drawn)
   np.testing.assert_array_equal(np.asarray(numbers)[ranks], drawn)

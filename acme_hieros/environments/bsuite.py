@@ -67,10 +67,8 @@ def load(
     ValueError: The package or the data of mnist are missing.
   """
   name = f'bsuite/{bsuite_id}'
-  if record is not None and not isinstance(record, str):
-    raise ValueError(
-      f'record={record!r} will not do: it has to be a directory.'
-    )
+  if record is not None:
+    _check_directory(record)
   package = modules.import_extra(name, 'bsuite.bsuite', 'bsuite', 'bsuite')
   sweep = modules.import_extra(name, 'bsuite.sweep', 'bsuite', 'bsuite')
   experiment = bsuite_id.partition('/')[0]
@@ -90,14 +88,22 @@ def load(
   if not takes_seed:
     environment._rng = np.random.RandomState(drawn)
   if record is not None:
-    place = pathlib.Path(record).absolute()
-    place = next(p for p in (place, *place.parents) if p.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-      raise ValueError(
-        f'record={record!r} will not do: nothing can be written to {place}.'
-      )
     environment = _recorded(environment, bsuite_id, record)
   return environment
+
+
+def _check_directory(record: Any):
+  """Raises ValueError where no directory could be made, and makes none."""
+  if not isinstance(record, str):
+    raise ValueError(
+      f'record={record!r} will not do: it has to be a directory.'
+    )
+  place = pathlib.Path(record).absolute()
+  place = next(p for p in (place, *place.parents) if p.exists())
+  if not place.is_dir() or not os.access(place, os.W_OK):
+    raise ValueError(
+      f'record={record!r} will not do: nothing can be written to {place}.'
+    )
 
 
 def _recorded(

@@ -11,7 +11,12 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
-from acme_hieros.environments import base, construction, rendering
+from acme_hieros.environments import (
+  base,
+  construction,
+  rendering,
+  wrappers,
+)
 
 # Domains with their tasks.
 _TASKS: Mapping[str, str] = {
@@ -93,7 +98,6 @@ class Control(base.EpisodicEnvironment):
     self._repeat = base.check_integer('action_repeat', action_repeat, 1)
     if time_limit is not None:
       base.check_integer('time_limit', time_limit, 1)
-    self._limit = time_limit
     self._size = base.check_integer('size', size, 1)
     if camera is None:
       camera = _CAMERAS.get(domain, 0)
@@ -105,6 +109,9 @@ class Control(base.EpisodicEnvironment):
       np.random.SeedSequence(seed).generate_state(4)
     )
     self._environment = suite.load(domain, task, task_kwargs={'random': state})
+    if time_limit is not None:
+      # Inside: each repeat counts, and images are drawn of the last alone.
+      self._environment = wrappers.TimeLimit(self._environment, time_limit)
     model = self._environment.physics.model
     drawn = min(model.vis.global_.offwidth, model.vis.global_.offheight)
     if size > drawn:
@@ -123,7 +130,6 @@ class Control(base.EpisodicEnvironment):
     }
 
   def _reset(self) -> Any:
-    self._steps = 0
     return self._observe(self._environment.reset())
 
   def _step(self, action: Any) -> base.Transition:
@@ -131,12 +137,10 @@ class Control(base.EpisodicEnvironment):
     for _ in range(self._repeat):
       timestep = self._environment.step(action)
       reward += timestep.reward
-      self._steps += 1
-      is_over = timestep.last() or self._steps == self._limit
-      if is_over:
+      if timestep.last():
         break
     terminated = timestep.last() and timestep.discount == 0
-    truncated = is_over and not terminated
+    truncated = timestep.last() and not terminated
     return self._observe(timestep), reward, terminated, truncated
 
   def _observe(self, timestep: dm_env.TimeStep) -> Any:

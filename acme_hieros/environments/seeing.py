@@ -76,15 +76,7 @@ def as_agents_want(
   """
   look = _narrow(spec)
   if not _is_image(spec):
-    if len(spec.shape) != 2:
-      return look
-    why = ''
-    if images.may_be_gray(spec.shape):
-      why = 'bounds'
-    elif spec.dtype == np.uint8 and min(spec.shape) >= images.LEAST_SIDE:
-      why = 'sides'
-    note = f'of shape {spec.shape} is no image by its {why}, but a vector'
-    return look._replace(note=note if why else '')
+    return look._replace(note=_note_of_matrix(spec))
   steps, notes = [], []
   if spec.dtype != np.uint8:
     look, step = _shade(spec)
@@ -123,6 +115,19 @@ def as_agents_want(
     return array
 
   return look._replace(see=see, note=' and '.join(notes))
+
+
+def _note_of_matrix(spec: specs.Array) -> str:
+  """Of what is no image: whether it might have been one."""
+  if len(spec.shape) != 2:
+    return ''
+  if images.may_be_gray(spec.shape):
+    why = 'bounds'
+  elif spec.dtype == np.uint8 and min(spec.shape) >= images.LEAST_SIDE:
+    why = 'sides'
+  else:
+    return ''
+  return f'of shape {spec.shape} is no image by its {why}, but a vector'
 
 
 def _is_image(spec: specs.Array) -> bool:

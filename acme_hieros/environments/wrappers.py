@@ -1,6 +1,7 @@
 """Options that every environment has: each is an environment around another."""
 
 import inspect
+import numbers
 import sys
 from typing import Any
 
@@ -49,7 +50,8 @@ def wrap(
     environment = TimeLimit(environment, time_limit)
   if action_repeat > 1:
     environment = ActionRepeat(environment, action_repeat)
-  if reward_scale is True or np.any(reward_scale != 1):
+  reward_scale = _check_scale(reward_scale)
+  if reward_scale != 1:
     environment = RewardScale(environment, reward_scale)
   if previous_action:
     environment = PreviousAction(environment)
@@ -57,6 +59,16 @@ def wrap(
 
 
 OPTIONS = tuple(inspect.signature(wrap).parameters)[1:]
+
+
+def _check_scale(value: Any) -> float:
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not is_number or not 0 < abs(value) <= sys.float_info.max:
+    raise ValueError(
+      f'reward_scale={value!r} will not do: it has to be a finite number '
+      'that is not 0.'
+    )
+  return float(value)
 
 
 class Wrapper(dm_env.Environment):
@@ -160,17 +172,7 @@ class RewardScale(Wrapper):
 
   def __init__(self, environment: dm_env.Environment, scale: float):
     super().__init__(environment)
-    is_number = isinstance(scale, (int, float, np.number))
-    if (
-      not is_number
-      or isinstance(scale, bool)
-      or not (0 < abs(scale) <= sys.float_info.max)
-    ):
-      raise ValueError(
-        f'reward_scale={scale!r} will not do: it has to be a finite number '
-        'that is not 0.'
-      )
-    self._scale = float(scale)
+    self._scale = scale
 
   def step(self, action: Any) -> dm_env.TimeStep:
     timestep = self._environment.step(action)

@@ -192,7 +192,6 @@ class Encoder(hk.Module):
     dtype: jnp.dtype,
   ):
     super().__init__('encoder')
-    self._spaces = observation
     self._means = means
     self._dtype = dtype
     self._has_patches = config.patch_size > 1
@@ -258,7 +257,6 @@ class Decoder(hk.Module):
     dtype: jnp.dtype,
   ):
     super().__init__('decoder')
-    self._spaces = observation
     self._means = means
     self._dtype = dtype
     self._has_patches = config.patch_size > 1

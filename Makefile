@@ -31,9 +31,10 @@ train: setup
 demo: setup
 	$(venv)/bin/hieros demo $(ARGS)
 
+# A test that ends its worker (a timeout does) is tried once more, not for ever.
 test: setup
 	$(python) -m pytest -n $(workers) --maxprocesses=4 --dist=loadfile \
-	  --no-loadscope-reorder tests
+	  --no-loadscope-reorder --max-worker-restart=1 tests
 
 # In some minutes; `make test` has the rest.
 check: lint

@@ -76,6 +76,7 @@ class Case:
   balls: of each episode, by which the returns are divided.
   late_loss: how much less a ball may bring late in an episode than early; then
     episodes are played by what was learned. None if they are short.
+  by_core: more flags for systems with such a memory.
   """
 
   flags: Sequence[str]
@@ -83,21 +84,27 @@ class Case:
   cpu_minutes: float | None = None
   balls: int = 1
   late_loss: float | None = None
+  by_core: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+  def flags_of(self, system: str) -> list[str]:
+    core = config_lib.preset(_PRESET, system).world_model.core
+    return [*self.flags, *self.by_core.get(core, ())]
 
 
 _RECALL = (
-  # Noise adds up in a memory of 15 steps: a small, sharp code, a memory that
-  # its readers can follow, and a policy that may settle. Cue and answer are two
-  # weak signals in h whose product is the reward: one wide layer finds it, two
-  # narrow ones do not.
+  # Noise adds up in a memory of 15 steps: a small, sharp code and a policy that
+  # may settle. Cue and answer are two weak signals in h whose product is the
+  # reward: one wide layer finds it, two narrow ones do not.
   '--override=world_model.categoricals=4',
   '--override=world_model.posterior_init_scale=8',
-  '--override=world_model.core_learning_rate_scale=0.1',
   '--override=world_model.head_layers=1',
   '--override=world_model.head_units=256',
   '--override=world_model.free_nats=1',
   '--override=actor_critic.entropy_scale=0.01',
 )
+
+# An S5 keeps cues from its first update on, if its readers can follow it.
+_SLOW_CORE = '--override=world_model.core_learning_rate_scale=0.1'
 
 CASES = {
   'catch': Case(
@@ -149,6 +156,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
+    by_core={'s5': [_SLOW_CORE]},
   ),
   'recall_60': Case(
     [
@@ -163,6 +171,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
+    by_core={'s5': [_SLOW_CORE]},
   ),
 }
 
@@ -189,7 +198,7 @@ def main(argv):
         system=_SYSTEM.value,
         seed=seed,
         mark=CASES[name].mark,
-        flags=' '.join(CASES[name].flags),
+        flags=' '.join(CASES[name].flags_of(_SYSTEM.value)),
       )
       if not known:
         table.put([run(name, seed)])
@@ -203,6 +212,7 @@ def main(argv):
 def run(name: str, seed: int) -> Mapping[str, Any]:
   """Trains, and returns a row; ends this process if the launcher fails."""
   case = CASES[name]
+  case_flags = case.flags_of(_SYSTEM.value)
   commit = commits.find_commit()
   workdir = os.path.join(_WORKDIR.value, f'{name}-{_SYSTEM.value}-{seed}')
   command = [
@@ -213,7 +223,7 @@ def run(name: str, seed: int) -> Mapping[str, Any]:
     f'--seed={seed}',
     f'--workdir={workdir}',
     '--auto_resume',
-    *case.flags,
+    *case_flags,
   ]
   code = call(command)
   if code:
@@ -234,7 +244,7 @@ def run(name: str, seed: int) -> Mapping[str, Any]:
     'seed': seed,
     'mean_return': mean,
     'mark': case.mark,
-    'flags': ' '.join(case.flags),
+    'flags': ' '.join(case_flags),
     'early': early,
     'late': late,
     'minutes': round(summary['seconds'] / 60, 2),

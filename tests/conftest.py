@@ -44,6 +44,13 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: item.path.parent.name not in _LONG)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """What a file has compiled goes with it: workers would take gigabytes."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(scope='module')
 def compile_quickly():
   """Compiling takes longer than running here, and half as long like this."""

@@ -92,19 +92,26 @@ class Case:
 
 
 _RECALL = (
-  # Noise adds up in a memory of 15 steps: a small, sharp code and a policy that
-  # may settle. Cue and answer are two weak signals in h whose product is the
-  # reward: one wide layer finds it, two narrow ones do not.
+  # Noise adds up in a memory of 15 steps: a small, sharp code, a memory that
+  # its readers can follow, and a policy that may settle. Cue and answer are two
+  # weak signals in h whose product is the reward: one wide layer finds it, two
+  # narrow ones do not.
   '--override=world_model.categoricals=4',
   '--override=world_model.posterior_init_scale=8',
+  '--override=world_model.core_learning_rate_scale=0.1',
   '--override=world_model.head_layers=1',
   '--override=world_model.head_units=256',
   '--override=world_model.free_nats=1',
   '--override=actor_critic.entropy_scale=0.01',
 )
 
-# An S5 keeps cues from its first update on, if its readers can follow it.
-_SLOW_CORE = '--override=world_model.core_learning_rate_scale=0.1'
+# An S5 remembers from its first update on. An S3M has to learn it, as fast as all
+# else is learned, and GRUs take long.
+_BY_CORE = {
+  's3m': ['--override=world_model.core_learning_rate_scale=1'],
+  'gru': ['--num_steps=20000'],
+  'block_gru': ['--num_steps=20000'],
+}
 
 CASES = {
   'catch': Case(
@@ -156,7 +163,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
-    by_core={'s5': [_SLOW_CORE]},
+    by_core=_BY_CORE,
   ),
   'recall_60': Case(
     [
@@ -171,7 +178,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
-    by_core={'s5': [_SLOW_CORE]},
+    by_core=_BY_CORE,
   ),
 }
 

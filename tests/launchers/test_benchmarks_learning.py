@@ -88,6 +88,16 @@ def test_a_row_is_kept_and_not_made_again(bench, capsys):
   assert len(bench.rows()) == 3
 
 
+def test_memories_are_given_what_they_need(bench):
+  for system in ('hieros', 'rssm', 'r2i'):
+    for _ in range(2):
+      bench('--case=recall', f'--system={system}', '--seeds=1')
+  s5, gru, s3m = (row['flags'].split() for row in bench.rows())
+  assert gru[:-1] == s3m[:-1] == s5
+  assert gru[-1] == '--num_steps=20000'
+  assert s3m[-1] == '--override=world_model.core_learning_rate_scale=1'
+
+
 def test_a_run_below_its_mark_fails(bench):
   (bench.path / 'mean').write_text('0.89')
   for _ in range(2):  # Also where the row is there.

@@ -64,6 +64,18 @@ def test_what_is_learned_stays_float32_and_most_products_do_not(config, batch):
   assert set(dots(jaxpr.jaxpr)) == {('float32', 'float32')}
 
 
+@pytest.mark.parametrize('core', ['gru', 'block_gru', 's3m', 'hybrid'])
+def test_nor_does_one_of_another_core(config, replace, batch, core):
+  level = make_level(replace(config, 'world_model', core=core), 'bfloat16')
+  params = jax.eval_shape(level.init, jax.random.PRNGKey(0)).params.world_model
+  program, (gradient, _) = jax.make_jaxpr(
+    jax.grad(level.world_model.loss, has_aux=True), return_shape=True
+  )(params, jax.random.PRNGKey(0), batch.sequence)
+  assert set(dots(program.jaxpr)) == {('bfloat16',) * 2, ('float32',) * 2}
+  kinds = {x.dtype for x in jax.tree.leaves(gradient)}
+  assert kinds == {jnp.dtype('float32')}
+
+
 def test_memory_and_h_are_float32(config, batch):
   level = make_level(config, 'bfloat16')
   params = jax.eval_shape(level.init, jax.random.PRNGKey(0)).params

@@ -189,9 +189,16 @@ def test_exchanges_are_few_and_none_is_in_a_loop(preset, index):
   _check_exchanges(config_lib.preset(preset), index)
 
 
-@pytest.mark.parametrize('system', ['director', 'dreamerv3'])
+@pytest.mark.parametrize('system', ['director', 'dreamerv3', 'r2i'])
 def test_nor_are_those_of_other_systems(system):
   _check_exchanges(config_lib.preset('tiny', system), 0)
+
+
+def test_nor_are_those_of_attention():
+  config = config_lib.preset('tiny')
+  _check_exchanges(
+    config_lib.override(config, {'world_model.core': 'attention'}), 1
+  )
 
 
 def _check_exchanges(config, index):

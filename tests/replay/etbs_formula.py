@@ -27,8 +27,8 @@ def cdf(y, tau):
   return np.where((y == 0) | (y == 1), y, high)
 
 
-# Of a right table, how often a test may say that it is wrong: there are some two
-# hundred of them in a run of all.
+# How often a right table may be called wrong: hundreds are tried in one run of
+# all tests.
 _CHANCE = 1e-6
 
 

@@ -105,8 +105,8 @@ _RECALL = (
   '--override=actor_critic.entropy_scale=0.01',
 )
 
-# An S5 remembers from its first update on. An S3M has to learn it, as fast as all
-# else is learned, and GRUs take long.
+# An S5 remembers from its first update on. An S3M has to learn to, as fast as
+# all else is learned; GRUs take long.
 _BY_CORE = {
   's3m': ['--override=world_model.core_learning_rate_scale=1'],
   'gru': ['--num_steps=20000'],

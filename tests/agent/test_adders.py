@@ -433,7 +433,6 @@ def test_real_subgoals_hold_until_the_level_above_ticks(acted, level):
     )
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
   ['actors', 'updates_per_step', 'slow'],
   [

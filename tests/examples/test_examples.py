@@ -30,7 +30,6 @@ def mean_return(said):
   return float(re.search(r'mean return .* (-?[\d.]+)\s*$', said).group(1))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize('backend', ['native', 'python'])
 def test_r2d2_with_etbs(tmp_path, backend):
   if backend == 'native':
@@ -44,7 +43,6 @@ def test_r2d2_with_etbs(tmp_path, backend):
   assert -1 <= mean_return(said) <= 1
 
 
-@pytest.mark.timeout(300)
 def test_dqn_learns_from_level_0(tmp_path):
   said = run(
     'dqn_from_level_0.py', tmp_path, '--num_steps=1000', '--num_episodes=100'
@@ -53,7 +51,6 @@ def test_dqn_learns_from_level_0(tmp_path):
   assert mean_return(said) > -0.4
 
 
-@pytest.mark.timeout(300)
 def test_hieros_learns_from_another_agents_table(tmp_path):
   said = run(
     'hieros_offline.py',
@@ -65,12 +62,10 @@ def test_hieros_learns_from_another_agents_table(tmp_path):
   assert -1 <= mean_return(said) <= 1
 
 
-@pytest.mark.timeout(300)
 def test_local_layout(tmp_path):
   run('local_layout.py', tmp_path, '--num_episodes=12', **QUICKLY)
 
 
-@pytest.mark.timeout(300)
 def test_distributed_layout(tmp_path):
   run(
     'distributed_layout.py',

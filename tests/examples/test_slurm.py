@@ -8,8 +8,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from benchmarks import smallest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -18,7 +16,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCONTROL = '#!/bin/sh\necho "$@" >>"$REQUEUED"\n'
 
 
-@pytest.mark.timeout(300)
 def test_a_job_saves_before_its_end_and_goes_on_in_the_next(tmp_path):
   workdir, requeued = tmp_path / 'run', tmp_path / 'requeued'
   scontrol = tmp_path / 'bin' / 'scontrol'

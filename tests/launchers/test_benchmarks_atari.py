@@ -418,7 +418,6 @@ def test_another_table_is_not_overwritten(bench, tmp_path):
   assert path.read_text() == 'mine\n1\n'
 
 
-@pytest.mark.timeout(600)
 def test_it_trains_and_plays(tmp_path):
   """With the true programs, which compile quickly."""
   done = subprocess.run(

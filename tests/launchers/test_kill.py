@@ -12,7 +12,6 @@ from benchmarks import smallest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
   'launch,kills,most_seconds,seed,depth',
   [

@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import psutil
-import pytest
 
 from benchmarks import smallest
 
@@ -119,12 +118,10 @@ def interrupt(path, *arguments):
   return summary
 
 
-@pytest.mark.timeout(600)
 def test_threads_stop_at_ctrl_c_and_save(tmp_path):
   interrupt(tmp_path / 'run', '--launch=local_mt', '--depth=1')
 
 
-@pytest.mark.timeout(600)
 def test_processes_stop_at_ctrl_c_and_go_on(tmp_path):
   path = tmp_path / 'run'
   before = interrupt(path, '--launch=local_mp', '--num_evaluators=1')

@@ -160,14 +160,14 @@ def test_ctrl_c_saves_and_the_run_can_be_continued(tmp_path, launch):
     *SMALLEST, '--num_steps=1000000', '--cores=2', f'--workdir={path}'
   )
   try:
-    deadline = time.time() + 200
+    deadline = time.time() + 400
     log = path / 'logs' / 'level_1.csv'
     while not log.exists() or len(log.read_text().splitlines()) < 3:
       assert process.poll() is None, process.communicate()[1]
       assert time.time() < deadline
       time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
   finally:
     process.kill()
   assert process.returncode == 130

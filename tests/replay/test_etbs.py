@@ -265,7 +265,6 @@ def test_a_copy_of_a_sampler_is_for_another_table():
 
 
 @native_only
-@pytest.mark.timeout(300)
 def test_writers_samplers_deletions_and_resets_at_once():
   """Two writers, four samplers; ETBS_STRESS_SECONDS=60 for a minute of it."""
   seconds = float(os.environ.get('ETBS_STRESS_SECONDS', 4))
@@ -466,7 +465,6 @@ def test_an_unknown_backend_is_refused(choose):
     choose(backend='cuda')
 
 
-@pytest.mark.timeout(300)
 def test_the_stand_in_passes_the_same_tests():
   """The tests of this file that are not of the native sampler alone."""
   if etbs.BACKEND == 'python':

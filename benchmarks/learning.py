@@ -178,7 +178,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
-    by_core=_BY_CORE,
+    by_core={'s3m': _BY_CORE['s3m']},
   ),
 }
 

@@ -87,6 +87,7 @@ class Case:
   by_core: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
   def flags_of(self, system: str) -> list[str]:
+    """Flags of the launcher for a run of this system, but for its name."""
     core = config_lib.preset(_PRESET, system).world_model.core
     return [*self.flags, *self.by_core.get(core, ())]
 
@@ -107,11 +108,8 @@ _RECALL = (
 
 # An S5 remembers from its first update on. An S3M has to learn to, as fast as
 # all else is learned; GRUs take long.
-_BY_CORE = {
-  's3m': ['--override=world_model.core_learning_rate_scale=1'],
-  'gru': ['--num_steps=20000'],
-  'block_gru': ['--num_steps=20000'],
-}
+_FAST_CORE = ('--override=world_model.core_learning_rate_scale=1',)
+_LONGER = ('--num_steps=20000',)
 
 CASES = {
   'catch': Case(
@@ -163,7 +161,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
-    by_core=_BY_CORE,
+    by_core={'s3m': _FAST_CORE, 'gru': _LONGER, 'block_gru': _LONGER},
   ),
   'recall_60': Case(
     [
@@ -178,7 +176,7 @@ CASES = {
       *_RECALL,
     ],
     0.9,
-    by_core={'s3m': _BY_CORE['s3m']},
+    by_core={'s3m': _FAST_CORE},
   ),
 }
 

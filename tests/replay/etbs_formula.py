@@ -27,11 +27,6 @@ def cdf(y, tau):
   return np.where((y == 0) | (y == 1), y, high)
 
 
-# How often a right table may be called wrong: hundreds are tried in one run of
-# all tests.
-_CHANCE = 1e-6
-
-
 @functools.lru_cache
 def probabilities(n, tau):
   """Of n items, oldest first."""
@@ -62,8 +57,8 @@ def check_draws(ranks, drawn_probabilities, n, tau):
     return  # Nothing to choose from.
   counts = np.bincount(ranks, minlength=n)
   observed, wanted = _pooled(counts, len(ranks) * shares)
-  assert stats.chisquare(observed, wanted).pvalue > _CHANCE
+  assert stats.chisquare(observed, wanted).pvalue > 1e-4
   # Spread evenly over the probability of its rank, a draw is uniform on [0, 1].
   where = np.random.default_rng(0).random(len(ranks))
   spread = np.cumsum(shares)[ranks] - where * shares[ranks]
-  assert stats.kstest(spread, 'uniform').pvalue > _CHANCE
+  assert stats.kstest(spread, 'uniform').pvalue > 1e-4

@@ -40,7 +40,7 @@ import tqdm
 
 from acme_hieros import command_line
 from acme_hieros import config as config_lib
-from acme_hieros.models import cores, diagnostics, hierarchy, world_model
+from acme_hieros.models import cores, hierarchy, world_model
 from acme_hieros.models import level as level_lib
 import benchmarks
 from benchmarks import tables, timing, world_models
@@ -189,7 +189,9 @@ class Trainer:
 
   def _take_and_ask(self, params, steps, start, context):
     sequence = world_models.take(steps, start, context + _HORIZONS[-1])
-    return errors(self._level, params, jax.random.PRNGKey(0), sequence, context)
+    return world_models.errors(
+      self._level, params, jax.random.PRNGKey(0), sequence, context
+    )
 
   def measure(self, seed: int) -> list[dict[str, Any]]:
     """Trains from a seed; rows of the table, but for core and seed."""
@@ -280,63 +282,6 @@ class Trainer:
         row[name] = f'{error[horizon - 1] / of:.4f}' if of > 1e-6 else ''
       rows.append(row)
     return rows
-
-
-def errors(
-  level: level_lib.Level,
-  params: Any,
-  key: jax.Array,
-  sequence: world_model.Sequence,
-  context: int,
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Sums of squared errors, and of squared distances from the mean, [H] each.
-
-  Args:
-    level: whose world model it is.
-    params: of its world model.
-    key: random key.
-    sequence: [B, context + H, ...].
-    context: steps that are seen.
-  """
-  model = level.world_model
-  came = world_model.arrivals(sequence, level.action_space)
-  seen = jax.tree.map(
-    lambda x: x[:, :context],
-    (sequence.observation, came.previous_action, sequence.start_of_episode),
-  )
-  state = model.observe(params, key, *seen)
-  ahead = sequence.reward.shape[1] - context
-  foreseen = diagnostics.forecast(
-    level,
-    params,
-    key,
-    model.starts(state, slice(context - 1, context), ahead),
-    came.previous_action[:, context:],
-  )
-  # A new episode cannot be foreseen.
-  known = jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
-
-  def compare(expected, real):
-    expected, real = (
-      x.reshape((*x.shape[:2], -1)) for x in (expected, real[:, context:])
-    )
-    weight = known[..., None]
-    mean = jnp.sum(weight * real, (0, 1)) / jnp.maximum(jnp.sum(known), 1)
-    return jnp.stack(
-      [jnp.sum(weight * jnp.square(x - real), (0, 2)) for x in (expected, mean)]
-    )
-
-  observation = sum(
-    compare(
-      foreseen.observation[name], space.encode(sequence.observation[name])
-    )
-    for name, space in level.observation_spaces.items()
-  )
-  return {
-    'observation': tuple(observation),
-    'reward': tuple(compare(foreseen.reward, came.reward)),
-    'continuation': tuple(compare(foreseen.continuation, came.continuation)),
-  }
 
 
 def summarise(rows: Sequence[tables.Row]) -> str:

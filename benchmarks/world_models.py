@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import tqdm
 
-from acme_hieros.models import encoders, spaces, world_model
+from acme_hieros.models import diagnostics, encoders, spaces, world_model
 from acme_hieros.models import level as level_lib
 from acme_hieros.storage import files
 
@@ -215,3 +215,60 @@ def update(
     gradient, optimizer, params
   )
   return optax.apply_updates(params, change), optimizer, metrics
+
+
+def errors(
+  level: level_lib.Level,
+  params: Any,
+  key: jax.Array,
+  sequence: world_model.Sequence,
+  context: int,
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Sums of squared errors, and of squared distances from the mean, [H] each.
+
+  Args:
+    level: whose world model it is.
+    params: of its world model.
+    key: random key.
+    sequence: [B, context + H, ...].
+    context: steps that are seen.
+  """
+  model = level.world_model
+  came = world_model.arrivals(sequence, level.action_space)
+  seen = jax.tree.map(
+    lambda x: x[:, :context],
+    (sequence.observation, came.previous_action, sequence.start_of_episode),
+  )
+  state = model.observe(params, key, *seen)
+  ahead = sequence.reward.shape[1] - context
+  foreseen = diagnostics.forecast(
+    level,
+    params,
+    key,
+    model.starts(state, slice(context - 1, context), ahead),
+    came.previous_action[:, context:],
+  )
+  # A new episode cannot be foreseen.
+  known = jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
+
+  def compare(expected, real):
+    expected, real = (
+      x.reshape((*x.shape[:2], -1)) for x in (expected, real[:, context:])
+    )
+    weight = known[..., None]
+    mean = jnp.sum(weight * real, (0, 1)) / jnp.maximum(jnp.sum(known), 1)
+    return jnp.stack(
+      [jnp.sum(weight * jnp.square(x - real), (0, 2)) for x in (expected, mean)]
+    )
+
+  observation = sum(
+    compare(
+      foreseen.observation[name], space.encode(sequence.observation[name])
+    )
+    for name, space in level.observation_spaces.items()
+  )
+  return {
+    'observation': tuple(observation),
+    'reward': tuple(compare(foreseen.reward, came.reward)),
+    'continuation': tuple(compare(foreseen.continuation, came.continuation)),
+  }

@@ -330,6 +330,7 @@ class Learned(NamedTuple):
     `level.policy_params(state[i].params)` of them.
   steps, updates: of actors and learner, until the checkpoint.
   checkpoint: its number, as '000012'.
+  replay: path of the Reverb checkpoint that belongs to it.
   written_by: the version that wrote it, its commit and the date.
   skipped: a sentence on each newer checkpoint that cannot be used.
   """
@@ -341,6 +342,7 @@ class Learned(NamedTuple):
   steps: int
   updates: int
   checkpoint: str
+  replay: str
   written_by: str
   skipped: list[str]
 
@@ -388,6 +390,7 @@ def read_learned(
     steps=counts['actor_steps'],
     updates=counts['learner_steps'],
     checkpoint=restored.name,
+    replay=restored.replay,
     written_by=restored.written_by,
     skipped=restored.skipped,
   )

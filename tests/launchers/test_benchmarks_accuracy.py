@@ -210,8 +210,10 @@ def test_errors_are_those_of_what_is_known_to_go_on(accuracy, monkeypatch):
     jnp.ones((batch, context + ahead)),
     jnp.asarray(start),
   )
-  monkeypatch.setattr(accuracy.diagnostics, 'forecast', forecast)
-  found = accuracy.errors(level, None, jax.random.PRNGKey(0), sequence, context)
+  monkeypatch.setattr(world_models.diagnostics, 'forecast', forecast)
+  found = world_models.errors(
+    level, None, jax.random.PRNGKey(0), sequence, context
+  )
   # After h steps the truth is 4 + 2 h, and the forecast 4 + h; the second
   # sequence counts for two steps.
   h = np.arange(1, ahead + 1)

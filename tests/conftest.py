@@ -34,6 +34,10 @@ from acme_hieros.models import distributions  # noqa: E402
 
 # What launchers compile is there for the tests, too: the same flags.
 os.environ |= process.settings(os.environ, learns=False)
+# Cut into parts for several threads a program takes longer to compile on one.
+os.environ |= process.xla_flag(
+  os.environ, '--xla_cpu_parallel_codegen_split_count=1'
+)
 
 # At the end of a run all workers shall have something to do.
 _LONG = ('launchers', 'experiments', 'examples')

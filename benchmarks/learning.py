@@ -169,10 +169,11 @@ CASES = {
       '--env_option=delay=60',
       '--depth=1',
       '--num_steps=40000',
-      '--override=replay.ratio=40',
+      # A batch holds sixteen answers; half as many taught nothing.
+      '--override=replay.ratio=160',
+      '--override=batch_size=8',
       # An actor's memory is never shorter than half of a sequence.
       '--override=sequence_length=128',
-      '--override=batch_size=4',
       *_RECALL,
     ],
     0.9,

@@ -292,6 +292,9 @@ def plot(rows: Sequence[tables.Row], picture: str):
   for line, environment in zip(grid, environments):
     for axes, (column, title, horizon) in zip(line, panels):
       found = by_sampler(rows, environment, column, horizon)
+      if np.all(np.isnan(list(found.values()))):
+        axes.set_axis_off()  # Episodes are shorter, or nothing varies.
+        continue
       for sampler, values in found.items():
         axes.plot(range(_TENTHS), values, marker='.', label=sampler)
       axes.set_title(f'{environment}: {title}', fontsize=9)

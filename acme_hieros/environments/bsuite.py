@@ -94,7 +94,7 @@ def load(
 
 def _check_directory(record: Any):
   """Raises ValueError where no directory could be made, and makes none."""
-  if not isinstance(record, str):
+  if not isinstance(record, str) or not record:
     raise ValueError(
       f'record={record!r} will not do: it has to be a directory.'
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import contextlib
 import functools
+import inspect
 from typing import Any, NamedTuple
 
 from dm_env import specs
@@ -52,6 +53,13 @@ class GymnasiumAdapter(base.EpisodicEnvironment):
         raise ValueError(
           f'Environment {_name(environment)!r} has no {space}, by which agents '
           'know what it shows and takes.'
+        )
+    for reset in (environment.reset, environment.unwrapped.reset):
+      if not _takes_seed(reset):
+        raise ValueError(
+          f'Environment {_name(environment)!r} has a reset() without a seed: '
+          'it is written for an older interface than Gymnasium, whose '
+          'reset(seed=None, options=None) returns observation and information.'
         )
     self._environment = environment
     self._seed = seed
@@ -110,6 +118,11 @@ def _name(environment: gymnasium.Env) -> str:
   if environment.spec:
     return environment.spec.id
   return type(environment.unwrapped).__name__
+
+
+def _takes_seed(reset: Callable[..., Any]) -> bool:
+  parameters = inspect.signature(reset).parameters.values()
+  return any(p.name == 'seed' or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class _Codec(NamedTuple):

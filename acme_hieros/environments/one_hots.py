@@ -43,11 +43,15 @@ def _part(spec: specs.Array) -> tuple[int, np.ndarray | None]:
   """Its length, and where in it the zero of each number is; None of floats."""
   if np.issubdtype(spec.dtype, np.floating):
     return int(np.prod(spec.shape)), None
-  if not isinstance(spec, specs.BoundedArray):
+  if isinstance(spec, specs.BoundedArray):
+    bounds = spec.minimum, spec.maximum
+  elif np.dtype(spec.dtype) == bool:
+    bounds = 0, 1
+  else:
     raise ValueError(f'{spec} will not do: whole numbers have to have bounds.')
   low, high = (
     np.broadcast_to(bound, spec.shape).astype(np.int64).ravel()
-    for bound in (spec.minimum, spec.maximum)
+    for bound in bounds
   )
   ends = np.cumsum(high - low + 1)
   return int(ends[-1]), ends - high - 1

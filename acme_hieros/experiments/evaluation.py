@@ -119,7 +119,7 @@ class Summary:
 def summarise(
   environment: str,
   returns: Sequence[float],
-  reward_scale: float = 1.0,
+  options: Mapping[str, Any],
   **about: Any,
 ) -> Summary:
   """Statistics of the returns of at least one episode.
@@ -127,11 +127,11 @@ def summarise(
   Args:
     environment: its full name.
     returns: of the episodes.
-    reward_scale: of the rewards in them; those of others are not scaled.
+    options: of the environment; other people's rewards have no `reward_scale`.
     **about: other fields.
   """
   mean = float(np.mean(returns))
-  unscaled = mean / reward_scale
+  unscaled = references.unscaled(mean, options)
   return Summary(
     environment=environment,
     episodes=len(returns),
@@ -139,7 +139,7 @@ def summarise(
     standard_error=statistics.standard_error(returns),
     median=float(np.median(returns)),
     human_normalised=atari_scores.human_normalised(environment, unscaled),
-    normalised=references.normalised(environment, unscaled),
+    normalised=references.normalised(environment, unscaled, options),
     **about,
   )
 
@@ -320,7 +320,7 @@ def _write(
   summary = summarise(
     learned.run.environment_name,
     [record['episode_return'] for record in records],
-    learned.run.environment_options.get('reward_scale', 1.0),
+    learned.run.environment_options,
     checkpoint=learned.checkpoint,
     steps=learned.steps,
     updates=learned.updates,
@@ -399,7 +399,7 @@ class EvaluatorLog:
     summary = summarise(
       self._run.environment_name,
       self._returns,
-      self._run.environment_options.get('reward_scale', 1.0),
+      self._run.environment_options,
       checkpoint=None,
       steps=counts['actor_steps'],
       updates=counts['learner_steps'],

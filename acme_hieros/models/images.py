@@ -17,16 +17,20 @@ _MOST_CHANNELS = 4
 def channels_come_first(shape: Sequence[int]) -> bool:
   """Whether an image of this shape is [channels, height, width].
 
-  No shape can tell for sure. One axis that is small beside two long ones is
-  that of the channels, where it is no larger than pictures have channels, or
-  the other two are a square or far longer; all else is [height, width,
-  channels]. So (4, 84, 84), (12, 84, 84) and (12, 210, 160) have their channels
-  first, and boards as (7, 7, 20) or (2, 6, 13) have them last.
+  No shape can tell for sure. What goes before a square is the channels, where
+  pictures have fewer channels than that has sides. One axis that is small
+  beside two long ones is that of the channels, where it is no larger than
+  pictures have channels, or the other two are far longer; all else is [height,
+  width, channels]. So (4, 84, 84), (12, 210, 160), (3, 7, 7) and (119, 8, 8)
+  have their channels first, and boards as (7, 7, 20) or (2, 6, 13) have them
+  last.
   """
   channels, height, width = shape
   side = min(height, width)
+  if height == width > _MOST_CHANNELS:
+    return channels != side
   return channels < side >= LEAST_SIDE and (
-    channels <= _MOST_CHANNELS or height == width or _LONGEST * channels <= side
+    channels <= _MOST_CHANNELS or _LONGEST * channels <= side
   )
 
 

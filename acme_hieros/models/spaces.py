@@ -213,8 +213,8 @@ class Continuous(NamedTuple):
 
 
 def _is_bound(x: Any) -> np.ndarray:
-  # The largest float also stands for none.
-  return np.abs(x) < 1e6
+  # The largest float also stands for none, and DM Control's 1e10.
+  return np.abs(x) < 1e9
 
 
 class Joint(NamedTuple):

@@ -108,7 +108,7 @@ def _level(runs: Sequence[results.Result], replications: int) -> str:
   """Where all runs stand, in units of what is known of their environments."""
   scores: dict[str, list[float]] = {}
   for run in sorted(runs, key=lambda run: run.seed):
-    score = references.normalised(run.environment, contents.unscaled(run))
+    score = contents.normalised(run)
     if score is None:
       return (
         'The scores have no unit in common, since nothing is known of those of '

@@ -246,20 +246,22 @@ def _run(system: System, run: results.Result) -> Mapping[str, Any]:
     'score_episodes': score.episodes,
     'score_steps': score.steps,
     'score_source': score.source,
-    'human_normalised': _normalised(run),
-    'normalised': references.normalised(run.environment, unscaled(run)),
+    'human_normalised': _human_normalised(run),
+    'normalised': normalised(run),
   }
 
 
-def _normalised(run: results.Result) -> float | None:
-  return atari_scores.human_normalised(run.environment, unscaled(run))
+def normalised(run: results.Result) -> float | None:
+  """Its score by `references`."""
+  return references.normalised(run.environment, _unscaled(run), run.options)
 
 
-def unscaled(run: results.Result) -> float:
-  """Its score in others' rewards."""
-  scale = run.options.get('reward_scale', 1.0)
-  is_scale = isinstance(scale, (int, float)) and scale
-  return run.score.mean / scale if is_scale else run.score.mean
+def _human_normalised(run: results.Result) -> float | None:
+  return atari_scores.human_normalised(run.environment, _unscaled(run))
+
+
+def _unscaled(run: results.Result) -> float:
+  return references.unscaled(run.score.mean, run.options)
 
 
 def _reference(
@@ -277,7 +279,7 @@ def _references(systems: Sequence[System], task: str) -> Mapping[str, float]:
   run = next(r for s in systems for r in s.runs if r.task == task)
   if 'reward_scale' in run.options:
     return {}
-  return references.references(run.environment)
+  return references.references(run.environment, run.options)
 
 
 def _environment(systems: Sequence[System], task: str) -> str:
@@ -330,7 +332,7 @@ def _aggregate(
 ) -> Mapping[str, Any]:
   """Aggregates over games that need the same number of runs of each."""
   runs, not_counted = _balanced(system, games)
-  scores = np.array([[_normalised(run) for run in row] for row in runs])
+  scores = np.array([[_human_normalised(run) for run in row] for row in runs])
   return {
     'system': system.name,
     'games': list(games),

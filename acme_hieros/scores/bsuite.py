@@ -1,5 +1,6 @@
 """Scores of bsuite, by its own analysis."""
 
+from collections.abc import Iterator
 import contextlib
 import os
 from typing import NamedTuple
@@ -48,8 +49,27 @@ def score(record: str, place: int = 0) -> dict[str, Score]:
       f'option record={record}.'
     )
   played, _ = csv_load.load_bsuite({'agent': directory})
-  found = summary_analysis.bsuite_score(played)
+  with _series_that_append():
+    found = summary_analysis.bsuite_score(played)
   return {
     row.bsuite_env: Score(float(row.score), bool(row.finished))
     for row in found.itertuples()
   }
+
+
+@contextlib.contextmanager
+def _series_that_append() -> Iterator[None]:
+  """Meanwhile pandas has what bsuite 0.3.6 asks of it for `deep_sea`.
+
+  `Series.append` left with pandas 2.
+  """
+  import pandas
+
+  if hasattr(pandas.Series, 'append'):
+    yield
+    return
+  pandas.Series.append = lambda self, other: pandas.concat([self, other])
+  try:
+    yield
+  finally:
+    del pandas.Series.append

@@ -1,6 +1,8 @@
 """Scores that returns can be set against, of any family of environments."""
 
 from collections.abc import Mapping
+import types
+from typing import Any
 
 from acme_hieros.scores import atari
 
@@ -22,11 +24,18 @@ _RANGES: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def references(environment: str) -> Mapping[str, float]:
+# Options of an environment that nobody has chosen.
+_NONE: Mapping[str, Any] = types.MappingProxyType({})
+
+
+def references(
+  environment: str, options: Mapping[str, Any] = _NONE
+) -> Mapping[str, float]:
   """Scores by whose they are, lowest first; nothing where there are none.
 
   Args:
     environment: its full name, 'atari/Krull'.
+    options: of the environment; a `time_limit` bounds what DM Control can pay.
   """
   family, _, name = environment.partition('/')
   if family == 'atari' and name in atari.REFERENCES:
@@ -35,17 +44,34 @@ def references(environment: str) -> Mapping[str, float]:
   if family == 'memory_maze':
     return _MEMORY_MAZE.get(name, {})
   # What the package computes of a linear system has no bounds.
-  return {} if name.startswith('lqr_') else _RANGES.get(family, {})
+  known = {} if name.startswith('lqr_') else _RANGES.get(family, {})
+  limit = _number(options.get('time_limit'))
+  if family == 'dmc' and known and limit:
+    return {**known, 'most': min(known['most'], limit)}
+  return known
 
 
-def normalised(environment: str, score: float) -> float | None:
+def unscaled(score: float, options: Mapping[str, Any]) -> float:
+  """A score in others' rewards, whatever the option `reward_scale` is."""
+  return score / (_number(options.get('reward_scale')) or 1.0)
+
+
+def _number(value: Any) -> float | None:
+  """The value where it is a number; files may hold anything."""
+  return float(value) if isinstance(value, (int, float)) else None
+
+
+def normalised(
+  environment: str, score: float, options: Mapping[str, Any] = _NONE
+) -> float | None:
   """0 for the lowest of `references`, 1 for the second; None without any.
 
   Args:
     environment: its full name, 'atari/Krull'.
-    score: undiscounted return of an episode, or a mean of them.
+    score: undiscounted return of an episode, or a mean of them, unscaled.
+    options: of the environment.
   """
-  scores = list(references(environment).values())
+  scores = list(references(environment, options).values())
   if not scores:
     return None
   return (score - scores[0]) / (scores[1] - scores[0])

@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pandas
 import pytest
 
 from acme_hieros.environments import bsuite, make_environment
@@ -94,6 +95,36 @@ def test_settings_of_an_experiment_are_scored_together(tmp_path):
   assert all(0 <= s.score <= 1 and not s.finished for s in found.values())
 
 
+def test_a_sea_that_was_crossed_is_scored(tmp_path):
+  # Which action goes to the right differs from cell to cell.
+  environment = make_environment('bsuite/deep_sea/0')
+  right = []
+  while len(right) < 10:
+    step = environment.reset()
+    for action in [*right, 0]:
+      step = environment.step(action)
+    # Where the next row begins, one column further, unless it is the last.
+    moved = np.argwhere(step.observation)
+    gone_right = (
+      moved[0, 1] == len(right) + 1 if len(moved) else step.reward > 0
+    )
+    right.append(0 if gone_right else 1)
+
+  def make(i):
+    return make_environment(f'bsuite/deep_sea/{i}', record=str(tmp_path))
+
+  crossed = make(0)
+  for _ in range(12):
+    crossed.reset()
+    rewards = [crossed.step(action).reward for action in right]
+    assert rewards[-1] == pytest.approx(1 - 0.01 / 10)
+  play(make(1), 12)
+  # Of the two seas, one was crossed from the first episode on.
+  assert scores.score(str(tmp_path))['deep_sea'].score == 0.5
+  # pandas is as it was.
+  assert not hasattr(pandas.Series, 'append') or pandas.__version__ < '2'
+
+
 def test_where_nothing_can_be_recorded_is_said_at_once(tmp_path):
   (tmp_path / 'file').touch()
   record = str(tmp_path / 'file' / 'record')
@@ -107,8 +138,9 @@ def test_where_nothing_was_recorded_is_said(tmp_path):
 
 
 def test_what_will_not_do_is_said(monkeypatch, tmp_path):
-  with pytest.raises(ValueError, match='record=3 will not do'):
-    make_environment('bsuite/catch/0', record=3)
+  for record in (3, ''):
+    with pytest.raises(ValueError, match=f'record={record!r} will not do'):
+      make_environment('bsuite/catch/0', record=record)
   for name in ('bsuite/catch/20', 'bsuite/catch'):
     with pytest.raises(ValueError, match='did you mean bsuite/catch/'):
       make_environment(name)

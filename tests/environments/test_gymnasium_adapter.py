@@ -591,6 +591,16 @@ def test_another_interface_is_told(returned):
     play(**returned)
 
 
+def test_a_reset_without_a_seed_is_of_another_interface():
+  class Old(Returning):
+    def reset(self):
+      return np.zeros(2, np.float32)
+
+  for environment in (Old(), gymnasium.Wrapper(Old())):
+    with pytest.raises(ValueError, match="'Old' has a reset.*older interface"):
+      gymnasium_adapter.GymnasiumAdapter(environment)
+
+
 def test_an_environment_is_called_by_its_id():
   environment = gymnasium_adapter.GymnasiumAdapter(
     gymnasium.make('NestedForTests-v0', disable_env_checker=True)

@@ -131,6 +131,11 @@ def test_numbers_are_previous_actions_as_they_are():
   np.testing.assert_array_equal(seen, action)
 
 
+def test_truth_values_are_choices_of_two():
+  encode = one_hots.OneHots(specs.Array((2,), bool))
+  assert encode(np.array([False, True])).tolist() == [1, 0, 0, 1]
+
+
 def test_choices_of_any_structure_are_one_vector():
   spec = {
     'b': specs.BoundedArray((2,), np.int32, [0, 1], [2, 2]),

@@ -108,6 +108,7 @@ def test_statistics_are_those_of_scipy(returns):
   summary = evaluation.summarise(
     'debug/catch',
     returns,
+    {},
     checkpoint='000001',
     steps=1,
     updates=1,
@@ -125,6 +126,7 @@ def summarise_games(game, *returns):
   return evaluation.summarise(
     f'atari/{game}',
     returns,
+    {},
     checkpoint=None,
     steps=1,
     updates=1,
@@ -148,7 +150,7 @@ def test_the_mean_is_set_against_random_play_and_a_human():
   scaled = evaluation.summarise(
     'dmc/walker_walk',
     [50.0],
-    reward_scale=0.1,
+    {'reward_scale': 0.1},
     checkpoint=None,
     steps=1,
     updates=1,

@@ -16,6 +16,8 @@ CHANNELS_FIRST = [
   (16, 64, 64),
   (12, 210, 160),
   (6, 48, 64),
+  (3, 7, 7),  # A grid world's, turned.
+  (119, 8, 8),  # A chess board's planes.
 ]
 CHANNELS_LAST = [
   (84, 84, 4),
@@ -32,6 +34,8 @@ CHANNELS_LAST = [
   (2, 6, 13),
   (5, 9, 21),
   (8, 8, 119),
+  (10, 10, 10),
+  (10, 4, 4),
 ]
 
 

@@ -273,6 +273,7 @@ def test_continuous_maps_finite_bounds_to_the_unit_box_and_back():
     ((-np.inf, -5.0), -7.0, -5.0),
     ((-np.inf, np.inf), -1.0, 1.0),
     ((-np.finfo(np.float32).max, np.finfo(np.float32).max), -1.0, 1.0),
+    ((-1e10, 1e10), -1.0, 1.0),  # DM Control's.
   ],
 )
 def test_beside_a_single_bound_an_actor_can_choose(bounds, lowest, highest):
@@ -285,6 +286,16 @@ def test_beside_a_single_bound_an_actor_can_choose(bounds, lowest, highest):
     assert (
       spaces.is_unbounded(action) == spaces.is_unbounded(joint) == unbounded
     )
+
+
+def test_large_bounds_are_bounds():
+  space = spaces.Continuous((2,), (0.0, 1.1e6), (1e6, 2e6))
+  assert not spaces.is_unbounded(space)
+  np.testing.assert_allclose(
+    space.decode(jnp.array([[-1.0, -1.0], [1.0, 0.0]])),
+    [[0.0, 1.1e6], [1e6, 1.55e6]],
+    rtol=1e-6,
+  )
 
 
 def test_continuous_decode_clips_to_the_bounds():

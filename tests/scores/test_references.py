@@ -32,6 +32,19 @@ def test_a_score_is_set_against_what_was_published(
   assert found == (normalised and pytest.approx(normalised))
 
 
+def test_options_say_what_can_be_earned():
+  # So many steps, each of which pays 1 at most.
+  for limit, best in ((50, 50.0), (1000, 1000.0), (5000, 1000.0)):
+    options = {'time_limit': limit, 'pixels': True}
+    assert references.normalised('dmc/walker_walk', best, options) == 1.0
+  # Atari's time limit is a part of the protocol that humans had as well.
+  for options in ({}, {'time_limit': 50}, {'time_limit': 'damaged'}):
+    assert references.normalised('atari/Krull', 1598.0, options) == 0.0
+  assert references.unscaled(5.0, {'reward_scale': -0.5}) == -10.0
+  for options in ({}, {'reward_scale': 0}, {'reward_scale': 'damaged'}):
+    assert references.unscaled(5.0, options) == 5.0
+
+
 def test_of_atari_games_it_is_the_human_normalised_score():
   for game in atari.REFERENCES:
     name = f'atari/{game}'

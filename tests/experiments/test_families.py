@@ -15,14 +15,15 @@ _FAMILIES = {
   'dm_control': ('dmc/cartpole_swingup', dict(time_limit=50)),
   'bsuite': ('bsuite/memory_len/3', {}),
   'popgym': ('popgym/AutoencodeEasy', {}),
+  'minatar': ('minatar/Breakout', {}),
   'minigrid': ('minigrid/MiniGrid-Empty-5x5-v0', dict(max_steps=50)),
   'crafter': ('crafter/reward', dict(length=50)),
   'memory_maze': ('memory_maze/9x9', dict(time_limit=50)),
 }
 
-# To the learner these are vectors and choices, as popgym's are: compiling it
-# for each would be all that their runs cost.
-_ONLY_PLAYED = ('bsuite', 'minigrid')
+# To the learner these are vectors and choices, as popgym's are, or images as
+# those of `debug/`: compiling it for each would be all that their runs cost.
+_ONLY_PLAYED = ('bsuite', 'minatar', 'minigrid')
 
 
 @pytest.mark.parametrize('package', _FAMILIES)

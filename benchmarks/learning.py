@@ -168,7 +168,7 @@ CASES = {
       '--env=debug/recall',
       '--env_option=delay=60',
       '--depth=1',
-      '--num_steps=30000',
+      '--num_steps=40000',
       # A batch holds sixteen answers; half as many taught nothing.
       '--override=replay.ratio=160',
       '--override=batch_size=8',

@@ -27,7 +27,6 @@ import bisect
 from collections.abc import Sequence
 import dataclasses
 import functools
-import os
 import sys
 from typing import Any
 
@@ -83,12 +82,8 @@ _COLUMNS = (
 def main(argv: Sequence[str]):
   command_line.refuse_arguments(argv)
   try:
-    if not _NAME.value or os.path.basename(_NAME.value) != _NAME.value:
-      raise ValueError('--name has to name the table, and is no path.')
-    path = os.path.join(
-      benchmarks.ROOT, 'benchmarks', 'results', f'{_NAME.value}-accuracy.csv'
-    )
-    table = tables.Table(path, _COLUMNS)
+    path = tables.table_path(benchmarks.RESULTS, _NAME.value)
+    table = tables.Table(f'{path}-accuracy.csv', _COLUMNS)
     if _PLOT.value:
       plot(table, _PLOT.value)
       return

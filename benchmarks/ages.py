@@ -79,14 +79,8 @@ _COLUMNS = (
 
 def main(argv: Sequence[str]):
   try:
-    if not _NAME.value or os.path.basename(_NAME.value) != _NAME.value:
-      raise ValueError('--name has to name the table, and is no path.')
-    table = tables.Table(
-      os.path.join(
-        benchmarks.ROOT, 'benchmarks', 'results', f'{_NAME.value}-ages.csv'
-      ),
-      _COLUMNS,
-    )
+    path = tables.table_path(benchmarks.RESULTS, _NAME.value)
+    table = tables.Table(f'{path}-ages.csv', _COLUMNS)
     for workdir in tqdm.tqdm(argv[1:], desc='runs', leave=False):
       run = os.path.basename(os.path.normpath(workdir))
       learned = runs.read_learned(workdir)
@@ -184,10 +178,8 @@ def measure(run: str, learned: runs.Learned) -> list[dict[str, Any]]:
 
   @jax.jit
   def ask(key, sequence):
-    # What of a new episode is foreseen is not judged.
-    same = jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
     return (
-      jnp.sum(same, 0),
+      jnp.sum(world_models.foreseeable(sequence, context), 0),
       world_models.errors(level, params, key, sequence, context),
     )
 

@@ -125,7 +125,7 @@ def full_name(game: str) -> str:
 
 
 def read_plan() -> campaign.Plan:
-  path = campaign.table_path(_RESULTS.value, _NAME.value)
+  path = tables.table_path(_RESULTS.value, _NAME.value)
   values = command_line.read_pairs(_OVERRIDE)
   if _DEPTH.value is not None:
     values['depth'] = _DEPTH.value

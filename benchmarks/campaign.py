@@ -130,17 +130,6 @@ class Plan:
   played: tables.Table
 
 
-def table_path(directory: str, name: str | None) -> str:
-  """Where the table of --name is, without its suffix.
-
-  Raises:
-    ValueError: it is no name.
-  """
-  if not name or os.path.basename(name) != name:
-    raise ValueError('--name has to name the table, and is no path.')
-  return os.path.join(directory, name)
-
-
 def environment_flags(name: str, options: Mapping[str, Any]) -> list[str]:
   """Of the launcher, that say which environment it is."""
   return [

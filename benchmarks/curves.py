@@ -25,7 +25,7 @@ from matplotlib import pyplot  # noqa: E402  After the choice of what draws.
 _NAME = flags.DEFINE_string('name', 'krull-hour', 'Of the tables.')
 _RESULTS = flags.DEFINE_string(
   'results',
-  os.path.join(benchmarks.ROOT, 'benchmarks', 'results'),
+  benchmarks.RESULTS,
   'Where they are.',
 )
 _OUT = flags.DEFINE_string('out', 'learning.png', 'The picture to write.')

@@ -123,7 +123,7 @@ def make_plans(variants: Sequence[str]) -> dict[str, campaign.Plan]:
   Raises:
     ValueError: a sentence about a flag that will not do.
   """
-  path = campaign.table_path(_RESULTS.value, _NAME.value)
+  path = tables.table_path(_RESULTS.value, _NAME.value)
   table = tables.Table(f'{path}.csv', campaign.COLUMNS)
   marks = campaign.read_marks(_CPU_MINUTES.value)
   values = command_line.read_pairs(_OVERRIDE)

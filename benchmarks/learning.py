@@ -198,16 +198,17 @@ def main(argv):
     sys.exit(f'learning: {error}')
   rows = []
   for name in _CASES.value or CASES:
+    case_flags = CASES[name].flags_of(_SYSTEM.value)
     for seed in range(_SEEDS.value):
       known = table.of(
         case=name,
         system=_SYSTEM.value,
         seed=seed,
         mark=CASES[name].mark,
-        flags=' '.join(CASES[name].flags_of(_SYSTEM.value)),
+        flags=' '.join(case_flags),
       )
       if not known:
-        table.put([run(name, seed)])
+        table.put([run(name, case_flags, seed)])
         known = table.rows[-1:]
       rows += known
       print(describe(known[0]), flush=True)
@@ -215,10 +216,9 @@ def main(argv):
   sys.exit(0 if all(row['passed'] == 'True' for row in rows) else 1)
 
 
-def run(name: str, seed: int) -> Mapping[str, Any]:
+def run(name: str, case_flags: Sequence[str], seed: int) -> Mapping[str, Any]:
   """Trains, and returns a row; ends this process if the launcher fails."""
   case = CASES[name]
-  case_flags = case.flags_of(_SYSTEM.value)
   commit = commits.find_commit()
   workdir = os.path.join(_WORKDIR.value, f'{name}-{_SYSTEM.value}-{seed}')
   command = [

@@ -10,6 +10,17 @@ from acme_hieros.storage import files
 Row = Mapping[str, str]
 
 
+def table_path(directory: str, name: str | None) -> str:
+  """Where the table of --name is, without its suffix.
+
+  Raises:
+    ValueError: it is no name.
+  """
+  if not name or os.path.basename(name) != name:
+    raise ValueError('--name has to name the table, and is no path.')
+  return os.path.join(directory, name)
+
+
 class Table:
   """A CSV file, written anew with every change: it is whole at any moment."""
 

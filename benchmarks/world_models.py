@@ -217,6 +217,11 @@ def update(
   return optax.apply_updates(params, change), optimizer, metrics
 
 
+def foreseeable(sequence: world_model.Sequence, context: int) -> jax.Array:
+  """Whether steps ahead, bool [B, H], are of the episode that was seen."""
+  return jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
+
+
 def errors(
   level: level_lib.Level,
   params: Any,
@@ -225,6 +230,8 @@ def errors(
   context: int,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Sums of squared errors, and of squared distances from the mean, [H] each.
+
+  What is not `foreseeable` is left out.
 
   Args:
     level: whose world model it is.
@@ -248,8 +255,7 @@ def errors(
     model.starts(state, slice(context - 1, context), ahead),
     came.previous_action[:, context:],
   )
-  # A new episode cannot be foreseen.
-  known = jnp.cumsum(sequence.start_of_episode[:, context:], 1) == 0
+  known = foreseeable(sequence, context)
 
   def compare(expected, real):
     expected, real = (

@@ -145,7 +145,8 @@ def test_a_world_model_is_trained_on_what_was_played(
   assert play('--env=debug/catch', '--steps=1000', f'--path={path}') is None
   assert 'episodes' in capsys.readouterr().out
   assert play('--env=debug/catch').startswith('data_set: --path')
-  monkeypatch.setattr(accuracy.benchmarks, 'ROOT', str(tmp_path))
+  results = tmp_path / 'benchmarks' / 'results'
+  monkeypatch.setattr(accuracy.benchmarks, 'RESULTS', str(results))
   monkeypatch.setattr(accuracy, '_CONTEXTS', (2, 64))
   monkeypatch.setattr(accuracy, '_HORIZONS', (1, 5, 10))
   flags = (
@@ -159,7 +160,7 @@ def test_a_world_model_is_trained_on_what_was_played(
     '--override=batch_size=2',
   )
   assert train(*flags) is None
-  file = tmp_path / 'benchmarks' / 'results' / 'catch-accuracy.csv'
+  file = results / 'catch-accuracy.csv'
   rows = tables.Table(str(file), accuracy._COLUMNS).rows
   assert {(r['context'], r['horizon']) for r in rows} == {
     ('2', str(h)) for h in (1, 5, 10)

@@ -91,7 +91,8 @@ _TINY = HierosConfig(
     s5=S5Config(num_blocks=1, **_TINY_SSM),
     s3m=S3MConfig(layers=2, **_TINY_SSM),
     gru=GRUConfig(width=64),
-    block_gru=BlockGRUConfig(width=64),
+    # Eight blocks of so small an h see little of it.
+    block_gru=BlockGRUConfig(width=64, blocks=1),
     attention=AttentionConfig(layers=1, width=64, units=128),
     hybrid=HybridConfig('s5,attention'),
     categoricals=8,

@@ -7,10 +7,12 @@
 
 Trains the world model of level 0 alone with each core on most of the steps that
 `benchmarks.data_set` played, and has it foresee the rest without looking. All
-cores get so many parameters as the configuration's own, by their width, and
-train for the same time (--minutes) or number of updates (--updates). A row of
+cores get so many parameters as the configuration's own, by their width (or a
+few per cent more, where the least width has more), and train for the same time
+(--minutes) or number of updates (--updates). A row of
 `benchmarks/results/<name>-accuracy.csv` is one core, seed, context and horizon:
 
+  configuration: what is the same for all, and how long they are trained
   parameters, updates, seconds: of the world model and its training
   context, horizon: steps that it has seen, and steps ahead
   observation, reward, continuation: squared error as a share of the variance;
@@ -27,8 +29,9 @@ import bisect
 from collections.abc import Sequence
 import dataclasses
 import functools
+import math
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags
 import jax
@@ -50,8 +53,12 @@ _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'A field of the configuration, as name=value.'
 )
 _CORES = flags.DEFINE_list('cores', [], 'Cores; default: all.')
-_UPDATES = flags.DEFINE_integer('updates', 10**9, 'To train.', lower_bound=1)
-_MINUTES = flags.DEFINE_float('minutes', 5.0, 'To train at most.')
+_UPDATES = flags.DEFINE_integer(
+  'updates', None, 'To train; default: as many as --minutes allow.', 1
+)
+_MINUTES = flags.DEFINE_float(
+  'minutes', None, 'To train at most; default: 5, or no limit with --updates.'
+)
 _SEEDS = flags.DEFINE_integer('seeds', 2, 'Of each core.', lower_bound=1)
 _NAME = flags.DEFINE_string('name', None, 'Of the table in benchmarks/results.')
 _PLOT = flags.DEFINE_string('plot', None, 'The PNG to draw, and no more.')
@@ -62,6 +69,7 @@ _HELD_OUT, _BATCHES, _SEQUENCES = 0.25, 8, 32
 _HORIZONS, _CONTEXTS = (1, 2, 5, 10, 20, 50), (4, 16, 64)
 _COLUMNS = (
   'environment',
+  'configuration',
   'core',
   'seed',
   'parameters',
@@ -89,6 +97,12 @@ def main(argv: Sequence[str]):
       return
     if not _DATA.value:
       raise ValueError('--data has to name what benchmarks.data_set wrote.')
+    for core in _CORES.value:
+      if core not in cores.names():
+        raise ValueError(
+          f'Unknown core {core!r} in --cores; known cores: '
+          f'{", ".join(cores.names())}.'
+        )
     config = config_lib.override(
       config_lib.preset(_PRESET.value),
       {**command_line.read_pairs(_OVERRIDE), 'depth': 1},
@@ -100,23 +114,60 @@ def main(argv: Sequence[str]):
         f'{_DATA.value} has {len(data.steps.reward)} steps; '
         f'{int(2 * needed / _HELD_OUT)} are needed at least.'
       )
+    limit = Limit.of(_MINUTES.value, _UPDATES.value)
+    same = {
+      'environment': data.environment,
+      'configuration': f'{config_lib.describe(config)}, {limit}',
+    }
+    if len(table.of(**same)) < len(table.rows):
+      raise ValueError(
+        f'{table.path} has rows of another environment or of other flags; '
+        'choose another --name.'
+      )
     levels = {
       core: hierarchy.Hierarchy(
         match(config, core, data), data.observation, data.action
       ).levels[0]
       for core in _CORES.value or cores.names()
     }
-  except (ValueError, OSError) as error:
+  except ValueError as error:
     sys.exit(f'accuracy: {error}')
+  except OSError as error:
+    sys.exit(f'accuracy: {error.filename} cannot be used: {error.strerror}.')
   for core, level in levels.items():
-    trainer = Trainer(level, config, data)
+    trainer = Trainer(level, config, data, limit)
     for seed in range(_SEEDS.value):
       if table.of(core=core, seed=seed):
         continue
       rows = trainer.measure(seed)
-      table.put([{'core': core, 'seed': seed, **row} for row in rows])
+      table.put([{**same, 'core': core, 'seed': seed, **row} for row in rows])
       found = summarise(table.of(core=core, seed=seed))
       print(f'{core}, seed {seed}: {found}', flush=True)
+
+
+class Limit(NamedTuple):
+  """How long is trained: until one of these is over."""
+
+  minutes: float
+  updates: float
+
+  @classmethod
+  def of(cls, minutes: float | None, updates: int | None) -> 'Limit':
+    """As the flags of these names say; without both, five minutes."""
+    if minutes is None:
+      minutes = math.inf if updates else 5.0
+    return cls(minutes, updates or math.inf)
+
+  def __str__(self) -> str:
+    return ' or '.join(
+      f'{value:g} {name}'
+      for name, value in self._asdict().items()
+      if value < math.inf
+    )
+
+  def share(self, seconds: float, updates: int) -> float:
+    """Of it, that is over."""
+    return max(seconds / 60 / self.minutes, updates / self.updates)
 
 
 def count(config: config_lib.HierosConfig, data: world_models.DataSet) -> int:
@@ -135,15 +186,15 @@ def match(
   """The configuration with a core, of a width that gives as many parameters."""
   if core == config.world_model.core:
     return config
-  target = count(config, data)
+  chosen = config_lib.override(config, {'world_model.core': core})
   # Of a hybrid the width is that of its S5 layers.
   part = 's5' if core == 'hybrid' else core
+  if not hasattr(config.world_model, part):  # One from outside, as it is.
+    return chosen
+  target = count(config, data)
 
   def sized(width: int) -> config_lib.HierosConfig:
-    return config_lib.override(
-      config,
-      {'world_model.core': core, f'world_model.{part}.width': width},
-    )
+    return config_lib.override(chosen, {f'world_model.{part}.width': width})
 
   @functools.cache
   def distance(width: int) -> int:
@@ -164,10 +215,11 @@ class Trainer:
     level: level_lib.Level,
     config: config_lib.HierosConfig,
     data: world_models.DataSet,
+    limit: Limit,
   ):
     self._level = level
     self._config = config
-    self._environment = data.environment
+    self._limit = limit
     self._steps = jax.device_put(data.steps)
     self._split = int(len(data.steps.reward) * (1 - _HELD_OUT))
     # They are compiled once for all seeds.
@@ -196,8 +248,9 @@ class Trainer:
     rng = np.random.default_rng(seed)
     batch_size, length = self._config.batch_size, self._config.sequence_length
     seconds, updates = 0.0, 0
-    with tqdm.tqdm(total=_MINUTES.value, leave=False) as bar:
-      while seconds < 60 * _MINUTES.value and updates < _UPDATES.value:
+    with tqdm.tqdm(total=100, unit='%', leave=False) as bar:
+      while (share := self._limit.share(seconds, updates)) < 1:
+        bar.update(int(100 * share) - bar.n)
         start = rng.integers(0, self._split - length, batch_size)
         key = jax.random.fold_in(jax.random.PRNGKey(seed), updates)
         begun = timing.now()
@@ -207,13 +260,10 @@ class Trainer:
           )
         )
         if updates:  # The first compiles.
-          taken = timing.now() - begun
-          seconds += taken
-          bar.update(taken / 60)
+          seconds += timing.now() - begun
         updates += 1
     sequence = world_models.take(self._steps, np.arange(batch_size), length)
     shared = {
-      'environment': self._environment,
       'parameters': parameters,
       'updates': updates,
       'device': jax.devices()[0].device_kind,
@@ -221,11 +271,11 @@ class Trainer:
       'update_ms': f'{1000 * seconds / max(updates - 1, 1):.3f}',
       **self._time_parts(params, sequence),
     }
+    contexts = [context for context in _CONTEXTS if context <= length]
     return [
       shared | row
-      for context in _CONTEXTS
-      if context <= length
-      for row in self._judge(params, context)
+      for context in contexts
+      for row in self._judge(params, context, contexts[-1])
     ]
 
   def _time_parts(
@@ -255,15 +305,21 @@ class Trainer:
       'step_ms': timed(self._imagine, params, key, starts, action),
     }
 
-  def _judge(self, params: Any, context: int) -> list[dict[str, Any]]:
-    """A row a horizon, of its errors."""
-    rng = np.random.default_rng(0)  # All are asked about the same.
-    last = len(self._steps.reward) - context - _HORIZONS[-1]
+  def _judge(
+    self, params: Any, context: int, longest: int
+  ) -> list[dict[str, Any]]:
+    """A row a horizon, of its errors.
+
+    All cores, seeds and contexts are asked about the same steps, which come
+    after the longest context.
+    """
+    rng = np.random.default_rng(0)
+    last = len(self._steps.reward) - longest - _HORIZONS[-1]
     found = [
       self._ask(
         params,
         self._steps,
-        rng.integers(self._split, last, _SEQUENCES),
+        rng.integers(self._split, last, _SEQUENCES) + longest - context,
         context,
       )
       for _ in range(_BATCHES)
@@ -308,9 +364,10 @@ def plot(table: tables.Table, picture: str):
   panels = [
     _Panel('horizon', 'context', longest, 'observation'),
     _Panel('horizon', 'context', longest, 'reward'),
+    _Panel('horizon', 'context', longest, 'continuation'),
     _Panel('context', 'horizon', 5, 'observation'),
   ]
-  figure = Figure(figsize=(12.0, 3.6), layout='constrained')
+  figure = Figure(figsize=(16.0, 3.6), layout='constrained')
   for i, panel in enumerate(panels):
     axes = figure.add_subplot(1, len(panels), i + 1)
     for core in dict.fromkeys(row['core'] for row in rows):
@@ -329,6 +386,8 @@ def plot(table: tables.Table, picture: str):
     axes.set_xlabel(f'{panel.x} ({panel.fixed} {panel.at})')
     axes.set_title(f'error of {panel.y}, share of its variance', fontsize=10)
     axes.axhline(1.0, color='#999999', lw=0.8)
+    # Where ends are rare one that is foreseen too soon is ten of them.
+    axes.set_ylim(0.0, min(2.0, axes.get_ylim()[1]))
   axes.legend(fontsize=8)
   figure.savefig(picture, dpi=100)
 

@@ -280,6 +280,7 @@ def test_a_whole_number_does_for_a_number_and_one_number_for_a_list():
     ('actor_critic.core', 'gru'),
     ('world_model.reward_head', 'laplace'),
     ('world_model.continuation_scale', -1),
+    ('world_model.observation_scale', -1),
     ('world_model.dynamics_free_nats', -1),
     ('actor_critic.value_head', 'laplace'),
     ('actor_critic.slow_period', 0),

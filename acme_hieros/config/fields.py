@@ -310,7 +310,9 @@ class WorldModelConfig(_Part):
   # comes next. DreamerV3 has 1 for both.
   free_nats: float = 1.0
   dynamics_free_nats: float = 0.0
-  # Weights in the loss: of the prior's KL, and of continuations.
+  # Weights in the loss: of what is observed, whose squared errors have no half,
+  # of the prior's KL, and of continuations.
+  observation_scale: float = 1.0
   dynamics_scale: float = 0.5
   continuation_scale: float = 1.0
   # What all changed pixels of an image together are worth beside the whole.
@@ -374,6 +376,7 @@ class WorldModelConfig(_Part):
       self,
       'free_nats',
       'dynamics_free_nats',
+      'observation_scale',
       'continuation_scale',
       'overshooting',
       'dynamics_scale',

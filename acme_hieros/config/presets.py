@@ -186,16 +186,21 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
     # Hieros on RSSM, its ablation. In the released code h hears of z_{t-1} and
     # a_t; here of a_{t-1}, as everywhere.
     'rssm': {'world_model.core': 'gru', 'world_model.posterior': 'history'},
-    # DreamerV2 (2010.02193). Its networks have ELU and no norms but in the GRU,
-    # and its continuations learn a discount of 0.999; here they have SiLU and
-    # LayerNorm, and 1, as all have. Its images are gray, which is the
-    # environment's to say: `--env_option=gray=true`.
+    # DreamerV2 (2010.02193). Its networks have ELU and no norms but in the GRU;
+    # here they have SiLU and LayerNorm, and vectors go through symlog, as all
+    # have. Its continuations learn a discount of 0.999; here they learn 1, and
+    # the paper's 0.995 counts beside them. Advantages are against the critic,
+    # as in the paper; in its code against the target critic. Its first 50,000
+    # steps are random; here so many as the size has. Its images are gray, which
+    # is the environment's to say: `--env_option=gray=true`.
     'dreamerv2': {
       **_DREAMER,
       'world_model.core': 'gru',
       'world_model.posterior': 'history',
       'world_model.unimix': 0.0,
       'world_model.reward_head': 'normal',
+      # The log-likelihood of a normal distribution of deviation 1.
+      'world_model.observation_scale': 0.5,
       'world_model.free_nats': 0.0,
       'world_model.dynamics_free_nats': 0.0,
       'world_model.dynamics_scale': 0.08,
@@ -213,8 +218,12 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
       'reward_transform': 'tanh',
       'replay.ratio': 50.0,
     },
-    # DreamerV3 (2301.04104) as its newest code has it. LayerNorm for RMSNorm,
-    # AdamW for LaProp.
+    # DreamerV3 (2301.04104) as its newest code has it, but for these: LayerNorm
+    # for RMSNorm; the size's Adam, which clips by the global norm, for LaProp,
+    # which does by that of each array and warms up; a prior of one hidden layer
+    # for one of two; the size's replay ratio for 256, and no step before a
+    # sequence whose latents are stored. Actions that are numbers learn through
+    # the dynamics, as in its first version, where it has REINFORCE for all.
     'dreamerv3': {
       **_DREAMER,
       'world_model.core': 'block_gru',
@@ -254,9 +263,14 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = types.MappingProxyType(
       'subgoals.kl_target': 10.0,
     },
     # Recall to Imagine (2403.04253). What the policy sees is for each task to
-    # choose: 'latent', 'memory' or 'full', its released default. Its memory
-    # starts from zero, not from a learned state; its resets act one step early,
-    # those here when an episode starts.
+    # choose: 'latent', 'memory' or 'full', its released default. Its sequences
+    # have 1,024 steps; here as many as the size's, which bounds what it is
+    # taught to remember. Its memory starts from zero, not from a learned state;
+    # its resets act one step early, by an operator that is not associative and
+    # with z of the episode before, those here when an episode starts. Its
+    # eigenvalues may leave the left half plane; here they cannot. Its means of
+    # rewards and values are taken where they are compressed, which makes rare
+    # ones too small (docs/algorithm.md, 1.3).
     'r2i': {
       **_DREAMER,
       'world_model.core': 's3m',

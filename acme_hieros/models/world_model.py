@@ -554,7 +554,7 @@ class _WorldModel(hk.Module):
     prediction, reward_logits, continue_logit = self._heads(state)
     posterior = state.log_probs
 
-    losses = self._decoder.losses(
+    observed = self._decoder.losses(
       _latent(state),
       sequence.observation,
       {
@@ -564,6 +564,9 @@ class _WorldModel(hk.Module):
         for name in encoders.images(self._observation_spaces)
       },
     )
+    losses = {
+      name: config.observation_scale * x for name, x in observed.items()
+    }
     stop = jax.lax.stop_gradient
     dynamics = distributions.kl_divergence(stop(posterior), prior)
     representation = distributions.kl_divergence(posterior, stop(prior))

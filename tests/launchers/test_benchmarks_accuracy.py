@@ -11,7 +11,8 @@ import pytest
 
 from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.models import distributions, spaces, world_model
+from acme_hieros.models import cores, distributions, spaces, world_model
+from acme_hieros.models.cores import s5
 from benchmarks import tables, world_models
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / 'benchmarks'
@@ -175,8 +176,53 @@ def test_a_world_model_is_trained_on_what_was_played(
   written = file.stat().st_mtime_ns
   assert train(*flags) is None
   assert file.stat().st_mtime_ns == written
+  for other in ('--updates=4', '--minutes=1', '--override=batch_size=3'):
+    assert 'of other flags; choose another' in train(*flags, other)
   assert '1680 are needed' in train(*flags, '--override=sequence_length=200')
-  assert 'No such file' in train('--data=missing.npz', '--name=other')
+  assert 'missing.npz cannot be used: No such file' in train(
+    '--data=missing.npz', '--name=other'
+  )
+  assert train(*flags, '--cores=s6').startswith(
+    "accuracy: Unknown core 's6' in --cores; known cores: s5, "
+  )
+
+
+def test_training_ends_when_it_was_told_to(accuracy):
+  assert str(accuracy.Limit.of(None, None)) == '5 minutes'
+  assert accuracy.Limit.of(None, None).share(150, 7) == 0.5
+  updates = accuracy.Limit.of(None, 8)
+  assert str(updates) == '8 updates' and updates.share(9999, 6) == 0.75
+  both = accuracy.Limit.of(2.0, 8)
+  assert str(both) == '2 minutes or 8 updates'
+  assert both.share(60, 2) == 0.5 and both.share(30, 6) == 0.75
+
+
+def test_every_context_is_asked_about_the_same_steps(accuracy):
+  asked = {}
+
+  def ask(params, steps, start, context):
+    asked.setdefault(context, []).append(start + context)
+    return {}
+
+  trainer = object.__new__(accuracy.Trainer)
+  trainer._steps = types.SimpleNamespace(reward=np.zeros(1000))
+  trainer._split, trainer._ask = 700, ask
+  for context in (4, 64):
+    trainer._judge(None, context, 64)
+  np.testing.assert_array_equal(asked[4], asked[64])
+  horizon = accuracy._HORIZONS[-1]
+  assert np.min(asked[64]) >= 700 + 64
+  assert np.max(asked[64]) + horizon <= 1000
+
+
+def test_a_core_from_outside_is_measured_as_it_is(accuracy):
+  cores.register('same_s5', lambda config, _, dtype: s5.S5Core(config, dtype))
+  try:
+    config = config_lib.override(config_lib.preset('tiny'), {'depth': 1})
+    sized = accuracy.match(config, 'same_s5', make_data())
+  finally:
+    del cores._MAKERS['same_s5']
+  assert sized == config_lib.override(config, {'world_model.core': 'same_s5'})
 
 
 def test_errors_are_those_of_what_is_known_to_go_on(accuracy, monkeypatch):

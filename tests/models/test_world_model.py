@@ -573,6 +573,21 @@ def test_every_part_of_the_loss_equals_its_formula(
   )
 
 
+def test_what_is_observed_counts_as_its_field_says(config, mixed):
+  model, params = mixed
+  settings = dataclasses.replace(config.world_model, observation_scale=0.5)
+  key, sequence = jax.random.PRNGKey(1), random_sequence(MIXED, CHOICES)
+  total, (*_, metrics) = model.loss(params, key, sequence)
+  halved = make_model(settings, MIXED)
+  other_total, (*_, others) = halved.loss(params, key, sequence)
+  observed = metrics['image_loss'] + metrics['vector_loss']
+  assert metrics['image_loss'] > 0 and metrics['vector_loss'] > 0
+  np.testing.assert_allclose(total - other_total, observed / 2, rtol=1e-4)
+  for name in ('image_loss', 'vector_loss'):
+    np.testing.assert_allclose(others[name], metrics[name] / 2, rtol=1e-5)
+  assert others['reward_loss'] == metrics['reward_loss']
+
+
 def test_information_of_z_is_maximised(config, mixed):
   model, params = mixed
   settings = dataclasses.replace(config.world_model, information_scale=3.0)

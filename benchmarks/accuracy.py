@@ -367,21 +367,16 @@ def plot(table: tables.Table, picture: str):
     _Panel('horizon', 'context', longest, 'continuation'),
     _Panel('context', 'horizon', 5, 'observation'),
   ]
-  figure = Figure(figsize=(16.0, 3.6), layout='constrained')
-  for i, panel in enumerate(panels):
-    axes = figure.add_subplot(1, len(panels), i + 1)
-    for core in dict.fromkeys(row['core'] for row in rows):
-      values = {}
-      for row in rows:
-        if (
-          row['core'] == core
-          and int(row[panel.fixed]) == panel.at
-          and row[panel.y]
-        ):
-          values.setdefault(int(row[panel.x]), []).append(float(row[panel.y]))
-      points = sorted((x, np.mean(y)) for x, y in values.items())
-      if points:
-        axes.plot(*zip(*points), marker='.', label=core)
+  lines = [(panel, _lines(rows, panel)) for panel in panels]
+  # Of what is known at one place alone, or nowhere, nothing is drawn.
+  lines = [x for x in lines if any(len(line) > 1 for line in x[1].values())]
+  if not lines:
+    raise ValueError(f'{table.path} holds nothing to draw a line of.')
+  figure = Figure(figsize=(4.0 * len(lines), 3.6), layout='constrained')
+  for i, (panel, by_core) in enumerate(lines):
+    axes = figure.add_subplot(1, len(lines), i + 1)
+    for core, line in by_core.items():
+      axes.plot(*zip(*sorted(line.items())), marker='.', label=core)
     axes.set_xscale('log')
     axes.set_xlabel(f'{panel.x} ({panel.fixed} {panel.at})')
     axes.set_title(f'error of {panel.y}, share of its variance', fontsize=10)
@@ -390,6 +385,21 @@ def plot(table: tables.Table, picture: str):
     axes.set_ylim(0.0, min(2.0, axes.get_ylim()[1]))
   axes.legend(fontsize=8)
   figure.savefig(picture, dpi=100)
+
+
+def _lines(
+  rows: Sequence[tables.Row], panel: _Panel
+) -> dict[str, dict[int, float]]:
+  """Means over seeds by x, by core."""
+  found = {}
+  for row in rows:
+    if int(row[panel.fixed]) == panel.at and row[panel.y]:
+      line = found.setdefault(row['core'], {})
+      line.setdefault(int(row[panel.x]), []).append(float(row[panel.y]))
+  return {
+    core: {x: float(np.mean(values)) for x, values in line.items()}
+    for core, line in found.items()
+  }
 
 
 if __name__ == '__main__':

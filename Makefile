@@ -19,9 +19,9 @@ workers := $(shell expr `nproc` + 1)
 
 # Tests that start no launcher and compile no whole agent.
 quick := tests/test_config.py tests/test_process.py tests/environments \
-  tests/commands tests/reports tests/scores tests/storage tests/models/ops \
-  $(patsubst %,tests/models/test_%.py,actor_critic distributions encoders \
-    images imports optimizers spaces subgoals)
+  tests/commands tests/reports tests/scores tests/storage tests/models/cores \
+  tests/models/ops $(patsubst %,tests/models/test_%.py,actor_critic \
+    distributions encoders images imports optimizers spaces subgoals)
 
 .PHONY: train demo test check docs setup asan lint format lock clean
 

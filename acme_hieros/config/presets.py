@@ -34,7 +34,8 @@ _SMALL = HierosConfig(
     s5=S5Config(num_blocks=2, width=128, state_size=64),
     s3m=S3MConfig(layers=4, width=128, state_size=64),
     gru=GRUConfig(width=128),
-    block_gru=BlockGRUConfig(width=128),
+    # Eight blocks of so small an h see little of it.
+    block_gru=BlockGRUConfig(width=128, blocks=1),
     attention=AttentionConfig(width=128, units=256),
     # Four categoricals for each of the 16 parts of an image of 64 pixels.
     categoricals=64,
@@ -91,7 +92,6 @@ _TINY = HierosConfig(
     s5=S5Config(num_blocks=1, **_TINY_SSM),
     s3m=S3MConfig(layers=2, **_TINY_SSM),
     gru=GRUConfig(width=64),
-    # Eight blocks of so small an h see little of it.
     block_gru=BlockGRUConfig(width=64, blocks=1),
     attention=AttentionConfig(layers=1, width=64, units=128),
     hybrid=HybridConfig('s5,attention'),

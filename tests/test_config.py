@@ -153,12 +153,17 @@ def test_all_fields_at_once_survive_json():
     ('s5', 'gru.width', 'gru'),
     ('gru', 's5.width', 's5 or hybrid'),
     ('attention', 'hybrid.pattern', 'hybrid'),
+    ('hybrid', 's5.num_blocks', 's5'),
+    ('hybrid', 'attention.layers', 'attention'),
+    ('hybrid', 'attention.width', 'attention'),
+    ('hybrid', 'attention.units', 'attention'),
   ],
 )
 def test_a_field_of_a_core_that_is_not_chosen_is_refused(core, field, users):
   name = f'world_model.{field}'
   values = {'world_model.core': core, name: get(HierosConfig(), name)}
-  with pytest.raises(ValueError, match=f'core={core}: set.*core={users},'):
+  sentence = f'^{name} is not of world_model.core={core}: set.*core={users},'
+  with pytest.raises(ValueError, match=sentence):
     override(HierosConfig(), values)
 
 
@@ -168,8 +173,32 @@ def test_sizes_of_a_memory_that_the_actor_has_not_are_refused():
 
 
 def test_a_core_that_is_made_of_others_takes_their_fields():
-  values = {'world_model.core': 'hybrid', 'world_model.s5.width': 64}
-  assert override(HierosConfig(), values).world_model.s5.width == 64
+  """All but those that other tests have refused."""
+  unread = {'s5.num_blocks'} | {
+    f'attention.{field}' for field in ('layers', 'width', 'units')
+  }
+  start = override(HierosConfig(), {'world_model.core': 'hybrid'})
+  for part in ('s5', 'attention', 'hybrid'):
+    for field in config_lib.field_names(get(start.world_model, part)):
+      if f'{part}.{field}' not in unread:
+        name = f'world_model.{part}.{field}'
+        assert get(override(start, {name: other(name)}), name) == other(name)
+
+
+def test_the_width_of_attention_counts_where_it_is_used():
+  """A hybrid's layers of attention are as wide as those of S5."""
+  values = {'world_model.attention.heads': 5}
+  with pytest.raises(ValueError) as error:
+    override(HierosConfig(), {'world_model.core': 'attention', **values})
+  assert str(error.value) == (
+    'world_model.attention.width=256 must be a multiple of twice '
+    'attention.heads=5.'
+  )
+  hybrid = {'world_model.core': 'hybrid', **values}
+  with pytest.raises(ValueError, match='s5.width=256 must be a multiple'):
+    override(HierosConfig(), hybrid)
+  config = override(HierosConfig(), {**hybrid, 'world_model.s5.width': 80})
+  assert config.world_model.attention.heads == 5
 
 
 SYSTEMS = pytest.mark.parametrize('system', config_lib.SYSTEMS)

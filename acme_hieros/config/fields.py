@@ -195,10 +195,6 @@ class AttentionConfig(_Part):
 
   def _check(self):
     _require_positive(self, 'layers', 'width', 'heads', 'units')
-    _require(
-      self.width % (2 * self.heads) == 0,
-      f'width={self.width} must be a multiple of twice heads={self.heads}.',
-    )
     _require_not_negative(self, 'window')
 
 
@@ -225,8 +221,9 @@ class HybridConfig(_Part):
     )
 
 
-# The parts of `WorldModelConfig` that each core reads; of those that are not
-# here, which others have registered, nothing is known.
+# The parts of `WorldModelConfig` that each core reads, or the fields where it
+# does not read all; of cores that are not here, which others have registered,
+# nothing is known.
 CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
   {
     's5': ('s5',),
@@ -234,7 +231,17 @@ CORE_PARTS: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     'gru': ('gru',),
     'block_gru': ('block_gru',),
     'attention': ('attention',),
-    'hybrid': ('s5', 'attention', 'hybrid'),
+    'hybrid': (
+      'hybrid',
+      's5.width',
+      's5.state_size',
+      's5.hippo_blocks',
+      's5.dt_min',
+      's5.dt_max',
+      's5.deter_from',
+      'attention.heads',
+      'attention.window',
+    ),
   }
 )
 
@@ -355,6 +362,13 @@ class WorldModelConfig(_Part):
         self.deter_size % self.block_gru.blocks == 0,
         f'deter_size={self.deter_size} must be a multiple of '
         f'block_gru.blocks={self.block_gru.blocks}.',
+      )
+    if self.core == 'attention':
+      # Positions turn pairs of numbers; those of a hybrid have none.
+      _require(
+        self.attention.width % (2 * self.attention.heads) == 0,
+        f'attention.width={self.attention.width} must be a multiple of twice '
+        f'attention.heads={self.attention.heads}.',
       )
     if self.core == 'hybrid':
       _require(

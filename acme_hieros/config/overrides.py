@@ -55,21 +55,26 @@ def _check_core(
   parts: Mapping[str, Sequence[str]],
   given: Mapping[str, Any],
 ):
-  """Raises ValueError if a part of another core than the chosen is given.
+  """Raises ValueError if a field is given that the chosen core does not read.
 
   Args:
     group: what has the core.
     core: that it has.
-    parts: which each core reads.
+    parts: which each core reads, or fields of them as 'part.field'.
     given: values of the group.
   """
-  known = {part for own in parts.values() for part in own}
-  for part in sorted(given.keys() & known - set(parts.get(core, known))):
-    users = [name for name, own in parts.items() if part in own]
-    raise ValueError(
-      f'{group}.{part} is not of {group}.core={core}: set '
-      f'{group}.core={" or ".join(users)}, or leave it out.'
-    )
+  if core not in parts:
+    return
+  known = {name.partition('.')[0] for own in parts.values() for name in own}
+  for part in sorted(given.keys() & known):
+    for field in given[part]:
+      name = f'{part}.{field}'
+      users = [c for c, own in parts.items() if part in own or name in own]
+      if core not in users:
+        raise ValueError(
+          f'{group}.{name} is not of {group}.core={core}: set '
+          f'{group}.core={" or ".join(users)}, or leave it out.'
+        )
 
 
 def to_dict(config: HierosConfig) -> dict:

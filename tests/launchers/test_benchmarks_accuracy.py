@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import untrained
 
 from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
@@ -223,6 +224,44 @@ def test_a_core_from_outside_is_measured_as_it_is(accuracy):
   finally:
     del cores._MAKERS['same_s5']
   assert sized == config_lib.override(config, {'world_model.core': 'same_s5'})
+
+
+def test_a_policy_plays_what_it_has_learned(play, tmp_path, capsys):
+  run, path = str(tmp_path / 'run'), str(tmp_path / 'steps.npz')
+  untrained.make_workdir(run, 'debug/recall', {'delay': 3}, depth=1)
+  flags = f'--policy={run}', f'--path={path}', '--steps=1000'
+  for given, length in ((), 5), (('--env_option=delay=2',), 4):
+    assert play(*flags, *given) is None
+    assert 'of debug/recall, ' in capsys.readouterr().out
+    data = world_models.load(path)
+    assert data.environment == 'debug/recall'
+    # A cue, `delay` steps, and what came of the answer.
+    np.testing.assert_array_equal(
+      data.steps.start_of_episode, np.arange(1000) % length == 0
+    )
+  for given, what in (
+    ('--env=debug/catch', 'debug/catch has other observations here'),
+    ('--env_option=num_cues=3', 'debug/recall has other observations here'),
+  ):
+    refused = play(*flags, given)
+    assert refused.startswith(
+      f'data_set: {what} than debug/recall had in {run}'
+    )
+    assert refused.endswith('leave out --env and --env_option, or --policy.')
+
+
+def test_where_nothing_can_be_written_nothing_is_played(
+  play, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(world_models, 'play', None)
+  path = str(tmp_path / 'missing' / 'x.npz')
+  assert play('--env=debug/catch', f'--path={path}') == (
+    f'data_set: --path={path} cannot be written: make the directory '
+    f'{tmp_path / "missing"} first.'
+  )
+  assert play('--env=debug/catch', f'--path={tmp_path}') == (
+    f'data_set: --path={tmp_path} is a directory: name a file in it.'
+  )
 
 
 def test_errors_are_those_of_what_is_known_to_go_on(accuracy, monkeypatch):

@@ -154,6 +154,7 @@ class WorldModel(NamedTuple):
     the rest as its space encodes it.
   loss: (params, key, Sequence) -> (scalar, (State, Prediction, Arrivals,
     metrics)).
+  eigenvalues: params -> see `cores.base.Core`.
   """
 
   init: Callable[..., hk.Params]
@@ -166,6 +167,7 @@ class WorldModel(NamedTuple):
   predict: Callable[..., Prediction]
   decode: Callable[..., dict[str, Array]]
   loss: Callable[..., Any]
+  eigenvalues: Callable[[hk.Params], dict[str, Array]]
 
 
 def no_choices(config: WorldModelConfig, batch_size: int) -> linear.OneHots:
@@ -239,6 +241,7 @@ def make_world_model(
     predict=lambda params, *args: predict(params, None, *args),
     decode=lambda params, *args: decode(params, None, *args),
     loss=loss,
+    eigenvalues=core.eigenvalues,
   )
 
 

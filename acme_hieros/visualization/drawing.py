@@ -120,7 +120,7 @@ class Visualizer:
     )
     figure, _ = pictures.episode(self._networks.config, observation, episode)
     save(figure, 'episode')
-    spectra = pictures.eigenvalues(params)
+    spectra = pictures.eigenvalues(self._networks.levels, params)
     if spectra:
       save(spectra, 'eigenvalues')
     if not pictures.images(observation):

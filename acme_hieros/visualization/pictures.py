@@ -13,7 +13,6 @@ from acme_hieros.command_line import counted
 from acme_hieros.config import HierosConfig
 from acme_hieros.models import distributions, spaces
 from acme_hieros.models import level as level_lib
-from acme_hieros.models.cores import ssm
 from acme_hieros.visualization import recording as recording_lib
 
 Spaces = Mapping[str, spaces.ObservationSpace]
@@ -363,7 +362,9 @@ def _streams(
     lines.set_ylabel(f'{lines.get_ylabel()},\nshares', fontsize=9)
 
 
-def eigenvalues(params: Sequence[level_lib.Params]) -> Figure | None:
+def eigenvalues(
+  levels: Sequence[level_lib.Level], params: Sequence[level_lib.Params]
+) -> Figure | None:
   """The discrete eigenvalues of all levels and layers, in the unit disc.
 
   Of state space layers; None where there is none.
@@ -371,9 +372,9 @@ def eigenvalues(params: Sequence[level_lib.Params]) -> Figure | None:
   spectra = [
     {
       name: np.asarray(values)
-      for name, values in ssm.discrete_eigenvalues(p.world_model).items()
+      for name, values in level.world_model.eigenvalues(p.world_model).items()
     }
-    for p in params
+    for level, p in zip(levels, params)
   ]
   if not any(spectra):
     return None

@@ -428,6 +428,7 @@ def one_step_world(reward, config, action_size):
     predict=predict,
     decode=None,
     loss=loss,
+    eigenvalues=None,
   )
 
 

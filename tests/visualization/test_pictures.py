@@ -16,7 +16,6 @@ from acme_hieros import config as config_lib
 from acme_hieros.agent import networks as networks_lib
 from acme_hieros.environments import debug, make_environment
 from acme_hieros.models import spaces
-from acme_hieros.models.cores import ssm
 from acme_hieros.visualization import (
   drawing,
   figures,
@@ -74,7 +73,7 @@ def test_no_figure_is_empty_or_without_labels(catch):
   figure, timelines = pictures.episode(networks.config, observation, episode)
   check_figure(figure)
   assert len(timelines) == 3 + 3 + 2  # The top has no code.
-  check_figure(pictures.eigenvalues(params))
+  check_figure(pictures.eigenvalues(networks.levels, params))
   pictured = [
     recorder.picture_subgoals(params, episode, level) for level in (0, 1)
   ]
@@ -266,8 +265,9 @@ def test_a_decoded_image_is_what_was_encoded():
 
 
 def test_eigenvalues_are_those_of_the_layers(catch):
-  _, params, _, _, _, _ = catch
-  found = ssm.discrete_eigenvalues(params[0].world_model)
+  networks, params, _, _, _, _ = catch
+  model = networks.levels[0].world_model
+  found = model.eigenvalues(params[0].world_model)
   assert len(found) == 2  # A double block.
   for module, values in found.items():
     layer = params[0].world_model[module]

@@ -69,6 +69,18 @@ class Core(abc.ABC):
     del memory
     return deter
 
+  def eigenvalues(self, params: hk.Params) -> dict[str, Array]:
+    """Those of one step of its state space layers, if it has any.
+
+    Args:
+      params: of the world model.
+
+    Returns:
+      Complex [P], by the layer's module name.
+    """
+    del params
+    return {}
+
 
 def rows(trace: Trace, times: slice) -> Memory:
   """Arrays [B, T, ...] at some steps, as [B * steps, ...]."""

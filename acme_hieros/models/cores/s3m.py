@@ -6,6 +6,7 @@ the released code, as it is here (see `ssm`). h = SiLU(W y). Its memory starts
 from zero and not from a learned state: a sequence in mid-episode is no start.
 """
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 
@@ -35,6 +36,9 @@ class S3M(base.Core):
   def summary(self, memory: Memory, deter: Array) -> Array:
     del deter
     return jnp.concatenate(memory, -1)
+
+  def eigenvalues(self, params: hk.Params) -> dict[str, Array]:
+    return ssm.discrete_eigenvalues(params, ssm.bilinear)
 
   def make_module(self, name: str) -> base.CoreModule:
     return _Stack(self._config, self._dtype, name)

@@ -67,6 +67,9 @@ class S5Core(base.Core):
       return deter
     return jnp.concatenate(memory, -1)
 
+  def eigenvalues(self, params: hk.Params) -> dict[str, Array]:
+    return ssm.discrete_eigenvalues(params)
+
   def make_module(self, name: str) -> base.CoreModule:
     return _Stack(self._config, self._dtype, self._kinds, self._window, name)
 

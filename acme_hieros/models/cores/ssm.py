@@ -45,15 +45,6 @@ def initial_eigenvalues(config: SSMConfig) -> np.ndarray:
   return np.tile(eigenvalues, config.hippo_blocks)
 
 
-def discrete_eigenvalues(params: hk.Params) -> dict[str, Array]:
-  """Abar of all layers among some parameters, complex [P] by module name."""
-  return {
-    module: jnp.exp(_rate(layer) * jnp.exp(layer['log_step']))
-    for module, layer in params.items()
-    if 'log_decay' in layer
-  }
-
-
 def _rate(layer: Mapping[str, Array]) -> Array:
   """Lambda. Its real part is minus an exponential: it stays negative."""
   return jax.lax.complex(-jnp.exp(layer['log_decay']), layer['frequency'])
@@ -185,6 +176,23 @@ def bilinear(rate: Array, step: Array) -> tuple[Array, Array]:
   """The same by the trapezoidal rule (S4, 2111.00396, eq. 3)."""
   inverse = 1.0 / (1.0 - 0.5 * step * rate)
   return inverse * (1.0 + 0.5 * step * rate), inverse * step
+
+
+def discrete_eigenvalues(
+  params: hk.Params,
+  discretise: Callable[..., tuple[Array, Array]] = zero_order_hold,
+) -> dict[str, Array]:
+  """Abar of all layers among some parameters, complex [P] by module name.
+
+  Args:
+    params: of any modules.
+    discretise: as the layers do.
+  """
+  return {
+    module: discretise(_rate(layer), jnp.exp(layer['log_step']))[0]
+    for module, layer in params.items()
+    if 'log_decay' in layer
+  }
 
 
 class SSMLayer(hk.Module):

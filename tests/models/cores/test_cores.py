@@ -16,6 +16,7 @@ from acme_hieros.config import (
   WorldModelConfig,
 )
 from acme_hieros.models import cores
+from acme_hieros.models.cores import ssm
 from acme_hieros.models.ops import packing
 
 BATCH, LENGTH, CONTEXT = 3, 7, 9
@@ -236,9 +237,28 @@ def test_bfloat16_is_near_float32_and_leaves_h_float32(name):
   }
 
 
+def test_a_step_without_input_multiplies_states_by_their_eigenvalues(core):
+  """Of each state space layer alone, the others being empty."""
+  eigenvalues = list(core.core.eigenvalues(core.params).values())
+  empty = core.empty()
+  layers = []
+  if eigenvalues:
+    layers = [i for i, own in enumerate(empty) if isinstance(own, jax.Array)]
+  assert len(eigenvalues) == len(layers)
+  u = jnp.zeros((BATCH, core.core.width))
+  state = jax.random.normal(jax.random.PRNGKey(0), (BATCH, 2 * 4))
+  for layer, values in zip(layers, eigenvalues):
+    before = [*empty[:layer], state, *empty[layer + 1 :]]
+    _, after = core.step(core.params, u, None, tuple(before))
+    assert_near(ssm.from_halves(after[layer]), values * ssm.from_halves(state))
+
+
 def test_an_unknown_core_is_refused_with_the_known_ones():
-  with pytest.raises(ValueError, match="core='lstm'.*: s5, gru, block_gru"):
+  with pytest.raises(ValueError) as error:
     cores.make(WorldModelConfig(core='lstm'), CONTEXT, jnp.float32)
+  sentence = str(error.value)
+  assert "core='lstm'; known cores: s5, gru, block_gru" in sentence
+  assert sentence.endswith('first, by acme_hieros.models.cores.register.')
 
 
 def test_attention_beyond_what_a_memory_holds_is_refused():

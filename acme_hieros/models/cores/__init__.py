@@ -48,6 +48,7 @@ def make(
   if config.core not in _MAKERS:
     raise ValueError(
       f'Unknown world_model.core={config.core!r}; known cores: '
-      f'{", ".join(names())}.'
+      f'{", ".join(names())}; one of your own has to be registered first, by '
+      'acme_hieros.models.cores.register.'
     )
   return _MAKERS[config.core](config, context_length, dtype)

@@ -239,7 +239,12 @@ def test_bfloat16_is_near_float32_and_leaves_h_float32(name):
 
 def test_a_step_without_input_multiplies_states_by_their_eigenvalues(core):
   """Of each state space layer alone, the others being empty."""
-  eigenvalues = list(core.core.eigenvalues(core.params).values())
+  # Of steps as long as 1: all rules agree on short ones.
+  params = {
+    module: {n: x * (n != 'log_step') for n, x in own.items()}
+    for module, own in core.params.items()
+  }
+  eigenvalues = list(core.core.eigenvalues(params).values())
   empty = core.empty()
   layers = []
   if eigenvalues:
@@ -249,7 +254,7 @@ def test_a_step_without_input_multiplies_states_by_their_eigenvalues(core):
   state = jax.random.normal(jax.random.PRNGKey(0), (BATCH, 2 * 4))
   for layer, values in zip(layers, eigenvalues):
     before = [*empty[:layer], state, *empty[layer + 1 :]]
-    _, after = core.step(core.params, u, None, tuple(before))
+    _, after = core.step(params, u, None, tuple(before))
     assert_near(ssm.from_halves(after[layer]), values * ssm.from_halves(state))
 
 

@@ -262,16 +262,14 @@ class Diagnosis:
       x = x[:most].swapaxes(0, 1)
       return x.reshape((-1, length) + x.shape[2:])
 
-    return jax.tree.map(
-      cut,
-      world_model.Sequence(
-        play.observation,
-        play.action,
-        play.reward,
-        play.discount,
-        play.start,
-      ),
+    sequence = world_model.Sequence(
+      play.observation,
+      play.action,
+      play.reward,
+      play.discount,
+      play.start,
     )
+    return jax.tree.map(cut, self._level.as_learned(sequence))
 
   @functools.cached_property
   def _observe(self):
@@ -331,6 +329,7 @@ class Diagnosis:
     discount = self._settings.discount
     belief = jax.device_get(self._believe(_rows(play.levels)))
     value = belief.value.reshape(play.reward.shape)
+    reward = np.asarray(self._level.reward_as_learned(play.reward))
     returns = np.zeros_like(value)
     following = value[-1]
     for t in reversed(range(len(value))):
@@ -338,7 +337,7 @@ class Diagnosis:
         # What comes after a truncation is not known.
         cut = play.start[t + 1] & (play.discount[t] > 0)
         following = np.where(cut, value[t], following)
-      following = play.reward[t] + discount * play.discount[t] * following
+      following = reward[t] + discount * play.discount[t] * following
       returns[t] = following
     # Nothing is said where the guess at the end counts for more than 5 %.
     far = int(np.ceil(np.log(0.05) / np.log(discount))) if discount < 1 else 0
@@ -465,7 +464,10 @@ class Diagnosis:
     state: hierarchy.ActorState,
     horizon: int,
   ) -> np.ndarray:
-    """Discounted rewards [A] after each first action, then by the policy."""
+    """Discounted rewards [A] after each first action, then by the policy.
+
+    They are as the model learns them, and so as it imagines them.
+    """
     for environment in environments:
       environment.set_state(moment.environment)
     space = self._networks.action_space
@@ -479,7 +481,8 @@ class Diagnosis:
       for i, environment in enumerate(environments):
         if factor[i] > 0:
           timesteps[i] = environment.step(actions[i])
-          total[i] += factor[i] * timesteps[i].reward
+          reward = self._level.reward_as_learned(timesteps[i].reward)
+          total[i] += factor[i] * float(reward)
           factor[i] *= self._settings.discount * timesteps[i].discount
           if timesteps[i].last():
             factor[i] = 0.0

@@ -176,7 +176,7 @@ class Judgement(NamedTuple):
 
   means: numbers by name.
   worth: what their next actions add to rewards, as the model sees it, [N].
-  came: the rewards, [N].
+  came: the rewards, as the model learns them, [N].
   """
 
   means: dict[str, jax.Array]
@@ -185,6 +185,7 @@ class Judgement(NamedTuple):
 
 
 def _judge(level, params, key, sequence) -> Judgement:
+  sequence = level.as_learned(sequence)
   came = world_model.arrivals(sequence, level.action_space)
   model = level.world_model
   state = model.observe(

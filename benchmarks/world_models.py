@@ -209,7 +209,7 @@ def update(
     params, sequence.observation, level.observation_spaces, number
   )
   gradient, (*_, metrics) = jax.grad(level.world_model.loss, has_aux=True)(
-    params, key, sequence
+    params, key, level.as_learned(sequence)
   )
   change, optimizer = level.optimizers.world_model.update(
     gradient, optimizer, params
@@ -241,6 +241,7 @@ def errors(
     context: steps that are seen.
   """
   model = level.world_model
+  sequence = level.as_learned(sequence)
   came = world_model.arrivals(sequence, level.action_space)
   seen = jax.tree.map(
     lambda x: x[:, :context],

@@ -22,7 +22,8 @@ class Imagined:
 
   observation: that each step would show, by name, [H, ...].
   action: that it would take, [H, ...].
-  reward: that each step would bring, [H].
+  reward: that each step would bring, as it is learned: its tanh where the
+    run's `reward_transform` says so; [H].
   continuation: probability that the episode goes on after it, [H].
   """
 

@@ -16,7 +16,7 @@ Array = jax.Array
 class Beliefs(NamedTuple):
   """Of a level in N of its states.
 
-  reward: that came with the state, as predicted, [N].
+  reward: that came with the state, as learned and predicted, [N].
   continuation: predicted, [N].
   value: by reward stream, [N].
   goal: the decoded subgoal that it was given, [N, D] in symlog space; None at

@@ -25,7 +25,8 @@ _LEAST_VARIANCE = 1e-8
 class Forecast(NamedTuple):
   """What a level expects of the steps ahead, without looking, [B, H, ...].
 
-  observation: by name, as the decoder gives it; reward in its own units.
+  observation: by name, as the decoder gives it; reward as it is learned, see
+    `Level.as_learned`.
   """
 
   observation: dict[str, Array]
@@ -89,7 +90,7 @@ def diagnose(
     the batch's mean would have 1.
   """
   observe_key, forecast_key, code_key, errand_key = jax.random.split(key, 4)
-  sequence = batch.sequence
+  sequence = level.as_learned(batch.sequence)
   came = world_model.arrivals(sequence, level.action_space)
   state = level.world_model.observe(
     params.world_model,

@@ -18,7 +18,8 @@ class Dream(NamedTuple):
   observation: expected after each action, as the environments would show it, by
     name, [N, H, ...].
   action: as the environments would take it, [N, H, ...].
-  reward: that each is expected to bring, [N, H].
+  reward: that each is expected to bring, as it is learned: its tanh where
+    `reward_transform` says so; [N, H].
   continuation: probability that the episode goes on after it, [N, H].
   """
 

@@ -123,7 +123,7 @@ class Trajectory(NamedTuple):
 
   inputs: of actor and critics in states 0..H, [H + 1, N, ...].
   action: encoded, chosen in states 0..H-1, [H, N, A].
-  reward: extrinsic, on arrival in states 1..H, [H, N].
+  reward: extrinsic, as it is learned, on arrival in states 1..H, [H, N].
   continuation: of states 1..H, [H, N].
   deter: of states 1..H, [H, N, D].
   output: of the core before states 1..H, [H, N, output_size].
@@ -514,6 +514,16 @@ class Level:
       reached,
     )
 
+  def as_learned(self, sequence: world_model.Sequence) -> world_model.Sequence:
+    """A sequence of replay with rewards as the world model learns them."""
+    return sequence._replace(reward=self.reward_as_learned(sequence.reward))
+
+  def reward_as_learned(self, reward: jax.typing.ArrayLike) -> Array:
+    """The level's rewards [...] as its heads and critics know them."""
+    if self._config.reward_transform == 'tanh':
+      return jnp.tanh(reward)
+    return jnp.asarray(reward)
+
   def update(
     self,
     state: TrainingState,
@@ -536,10 +546,7 @@ class Level:
       The new state, and scalar metrics by name; losses end in '_loss'.
     """
     settings = self._config.actor_critic
-    if self._config.reward_transform == 'tanh':
-      sequence = batch.sequence
-      sequence = sequence._replace(reward=jnp.tanh(sequence.reward))
-      batch = batch._replace(sequence=sequence)
+    batch = batch._replace(sequence=self.as_learned(batch.sequence))
     params = state.params._replace(
       world_model=encoders.track_means(
         state.params.world_model,

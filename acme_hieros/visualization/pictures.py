@@ -133,7 +133,7 @@ def open_loop(
     *_component_lines(observation_spaces, components, recording, forecast),
     (
       'reward',
-      np.concatenate([[np.nan], recording.reward]),
+      recording.levels[0].reward[level_lib.EXTRINSIC],
       forecast.reward,
       recording.levels[0].beliefs.reward,
     ),

@@ -31,8 +31,8 @@ class LevelRecord(NamedTuple):
   code: the one-hot subgoal that it was given, [M, G]; None without any.
   proposed: the steps at which subgoals were chosen for it, and the last one of
     `step`, [P + 1]; None without any.
-  reward: that came with the state, by stream, [M]; NaN at the first tick, to
-    which nothing came but novelty.
+  reward: that came with the state, by stream, as the level learns it, [M]; NaN
+    at the first tick, to which nothing came but novelty.
   beliefs: in these states.
   """
 
@@ -51,7 +51,7 @@ class Recording(NamedTuple):
   observation: by name, [S + 1, ...].
   encoded: as the spaces of the world model encode it, by name, [S + 1, ...].
   action: as the environment took it, [S, ...]; nested if it is joint.
-  reward, discount: what it led to, [S].
+  reward, discount: what it led to, as the environment said, [S].
   levels: each level's part.
   ended: whether the episode did, or goes on after what is recorded.
   """
@@ -193,6 +193,7 @@ class Recorder:
     for m in range(1, len(step)):
       since = rewards[step[m - 1] : step[m]]
       extrinsic[m] = since.sum() / config.reward_divisor(i)
+    extrinsic = np.asarray(level.reward_as_learned(extrinsic))
     reward = {level_lib.EXTRINSIC: extrinsic}
     if level_lib.SUBGOAL in level.streams:
       reward[level_lib.SUBGOAL] = earned

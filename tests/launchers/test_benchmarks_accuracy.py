@@ -12,9 +12,15 @@ import untrained
 
 from acme_hieros import config as config_lib
 from acme_hieros.environments import make_environment
-from acme_hieros.models import cores, distributions, spaces, world_model
+from acme_hieros.models import (
+  cores,
+  distributions,
+  hierarchy,
+  spaces,
+  world_model,
+)
 from acme_hieros.models.cores import s5
-from benchmarks import tables, world_models
+from benchmarks import smallest, tables, world_models
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / 'benchmarks'
 
@@ -279,6 +285,7 @@ def test_errors_are_those_of_what_is_known_to_go_on(accuracy, monkeypatch):
     world_model=model,
     observation_spaces={'body': spaces.Vector((1,))},
     action_space=spaces.Continuous((1,), (-1.0,), (1.0,)),
+    as_learned=lambda sequence: sequence,
   )
 
   def forecast(level, params, key, start, action):
@@ -313,6 +320,46 @@ def test_errors_are_those_of_what_is_known_to_go_on(accuracy, monkeypatch):
   np.testing.assert_allclose(
     found['observation'][1], rows * np.square(truth - mean), rtol=1e-4
   )
+
+
+@pytest.mark.usefixtures('compile_quickly')
+def test_rewards_are_learned_and_judged_as_a_level_learns_them():
+  """With tanh as a replay of their tanh, without it."""
+  squashing, plain = (
+    hierarchy.Hierarchy(
+      smallest.make_config(
+        depth=1, world_model__reward_head='normal', reward_transform=kind
+      ),
+      BODY,
+      spaces.Discrete((), 3),
+    )
+    for kind in ('tanh', 'all')
+  )
+  steps = make_data(40).steps
+  sequence = world_models.take(steps, np.array([0, 3, 20]), 6)
+  sequence = sequence._replace(reward=2.0 * sequence.reward)
+  squashed = sequence._replace(reward=jnp.tanh(sequence.reward))
+  key = jax.random.PRNGKey(0)
+  (state,) = untrained.draw_state(plain)
+
+  def ask(networks, sequence):
+    (level,) = networks.levels
+    params = state.params.world_model
+    *_, metrics = world_models.update(
+      level, params, state.optimizers.world_model, jnp.int32(0), key, sequence
+    )
+    return metrics, world_models.errors(level, params, key, sequence, 3)
+
+  ask = jax.jit(ask, static_argnums=0)
+  found, expected = ask(squashing, sequence), ask(plain, squashed)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+    found,
+    expected,
+  )
+  raw, raw_errors = ask(plain, sequence)
+  assert abs(raw['reward_loss'] / expected[0]['reward_loss'] - 1) > 0.01
+  assert raw_errors['reward'][1].sum() > 1.5 * expected[1]['reward'][1].sum()
 
 
 def test_a_table_is_drawn(accuracy, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from acme_hieros import config as config_lib
 from acme_hieros.models import (
   diagnostics,
   distributions,
@@ -230,6 +231,7 @@ def counting_level(drift):
     subgoal_space=None,
     autoencoder=None,
     world_model=model,
+    as_learned=lambda sequence: sequence,
   )
 
 
@@ -390,6 +392,34 @@ def test_every_level_has_its_numbers(levels, diagnose_level):
   assert {'subgoal_reached', 'errand_reached'} <= names[0] & names[1]
   assert 'subgoal_reached' not in names[2]  # Nobody is above the top.
   assert all('autoencoder_unexplained' in n for n in names)
+
+
+def test_rewards_are_compared_as_they_are_learned(config, draw):
+  """With DreamerV2's: a replay of their tanh, without it."""
+  level, plain = (
+    level_lib.Level(
+      config_lib.override(config, config_lib.SYSTEMS['dreamerv2'] | changes),
+      {'body': spaces.Vector((3,))},
+      spaces.Discrete((), 3),
+    )
+    for changes in ({}, {'reward_transform': 'all'})
+  )
+  params, batch = draw(level.init).params, random_batch(level)
+  squashed = batch._replace(
+    sequence=batch.sequence._replace(
+      reward=jnp.asarray(np.tanh(batch.sequence.reward))
+    )
+  )
+  found, expected, raw = (
+    jax.jit(functools.partial(diagnostics.diagnose, of))(
+      params, jax.random.PRNGKey(0), seen
+    )
+    for of, seen in ((level, batch), (plain, squashed), (plain, batch))
+  )
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+  name = 'open_loop_reward_error_1'
+  assert abs(raw[name] - expected[name]) > 1e-2
 
 
 def test_the_autoencoders_error_is_a_share_of_the_variance(

@@ -116,6 +116,29 @@ def test_probabilities_are_drawn_between_nothing_and_all(catch):
   assert axes.get_ylim() == (-0.05, 1.05)
 
 
+def test_rewards_are_drawn_as_they_are_learned(catch, monkeypatch):
+  """Beside what is expected, which is of such."""
+  networks, params, recorder, _, starts, forecast = catch
+  for level in networks.levels:
+    monkeypatch.setattr(level, 'reward_as_learned', np.tanh)
+  environment = debug.Catch(rows=9, columns=5)
+  episode = recorder.record(params, environment, jax.random.PRNGKey(0))
+  # All comes at the end; upper levels have a half and a quarter of it.
+  assert np.abs(episode.reward).tolist() == [0.0] * 7 + [1.0]
+  for record, size in zip(episode.levels, (1.0, 0.5, 0.25)):
+    last = np.tanh(size * episode.reward[-1])
+    np.testing.assert_allclose(record.reward['extrinsic'][-1], last, rtol=1e-6)
+
+  figure = pictures.open_loop(
+    networks.observation_spaces, episode, starts, forecast
+  )
+  (axes,) = (a for a in figure.axes if a.get_ylabel() == 'reward')
+  (real,) = (x for x in axes.lines if x.get_label() == 'real')
+  np.testing.assert_allclose(
+    real.get_ydata()[1:], np.tanh(episode.reward), rtol=1e-6
+  )
+
+
 def test_strips_are_of_one_size_and_stand_below_each_other(catch):
   networks, _, _, episode, starts, forecast = catch
   figure = pictures.open_loop(

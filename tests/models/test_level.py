@@ -681,6 +681,108 @@ def test_the_actor_learns_from_what_came_of_actions(config, replace, known):
     np.testing.assert_allclose(policy, 0.5, atol=1e-3)
 
 
+# DreamerV2, `--system=dreamerv2`.
+
+
+def dreamer_level(config, **changes):
+  """Its level; changes: of `config`, with two underscores for a dot."""
+  changes = {name.replace('__', '.'): x for name, x in changes.items()}
+  return level_lib.Level(
+    config_lib.override(config, {**config_lib.SYSTEMS['dreamerv2'], **changes}),
+    SEEN,
+    CHOICE,
+  )
+
+
+@pytest.fixture(scope='module')
+def dreamer(config, draw_state):
+  """Its state, a jitted update that copies each third time, and a batch."""
+  level = dreamer_level(config, actor_critic__slow_period=3)
+  batch = make_batch(level)
+  # Of a size that tanh changes.
+  sequence = batch.sequence._replace(reward=2.0 * batch.sequence.reward)
+  batch = batch._replace(sequence=sequence)
+  return draw_state(level), jax.jit(level.update), batch
+
+
+def test_slow_critics_are_copied_once_a_period_and_stay_in_between(dreamer):
+  state, update, batch = dreamer
+  expected = state.slow_critics
+  for k in range(1, 8):
+    before = state.params.critics
+    state, _ = update(state, batch)
+    moved = jax.tree.map(jnp.subtract, state.params.critics, before)
+    assert largest(moved) > 1e-5
+    if k in (3, 6):
+      # XLA may compute twice what both are, and round otherwise.
+      jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7),
+        state.slow_critics,
+        state.params.critics,
+      )
+      expected = state.slow_critics
+    assert_equal(state.slow_critics, expected)
+
+
+def test_returns_go_on_with_what_slow_critics_expect(dreamer, perturb):
+  state, update, batch = dreamer
+  critics = perturb(state.params.critics, seed=5)
+  others = (
+    state,
+    state._replace(params=state.params._replace(critics=critics)),
+    state._replace(slow_critics=critics),
+  )
+  one, fast, slow = (update(other, batch)[1] for other in others)
+  assert one['extrinsic_value'] != fast['extrinsic_value']
+  assert one['extrinsic_return'] == fast['extrinsic_return']
+  assert one['extrinsic_value'] == slow['extrinsic_value']
+  assert one['extrinsic_return'] != slow['extrinsic_return']
+
+
+def test_rewards_are_learned_as_if_replay_had_their_tanh(config, dreamer):
+  state, update, batch = dreamer
+  squashed = np.tanh(np.asarray(batch.sequence.reward, np.float64))
+  squashed = batch._replace(
+    sequence=batch.sequence._replace(reward=jnp.asarray(squashed, jnp.float32))
+  )
+  plain = jax.jit(
+    dreamer_level(
+      config, actor_critic__slow_period=3, reward_transform='all'
+    ).update
+  )
+  found, expected = update(state, batch), plain(state, squashed)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+    # Parameters by their gradients, which Adam would hide.
+    (found[1], found[0].optimizers),
+    (expected[1], expected[0].optimizers),
+  )
+  _, raw = plain(state, batch)
+  assert raw['reward_loss'] > 1.1 * expected[1]['reward_loss']
+
+
+def test_advantages_can_be_taken_as_they_are(config, replace):
+  norms, worth = [], (0.25, 8.0)
+  for reward in worth:
+    level, _ = one_step_level(
+      config,
+      replace,
+      spaces.Discrete((), 2),
+      lambda a, reward=reward: reward * a[..., 0],
+      advantage_scale='nothing',
+      scale_floor=0.1,
+    )
+    _, metrics = jax.jit(level.update)(
+      level.init(jax.random.PRNGKey(0)), one_step_batch(level)
+    )
+    np.testing.assert_allclose(metrics['extrinsic_scale'], 1.0, rtol=1e-5)
+    # The policy is even, and a new critic expects nothing.
+    objective = metrics['extrinsic_return'] * np.log(0.5) + 1e-4 * np.log(2)
+    np.testing.assert_allclose(metrics['actor_loss'], -objective, rtol=1e-4)
+    norms.append(metrics['actor_grad_norm'])
+  np.testing.assert_allclose(norms[1], 32.0 * norms[0], rtol=1e-4)
+
+
 # What a level is made of.
 
 

@@ -663,6 +663,26 @@ def test_what_is_foreseen_over_several_steps_is_judged(
   )
 
 
+def test_the_continuation_s_loss_counts_by_its_scale(config, mixed):
+  _, params = mixed
+  sequence, key = random_sequence(MIXED, CHOICES), jax.random.PRNGKey(1)
+
+  def losses(scale):
+    settings = dataclasses.replace(config.world_model, continuation_scale=scale)
+    model = make_model(settings, MIXED)
+    total, (*_, metrics) = jax.jit(model.loss)(params, key, sequence)
+    return total, metrics
+
+  (total, one), (more, scaled) = losses(1.0), losses(5.0)
+  loss = one['continuation_loss']
+  assert loss > 0.01
+  for name, value in one.items():
+    if name.endswith('_loss') and name != 'world_model_loss':
+      factor = 5.0 if name == 'continuation_loss' else 1.0
+      np.testing.assert_allclose(scaled[name], factor * value, rtol=1e-5)
+  np.testing.assert_allclose(more, total + 4.0 * loss, rtol=1e-5)
+
+
 def test_overshooting_teaches_the_prior_and_what_leads_to_it_alone(
   config, mixed
 ):

@@ -573,21 +573,6 @@ def test_every_part_of_the_loss_equals_its_formula(
   )
 
 
-def test_what_is_observed_counts_as_its_field_says(config, mixed):
-  model, params = mixed
-  settings = dataclasses.replace(config.world_model, observation_scale=0.5)
-  key, sequence = jax.random.PRNGKey(1), random_sequence(MIXED, CHOICES)
-  total, (*_, metrics) = model.loss(params, key, sequence)
-  halved = make_model(settings, MIXED)
-  other_total, (*_, others) = halved.loss(params, key, sequence)
-  observed = metrics['image_loss'] + metrics['vector_loss']
-  assert metrics['image_loss'] > 0 and metrics['vector_loss'] > 0
-  np.testing.assert_allclose(total - other_total, observed / 2, rtol=1e-4)
-  for name in ('image_loss', 'vector_loss'):
-    np.testing.assert_allclose(others[name], metrics[name] / 2, rtol=1e-5)
-  assert others['reward_loss'] == metrics['reward_loss']
-
-
 def test_information_of_z_is_maximised(config, mixed):
   model, params = mixed
   settings = dataclasses.replace(config.world_model, information_scale=3.0)
@@ -663,23 +648,30 @@ def test_what_is_foreseen_over_several_steps_is_judged(
   )
 
 
-def test_the_continuation_s_loss_counts_by_its_scale(config, mixed):
+@pytest.mark.parametrize(
+  'field, names',
+  [
+    ('observation_scale', ('image_loss', 'vector_loss')),
+    ('continuation_scale', ('continuation_loss',)),
+  ],
+)
+def test_a_loss_counts_by_its_scale(config, mixed, field, names):
   _, params = mixed
   sequence, key = random_sequence(MIXED, CHOICES), jax.random.PRNGKey(1)
 
   def losses(scale):
-    settings = dataclasses.replace(config.world_model, continuation_scale=scale)
+    settings = dataclasses.replace(config.world_model, **{field: scale})
     model = make_model(settings, MIXED)
     total, (*_, metrics) = jax.jit(model.loss)(params, key, sequence)
     return total, metrics
 
   (total, one), (more, scaled) = losses(1.0), losses(5.0)
-  loss = one['continuation_loss']
-  assert loss > 0.01
   for name, value in one.items():
     if name.endswith('_loss') and name != 'world_model_loss':
-      factor = 5.0 if name == 'continuation_loss' else 1.0
+      factor = 5.0 if name in names else 1.0
       np.testing.assert_allclose(scaled[name], factor * value, rtol=1e-5)
+  loss = sum(one[name] for name in names)
+  assert loss > 0.01
   np.testing.assert_allclose(more, total + 4.0 * loss, rtol=1e-5)
 
 

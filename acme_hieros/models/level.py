@@ -595,9 +595,9 @@ class Level:
         params.autoencoder,
         goal_key,
         posterior.deter,
+        self._rarity(posterior),
         batch.sequence.start_of_episode,
         self.duration,
-        self._config.subgoals.balance,
       )
       told = shares.draw(jax.random.uniform, share_key, told.shape) >= practice
       code = jnp.where(told[..., None], code, goals)
@@ -745,14 +745,15 @@ class Level:
       scales.update(_as_manager(more_scales))
       metrics.update(_as_manager(more))
     if self.autoencoder:
-      deter = trajectory.deter
+      deter, weight = trajectory.deter, jnp.ones(trajectory.deter.shape[:-1])
       if self._config.subgoals.learns_from == 'replay':
-        deter, coder_key = start.deter, jax.random.fold_in(coder_key, 1)
-        rows = shares.FIRST
+        deter, weight = start.deter, self._rarity(start)
+        coder_key, rows = jax.random.fold_in(coder_key, 1), shares.FIRST
       more_loss, more = self._autoencoder_loss(
         learned.autoencoder,
         coder_key,
         deter,
+        weight,
         state.held.get('kl', self._config.subgoals.kl_scale),
         rows,
       )
@@ -871,15 +872,20 @@ class Level:
     )
     return subgoals.novelty_reward(seen.error, deter.shape[-1])
 
+  def _rarity(self, state: world_model.State) -> Array:
+    """How much states of replay [...] count as subgoals, [...]."""
+    return subgoals.rarity(state.stoch.value, self._config.subgoals.balance)
+
   def _autoencoder_loss(
     self,
     params: hk.Params,
     key: Array,
     deter: Array,
+    weight: Array,
     kl_scale: Array | float,
     rows: shares.Rows,
   ) -> tuple[Array, dict[str, Array]]:
-    """The loss on h [..., D], which is left alone, and metrics.
+    """The loss on h [..., D] of a weight [...], left alone, and metrics.
 
     Where h and key are those of `_rewards`, the pass is as well, and the
     compiler makes one of both.
@@ -889,7 +895,6 @@ class Level:
       self.autoencoder, params, key, jax.lax.stop_gradient(deter), rows
     )
     settings = self._config.subgoals
-    weight = subgoals.rarity(deter, settings.balance)
     error = jnp.mean(weight * coded.error)
     kl = jnp.mean(weight * coded.kl)
     loss = error + kl_scale * kl

@@ -12,7 +12,7 @@ from acme_hieros.models import distributions, mlp, shares, spaces
 
 Array = jax.Array
 
-# States whose similarity is less than 1 by so much count as 1/e of one.
+# States of which so many categoricals are not the same count as 1/e of one.
 _ALIKE = 0.1
 
 
@@ -112,34 +112,31 @@ def reconstruct(
   )
 
 
-def rarity(deter: Array, exponent: float) -> Array:
+def rarity(stoch: Array, exponent: float) -> Array:
   """How much each state of a batch counts, so that rare ones count for more.
 
   (density of states like it)^-exponent, where the density at a state is the
-  mean of exp((similarity - 1) / 0.1) over the batch. With 1 all places count
-  alike, however often one is there; with 0 all states do. (Skew-Fit, Pong et
-  al., 1903.03698, section 3, which has a learned density.)
+  mean of exp((share of equal categoricals - 1) / 0.1) over the batch. With 1
+  all places count alike, however often one is there; with 0 all states do.
+  (Skew-Fit, Pong et al., 1903.03698, section 3, which has a learned density.)
+
+  It is z that tells places apart: h also has what was before, and is not much
+  more like another h of the same place than like those of its neighbours.
 
   Args:
-    deter: h [N, D]; without an exponent [..., D].
+    stoch: z, one-hot [..., C, K].
     exponent: from 0 to 1.
 
   Returns:
-    [N] or [...], of mean 1; no gradient.
+    [...], of mean 1; no gradient.
   """
+  *batch, count, classes = stoch.shape
   if not exponent:
-    return jnp.ones(deter.shape[:-1])
-  state = jax.lax.stop_gradient(distributions.symlog(deter))
-  everywhere = shares.gather(state).reshape((-1, state.shape[-1]))
-
-  def squared(x):
-    return jnp.sum(jnp.square(x), -1)
-
-  near = _nearness(
-    state @ everywhere.T, squared(state)[:, None], squared(everywhere)
-  )
-  weight = jnp.mean(jnp.exp((near - 1.0) / _ALIKE), -1) ** -exponent
-  return weight / shares.mean(jnp.mean(weight))
+    return jnp.ones(batch)
+  state = jax.lax.stop_gradient(stoch).reshape((-1, count * classes))
+  equal = state @ shares.gather(state).reshape((-1, count * classes)).T / count
+  weight = jnp.mean(jnp.exp((equal - 1.0) / _ALIKE), -1) ** -exponent
+  return (weight / shares.mean(jnp.mean(weight))).reshape(batch)
 
 
 def practice(
@@ -147,23 +144,23 @@ def practice(
   params: hk.Params,
   key: Array,
   deter: Array,
+  weight: Array,
   start_of_episode: Array,
   duration: int,
-  balance: float = 0.0,
 ) -> Array:
   """Subgoals that are states: each the code of one of the batch, drawn.
 
   For half of the steps, by chance, it is a state that was reached from there
   within `duration` steps, or else the last one of the episode or the sequence;
-  for the others any state, by its `rarity`.
+  for the others any state, by its weight.
 
   Args:
     autoencoder, params: the functions and their parameters.
     key: random key.
     deter: h [B, T, D].
+    weight: of each, such as its `rarity`, [B, T].
     start_of_episode: [B, T].
     duration: of subgoals.
-    balance: exponent of the rarity.
 
   Returns:
     Codes [B, T, count * classes].
@@ -183,7 +180,6 @@ def practice(
   reached = jnp.minimum(later, last)[..., None, None]
   log_probs = autoencoder.encode(params, deter)
   everywhere = shares.gather(log_probs).reshape((-1, *log_probs.shape[2:]))
-  weight = rarity(deter.reshape((-1, deter.shape[-1])), balance)
   up_to = jnp.cumsum(shares.gather(weight).reshape(-1))
   anywhere = jnp.searchsorted(up_to, where * up_to[-1], side='right')
   chosen = jnp.where(
@@ -209,17 +205,11 @@ def similarity(goal: Array, deter: Array) -> Array:
     [...], in [0, 1].
   """
   state = distributions.symlog(deter)
-  return _nearness(
-    jnp.sum(goal * state, -1),
-    jnp.sum(jnp.square(goal), -1),
-    jnp.sum(jnp.square(state), -1),
+  longer = jnp.maximum(
+    jnp.sum(jnp.square(goal), -1), jnp.sum(jnp.square(state), -1)
   )
-
-
-def _nearness(product: Array, squared: Array, other_squared: Array) -> Array:
-  """`similarity` of two vectors by their product and squared lengths."""
-  longer = jnp.maximum(squared, other_squared)
-  return jnp.maximum(0.0, product / jnp.maximum(longer, 1e-12))
+  nearness = jnp.sum(goal * state, -1) / jnp.maximum(longer, 1e-12)
+  return jnp.maximum(0.0, nearness)
 
 
 def subgoal_reward(goal: Array, deter: Array) -> Array:

@@ -173,12 +173,17 @@ def test_the_autoencoder_learns_to_reconstruct_a_few_states(
   assert losses[-20:].mean() < 0.3 * variance
 
 
-def places(counts, size=64, noise=0.0, seed=0):
-  """h of places that are nothing like each other, each so many times."""
+def places(counts, count=32, classes=8, noise=0.0, seed=0):
+  """z of as many places, each so many times: one-hot [N, count, classes].
+
+  So many of the categoricals, by chance, say something else.
+  """
   rng = np.random.default_rng(seed)
-  centres = rng.normal(size=(len(counts), size))
-  h = np.repeat(centres, counts, 0)
-  return jnp.asarray(h + noise * rng.normal(size=h.shape), jnp.float32)
+  z = np.repeat(rng.integers(0, classes, (len(counts), count)), counts, 0)
+  other = rng.integers(0, classes, z.shape)
+  return jax.nn.one_hot(
+    np.where(rng.random(z.shape) < noise, other, z), classes
+  )
 
 
 def test_places_count_alike_however_often_one_is_there():
@@ -194,33 +199,51 @@ def test_places_count_alike_however_often_one_is_there():
   # Of n of 126 that are the same, each has a density of n / 126, but for what
   # unlike states add.
   np.testing.assert_allclose(by_place(1.0, 0.0), 0.25, atol=0.02)
-  np.testing.assert_allclose(by_place(1.0, 0.05), 0.25, atol=0.05)
   half = counts**0.5 / sum(counts**0.5)
   np.testing.assert_allclose(by_place(0.5, 0.0), half, atol=0.02)
   np.testing.assert_allclose(by_place(0.0, 0.0), counts / 126, rtol=1e-5)
+  # Two of a place differ in each of 32 with probability p, so that each other
+  # one of n counts as q on average: a place has n / (1 + q (n - 1)).
+  p = 1 - (1 - 0.05 * 7 / 8) ** 2
+  q = (1 - p * (1 - np.exp(-10 / 32))) ** 32
+  expected = counts / (1 + q * (counts - 1))
+  np.testing.assert_allclose(
+    by_place(1.0, 0.05), expected / sum(expected), atol=0.04
+  )
+
+
+def test_rarity_is_that_of_each_state_wherever_it_stands():
+  z = places([4, 7, 1])
+  np.testing.assert_allclose(
+    subgoals.rarity(z.reshape(3, 4, 32, 8), 0.7).reshape(-1),
+    subgoals.rarity(z, 0.7),
+    rtol=1e-5,
+  )
 
 
 def test_rarity_is_no_way_to_change_states():
-  gradient = jax.grad(lambda h: subgoals.rarity(h, 1.0)[0])(places([3, 1]))
+  gradient = jax.grad(lambda z: subgoals.rarity(z, 1.0)[0])(places([3, 1]))
   assert not np.any(gradient)
 
 
 def test_practice_goes_to_all_places_alike_if_told_to():
   """Nine of ten states are the same; each has the code of its place."""
   counts = [90, 5, 5]
-  h = places(counts).reshape((5, 20, -1))
-  centres = places([1, 1, 1])
+  place = np.repeat(np.arange(3), counts).reshape(5, 20)
+  z = places(counts).reshape((5, 20, 32, 8))
 
   def encode(params, deter):
-    near = -100.0 * jnp.sum(jnp.square(deter[..., None, :] - centres), -1)
-    return jax.nn.log_softmax(near)[..., None, :]
+    one_hot = jax.nn.one_hot(deter[..., 0].astype(jnp.int32), 3)
+    return jnp.where(one_hot == 1, 0.0, -1e9)[..., None, :]
 
   own = subgoals.Autoencoder(init=None, encode=encode, decode=None)
+  h = jnp.asarray(place[..., None], jnp.float32)
   starts = np.zeros((5, 20), bool)
 
   def drawn(balance):
+    weight = subgoals.rarity(z, balance)
     codes = jax.vmap(
-      lambda key: subgoals.practice(own, {}, key, h, starts, 1, balance)
+      lambda key: subgoals.practice(own, {}, key, h, weight, starts, 1)
     )(jax.random.split(jax.random.PRNGKey(0), 200))
     return np.asarray(codes.mean((0, 1, 2)))
 
@@ -247,7 +270,9 @@ def test_practice_has_near_states_of_the_episode_and_any_of_the_batch():
   lasts = [[5] * 6, [1, 1, 2, 5, 5, 5]]
 
   codes = jax.vmap(
-    lambda key: subgoals.practice(own, {}, key, deter, starts, duration)
+    lambda key: subgoals.practice(
+      own, {}, key, deter, jnp.ones((batch, length)), starts, duration
+    )
   )(jax.random.split(jax.random.PRNGKey(0), draws))
   assert codes.shape == (draws, batch, length, count)
   np.testing.assert_array_equal(codes.sum(-1), 1)

@@ -947,7 +947,12 @@ def test_information_of_codes_is_taken_off_the_loss(config, draw):
     # Codes that say something.
     params = jax.tree.map(lambda x: 3.0 * x, params)
     value, _ = level._autoencoder_loss(
-      params, jax.random.PRNGKey(0), deter, 0.5, shares.FIRST
+      params,
+      jax.random.PRNGKey(0),
+      deter,
+      jnp.ones((7, 5)),
+      0.5,
+      shares.FIRST,
     )
     log_probs = level.autoencoder.encode(params, deter)
     return value, np.exp(log_probs).reshape((-1, *log_probs.shape[2:]))

@@ -478,14 +478,15 @@ class Diagnosis:
     factor = np.ones(len(environments))
     timesteps = [None] * len(environments)
     for _ in range(horizon):
+      reward, weight = np.zeros_like(total), factor.copy()
       for i, environment in enumerate(environments):
         if factor[i] > 0:
           timesteps[i] = environment.step(actions[i])
-          reward = self._level.reward_as_learned(timesteps[i].reward)
-          total[i] += factor[i] * float(reward)
+          reward[i] = timesteps[i].reward
           factor[i] *= self._settings.discount * timesteps[i].discount
           if timesteps[i].last():
             factor[i] = 0.0
+      total += weight * np.asarray(self._level.reward_as_learned(reward))
       observation = _stack([_flat(t.observation) for t in timesteps])
       actions, state = self._step(self._policy, observation, state)
       actions = np.asarray(actions)
